@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
+import flax.struct
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -15,9 +16,7 @@ from jaxtyping import Array, Float
 LEAKY_SLOPE = 0.2
 
 # He et al. 2015 for a leaky ReLU of slope 0.2: variance 2 / ((1 + 0.2^2) fan_in).
-he_normal = jax.nn.initializers.variance_scaling(
-    2.0 / (1.0 + LEAKY_SLOPE**2), "fan_in", "normal"
-)
+he_normal = jax.nn.initializers.variance_scaling(2.0 / (1.0 + LEAKY_SLOPE**2), "fan_in", "normal")
 
 
 def leaky_relu(x: Array) -> Array:
@@ -71,26 +70,173 @@ class BatchNorm(nn.Module):
         return x.astype(self.dtype)
 
 
-class Conv(nn.Module):
-    """3x3 (or 1x1) convolution with zero padding that keeps the size, He-normal weights.
+def conv(
+    features: int, kernel_size: int = 3, stride: int = 1, dtype: Any = jnp.float32, name: str = ""
+) -> nn.Conv:
+    """Convolution with He-normal weights, zero bias and (kernel_size - 1) / 2 zeros on each side."""
+    pad = (kernel_size - 1) // 2
+    return nn.Conv(
+        features,
+        (kernel_size, kernel_size),
+        strides=stride,
+        padding=[(pad, pad), (pad, pad)],
+        kernel_init=he_normal,
+        dtype=dtype,
+        name=name or None,
+    )
 
-    A stride of 2 pads one pixel on each side, as PyTorch does.
+
+def dense(features: int, dtype: Any = jnp.float32, name: str = "") -> nn.Dense:
+    """Linear layer with He-normal weights and zero bias."""
+    return nn.Dense(features, kernel_init=he_normal, dtype=dtype, name=name or None)
+
+
+@flax.struct.dataclass
+class StyleMap:
+    """A map of style vectors in the form that GANSeg makes them: sum_k weights_k(p) w_k.
+
+    Kept in factors, because a convolution of it costs K / E as much that way.
+    """
+
+    weights: Float[Array, "b h w k"]
+    embeddings: Float[Array, "b k e"]
+
+
+def neighbourhoods(x: Float[Array, "b h w c"]) -> Float[Array, "b h w 9*c"]:
+    """The 3x3 neighbourhood of every pixel, zero outside, as channels (row, col, channel)."""
+    height, width = x.shape[1:3]
+    x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    shifted = [x[:, i : i + height, j : j + width] for i in range(3) for j in range(3)]
+    return jnp.concatenate(shifted, axis=-1)
+
+
+class StyleConv(nn.Module):
+    """3x3 convolution of a `StyleMap`, zero padding.
+
+    conv(sum_k m_k w_k) = sum_k conv_1(m_k) contracted with (kernel w_k): the maps' 3x3
+    neighbourhoods are multiplied with K kernels per image, and the E-channel map is never made.
+    With more parts than embedding channels the direct form is cheaper and used instead.
     """
 
     features: int
-    kernel_size: int = 3
-    stride: int = 1
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b i j f"]:
-        pad = (self.kernel_size - 1) // 2
-        return nn.Conv(
-            self.features,
-            (self.kernel_size, self.kernel_size),
-            strides=self.stride,
-            padding=[(pad, pad), (pad, pad)],
-            kernel_init=he_normal,
-            dtype=self.dtype,
-            name="conv",
-        )(x)
+    def __call__(self, style: StyleMap) -> Float[Array, "b h w f"]:
+        parts, channels = style.embeddings.shape[1:]
+        kernel = self.param("kernel", he_normal, (3, 3, channels, self.features), jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
+        weights = style.weights.astype(self.dtype)
+        kernel, bias = kernel.astype(self.dtype), bias.astype(self.dtype)
+        embeddings = style.embeddings.astype(self.dtype)
+        if parts > channels:
+            dense = jnp.einsum("bhwk,bke->bhwe", weights, embeddings)
+            return (
+                jax.lax.conv_general_dilated(
+                    dense, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+                )
+                + bias
+            )
+        kernels = jnp.einsum("ijef,bke->bijkf", kernel, embeddings)
+        kernels = kernels.reshape(-1, 9 * parts, self.features)  # [B, 9K, F]
+        return jnp.einsum("bhwi,bif->bhwf", neighbourhoods(weights), kernels) + bias
+
+
+class SPADE(nn.Module):
+    """Spatially adaptive normalisation (Park et al. 2019): (1 + gamma(p)) norm(x) + beta(p).
+
+    gamma and beta come from one convolution; gamma is its first half.
+    """
+
+    hidden: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "b h w c"], style: StyleMap, *, train: bool
+    ) -> Float[Array, "b h w c"]:
+        channels = x.shape[-1]
+        x = BatchNorm(use_affine=False, dtype=self.dtype, name="norm")(x, train=train)
+        a = leaky_relu(StyleConv(self.hidden, dtype=self.dtype, name="style")(style))
+        modulation = conv(2 * channels, dtype=self.dtype, name="modulation")(a)
+        gamma, beta = jnp.split(modulation, 2, axis=-1)
+        return (1 + gamma) * x + beta
+
+
+class AdaIN(nn.Module):
+    """Modulation of a normalised map by one style vector per image."""
+
+    hidden: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "b h w c"], style: Float[Array, "b e"], *, train: bool
+    ) -> Float[Array, "b h w c"]:
+        channels = x.shape[-1]
+        x = BatchNorm(use_affine=False, dtype=self.dtype, name="norm")(x, train=train)
+        a = leaky_relu(dense(self.hidden, dtype=self.dtype, name="style")(style))
+        modulation = dense(2 * channels, dtype=self.dtype, name="modulation")(a)
+        gamma, beta = jnp.split(modulation[:, None, None, :], 2, axis=-1)
+        return (1 + gamma) * x + beta
+
+
+class ModulatedResBlock(nn.Module):
+    """Residual block whose normalisations are modulated by a style (SPADE or AdaIN).
+
+    Where the number of channels changes, the shortcut is a modulated convolution, without
+    activation.
+    """
+
+    features: int
+    hidden: int
+    modulation: Callable[..., nn.Module] = SPADE
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "b h w c"], style: Any, *, train: bool
+    ) -> Float[Array, "b h w f"]:
+        middle = min(x.shape[-1], self.features)
+
+        def modulate(name: str, x: Array) -> Array:
+            return self.modulation(self.hidden, dtype=self.dtype, name=name)(x, style, train=train)
+
+        h = leaky_relu(modulate("modulate_0", x))
+        h = conv(middle, dtype=self.dtype, name="conv_0")(h)
+        h = leaky_relu(modulate("modulate_1", h))
+        h = conv(self.features, dtype=self.dtype, name="conv_1")(h)
+        if x.shape[-1] != self.features:
+            x = modulate("modulate_shortcut", x)
+            x = conv(self.features, dtype=self.dtype, name="conv_shortcut")(x)
+        return x + h
+
+
+class AdaINConvBlock(nn.Module):
+    """AdaIN, LeakyReLU, 3x3 convolution; no residual (the background's block)."""
+
+    features: int
+    hidden: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "b h w c"], style: Float[Array, "b e"], *, train: bool
+    ) -> Float[Array, "b h w f"]:
+        x = AdaIN(self.hidden, dtype=self.dtype, name="modulate")(x, style, train=train)
+        return conv(self.features, dtype=self.dtype, name="conv")(leaky_relu(x))
+
+
+class MLP(nn.Module):
+    """`layers` hidden layers of `hidden` units with LeakyReLU, then a linear one."""
+
+    features: int
+    hidden: int
+    layers: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b c"]) -> Float[Array, "b f"]:
+        for i in range(self.layers):
+            x = leaky_relu(dense(self.hidden, dtype=self.dtype, name=f"hidden_{i}")(x))
+        return dense(self.features, dtype=self.dtype, name="out")(x)
