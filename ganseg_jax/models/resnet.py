@@ -1,0 +1,158 @@
+"""Residual networks (He et al. 2016) as dense feature extractors.
+
+The bottleneck variant puts the stride on its 3x3 convolution ("v1.5").  Names of blocks and layers
+are those of the usual PyTorch models, so that converted weights are easy to follow.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ganseg_jax.models.blocks import BatchNorm
+
+# He et al. 2015, fan-out: keeps the variance of gradients, as residual networks are usually begun.
+he_fan_out = jax.nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+
+STAGE_CHANNELS = (64, 128, 256, 512)
+STAGE_BLOCKS = {"resnet18": (2, 2, 2, 2), "resnet50": (3, 4, 6, 3)}
+
+
+def scale_channels(channels: int, width: float) -> int:
+    """Channels of a layer at a fraction `width` of the published width: a multiple of 8, >= 8."""
+    return max(8, int(round(channels * width / 8)) * 8)
+
+
+def _conv(features: int, size: int, dtype: Any, name: str, stride: int = 1, dilation: int = 1):
+    pad = dilation * (size // 2)
+    return nn.Conv(
+        features,
+        (size, size),
+        strides=stride,
+        kernel_dilation=dilation,
+        padding=((pad, pad), (pad, pad)),
+        use_bias=False,
+        kernel_init=he_fan_out,
+        dtype=dtype,
+        name=name,
+    )
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions and a shortcut."""
+
+    channels: int
+    out_channels: int
+    stride: int = 1
+    dilation: int = 1
+    project: bool = False
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b i j f"]:
+        y = _conv(self.channels, 3, self.dtype, "conv1", self.stride, self.dilation)(x)
+        y = nn.relu(BatchNorm(dtype=self.dtype, name="bn1")(y, train=train))
+        y = _conv(self.out_channels, 3, self.dtype, "conv2", dilation=self.dilation)(y)
+        y = BatchNorm(dtype=self.dtype, name="bn2")(y, train=train)
+        if self.project:
+            x = _conv(self.out_channels, 1, self.dtype, "downsample_conv", self.stride)(x)
+            x = BatchNorm(dtype=self.dtype, name="downsample_bn")(x, train=train)
+        return nn.relu(x + y)
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3 (strided, dilated), 1x1 convolution and a shortcut."""
+
+    channels: int
+    out_channels: int
+    stride: int = 1
+    dilation: int = 1
+    project: bool = False
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b i j f"]:
+        y = _conv(self.channels, 1, self.dtype, "conv1")(x)
+        y = nn.relu(BatchNorm(dtype=self.dtype, name="bn1")(y, train=train))
+        y = _conv(self.channels, 3, self.dtype, "conv2", self.stride, self.dilation)(y)
+        y = nn.relu(BatchNorm(dtype=self.dtype, name="bn2")(y, train=train))
+        y = _conv(self.out_channels, 1, self.dtype, "conv3")(y)
+        y = BatchNorm(dtype=self.dtype, name="bn3")(y, train=train)
+        if self.project:
+            x = _conv(self.out_channels, 1, self.dtype, "downsample_conv", self.stride)(x)
+            x = BatchNorm(dtype=self.dtype, name="downsample_bn")(x, train=train)
+        return nn.relu(x + y)
+
+
+class ResNet(nn.Module):
+    """Residual network without its classifier.
+
+    Strides are spent from the input on until the features are `output_stride` times smaller than
+    the image; each later stage is dilated instead, its first block keeping the dilation of the
+    stage before (Chen et al. 2017, "Rethinking atrous convolution").
+
+    Attributes:
+      kind: "resnet50" (bottleneck blocks) or "resnet18" (basic blocks).
+      width: fraction of the published number of channels.
+      output_stride: 2, 4, 8, 16 or 32 (2 only without `stem_pool`).
+      stem_pool: the 3x3 max pool of stride 2 behind the first convolution; leave it out for images
+        of 32 or 64 pixels.
+      dtype: type of the computation.
+    """
+
+    kind: str = "resnet50"
+    width: float = 1.0
+    output_stride: int = 8
+    stem_pool: bool = True
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w 3"], *, train: bool) -> Float[Array, "b i j f"]:
+        if self.kind not in STAGE_BLOCKS:
+            raise ValueError(f"backbone {self.kind!r} is none of {', '.join(STAGE_BLOCKS)}")
+        least = 4 if self.stem_pool else 2
+        allowed = [s for s in (2, 4, 8, 16, 32) if s >= least]
+        if self.output_stride not in allowed:
+            raise ValueError(
+                f"output_stride {self.output_stride} is none of {allowed} "
+                f"(with stem_pool={self.stem_pool})"
+            )
+        block, expansion = (Bottleneck, 4) if self.kind == "resnet50" else (BasicBlock, 1)
+        channels = [scale_channels(c, self.width) for c in STAGE_CHANNELS]
+        x = _conv(channels[0], 7, self.dtype, "conv1", stride=2)(x.astype(self.dtype))
+        x = nn.relu(BatchNorm(dtype=self.dtype, name="bn1")(x, train=train))
+        if self.stem_pool:
+            x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+        reached, dilation = least, 1
+        for stage, (width, count) in enumerate(
+            zip(channels, STAGE_BLOCKS[self.kind], strict=True), start=1
+        ):
+            stride, first_dilation = 1, dilation
+            if stage > 1 and reached < self.output_stride:
+                stride, reached = 2, reached * 2
+            elif stage > 1:
+                dilation *= 2
+            for i in range(count):
+                out = width * expansion
+                x = block(
+                    channels=width,
+                    out_channels=out,
+                    stride=stride if i == 0 else 1,
+                    dilation=first_dilation if i == 0 else dilation,
+                    project=i == 0 and (stride != 1 or x.shape[-1] != out),
+                    dtype=self.dtype,
+                    name=f"layer{stage}_{i}",
+                )(x, train=train)
+        return x
+
+
+def stage_names(kind: str) -> Sequence[str]:
+    """Names of the residual blocks in order, e.g. `layer1_0`."""
+    return [
+        f"layer{stage}_{i}"
+        for stage, count in enumerate(STAGE_BLOCKS[kind], start=1)
+        for i in range(count)
+    ]
