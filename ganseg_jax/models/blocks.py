@@ -73,7 +73,7 @@ class BatchNorm(nn.Module):
 def conv(
     features: int, kernel_size: int = 3, stride: int = 1, dtype: Any = jnp.float32, name: str = ""
 ) -> nn.Conv:
-    """Convolution with He-normal weights, zero bias and (kernel_size - 1) / 2 zeros on each side."""
+    """Convolution with He-normal weights, zero bias, (kernel_size - 1) / 2 zeros on each side."""
     pad = (kernel_size - 1) // 2
     return nn.Conv(
         features,
