@@ -4,6 +4,8 @@ Every block takes `dtype`, the type it computes in; parameters stay float32, and
 statistics of batch normalisation. Activations are NHWC.
 """
 
+import math
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -11,12 +13,56 @@ import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 LEAKY_SLOPE = 0.2
 
 # He et al. 2015 for a leaky ReLU of slope 0.2: variance 2 / ((1 + 0.2^2) fan_in).
 he_normal = jax.nn.initializers.variance_scaling(2.0 / (1.0 + LEAKY_SLOPE**2), "fan_in", "normal")
+standard_normal = jax.nn.initializers.normal(1.0)
+
+
+def init_variables(
+    module: nn.Module,
+    seed: int,
+    *args: Any,
+    kernel_gain: float = 2.0 / (1.0 + LEAKY_SLOPE**2),
+    **kwargs: Any,
+) -> dict:
+    """The variables that `module.init` would give, drawn on the host by the leaves' names.
+
+    Compiling a hundred random draws takes a minute where making them takes a second, and the
+    host's numbers are the same on every accelerator and number of devices.
+
+    Args:
+      module: a linen module.
+      seed: of the draws; each leaf has a stream of its own, named by its path.
+      *args: example arguments; arrays may be given as `jax.ShapeDtypeStruct`.
+      kernel_gain: variance of a `kernel` times its fan-in.
+      **kwargs: static arguments of `__call__`, such as `train=False`.
+
+    Returns:
+      {"params": ..., "batch_stats": ...} of numpy arrays.
+    """
+    abstract = jax.eval_shape(lambda *xs: module.init(jax.random.key(0), *xs, **kwargs), *args)
+
+    def draw(path: tuple, leaf: jax.ShapeDtypeStruct) -> np.ndarray:
+        name = path[-1].key
+        if name in ("bias", "mean"):
+            return np.zeros(leaf.shape, leaf.dtype)
+        if name in ("scale", "var"):
+            return np.ones(leaf.shape, leaf.dtype)
+        stddev = {
+            "kernel": math.sqrt(kernel_gain / max(math.prod(leaf.shape[:-1]), 1)),
+            "constant": 1.0,
+            "start": 1.0,
+        }[name]
+        words = [seed, zlib.crc32(jax.tree_util.keystr(path).encode())]
+        draws = np.random.default_rng(words).standard_normal(leaf.shape, np.float32)
+        return (stddev * draws).astype(leaf.dtype)
+
+    return jax.tree_util.tree_map_with_path(draw, abstract)
 
 
 def leaky_relu(x: Array) -> Array:

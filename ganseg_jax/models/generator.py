@@ -25,6 +25,7 @@ from ganseg_jax.models.blocks import (
     conv,
     dense,
     leaky_relu,
+    standard_normal,
 )
 
 PartScale = Literal["std", "norm_variance", "mean_abs"] | float
@@ -115,7 +116,7 @@ class LearnedStart(nn.Module):
     @nn.compact
     def __call__(self, batch: int) -> Float[Array, "b n n c"]:
         shape = (self.size, self.size, self.channels)
-        start = self.param("start", nn.initializers.normal(1.0), shape, jnp.float32)
+        start = self.param("start", standard_normal, shape, jnp.float32)
         return jnp.broadcast_to(start, (batch, *shape)).astype(self.dtype)
 
 
@@ -156,7 +157,7 @@ class PartEmbeddings(nn.Module):
     @nn.compact
     def __call__(self, z_app: Float[Array, "b d"]) -> Float[Array, "b k e"]:
         shape = (self.num_parts, self.features)
-        constant = self.param("constant", nn.initializers.normal(1.0), shape, jnp.float32)
+        constant = self.param("constant", standard_normal, shape, jnp.float32)
         dynamic = MLP(self.features, self.hidden, self.layers, name="mlp")(z_app)
         return constant * dynamic[:, None, :]
 

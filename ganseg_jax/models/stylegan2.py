@@ -135,7 +135,7 @@ class StyledConv(nn.Module):
         x = ModulatedConv(
             self.features, 3, upsample_taps=self.upsample_taps, dtype=self.dtype, name="conv"
         )(x, w)
-        strength = self.param("noise_strength", nn.initializers.zeros, ())
+        strength = self.param("noise_strength", nn.initializers.zeros, (1,))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         x = x + (strength * noise).astype(self.dtype) + bias.astype(self.dtype)
         return scaled_leaky_relu(x)
