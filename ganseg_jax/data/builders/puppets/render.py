@@ -31,7 +31,7 @@ _HUES = np.array([0.13, 0.0, 0.36, 0.56, 0.79], np.float32)
 _HUE_SPREAD = 0.045
 
 # Few enough figures at once that the arrays of 64-px images stay in the processor's cache.
-_BATCH = 16
+BATCH = 16
 
 _NECK, _HIP = -0.20, 0.08
 _HEAD_CENTER, _HEAD_RADIUS = -0.325, 0.125
@@ -60,10 +60,10 @@ class Puppets:
     visible: np.ndarray
 
 
-def render(count: int, image_size: int, seed: int) -> Puppets:
+def render(count: int, image_size: int, seed: int | tuple[int, ...]) -> Puppets:
     """Draws `count` figures of `image_size` px; the same arguments give the same figures."""
     rng = np.random.default_rng(seed)
-    sizes = [min(_BATCH, count - i) for i in range(0, count, _BATCH)]
+    sizes = [min(BATCH, count - i) for i in range(0, count, BATCH)]
     batches = [_render_batch(rng, n, image_size) for n in sizes]
     return Puppets(*(np.concatenate(arrays) for arrays in zip(*batches, strict=True)))
 

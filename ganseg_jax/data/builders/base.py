@@ -1,0 +1,215 @@
+"""What all data sets share: the features, the conversion of images, the counts, the refusals.
+
+A data set is a TFDS builder that writes ArrayRecord files and reads its source from the folder
+given as `source`.  Its features:
+
+  image              encoded JPEG or PNG, (H, W, 3)
+  name               the image file's name
+  segmentation       encoded PNG label map (h, w, 1), 0 = background; where an image has no ground
+                     truth in a set that has some, one pixel of value 255
+  landmarks          float32 (L, 2), (row, col) as fractions of the height and width, 1 = far edge
+  landmarks_visible  bool (L,); all False where an image has no ground truth
+
+`segmentation` and the landmarks are present in sets with ground truth of that kind.
+"""
+
+import dataclasses
+import io
+import pathlib
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import tensorflow_datasets as tfds
+from tqdm import tqdm
+
+from ganseg_jax.data import images
+from ganseg_jax.errors import UserError
+
+UNLABELED = 255
+
+
+@dataclasses.dataclass
+class Example:
+    """One image with its ground truth, as a builder reads it from the source.
+
+    Attributes:
+      name: file name, unique within the set.
+      image: the image file's bytes.
+      labels: uint8 (h, w) label map covering the whole image, or None.
+      landmarks: (L, 2) (row, col) as fractions of the image's height and width, or None.
+      visible: bool (L,), or None where all landmarks are.
+    """
+
+    name: str
+    image: bytes
+    labels: np.ndarray | None = None
+    landmarks: np.ndarray | None = None
+    visible: np.ndarray | None = None
+
+
+class SetBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """Base of all data sets.
+
+    A data set says which items each split has (`list_splits`, cheap) and how one is read
+    (`read_item`).  `part_names` and `landmark_names` are None where there is no such ground truth.
+    """
+
+    url_infos = None  # nothing is downloaded, so there are no checksums to look for
+    VERSION = tfds.core.Version("1.0.0")
+    DESCRIPTION: ClassVar[str] = ""
+    CITATION: ClassVar[str] = ""
+    # What `source` has to look like; None for sets that need no source.
+    LAYOUT: ClassVar[str | None] = None
+    # A file or folder by which the set's root is recognised in an unpacked archive.
+    ROOT_MARKER: ClassVar[str | None] = None
+    EXPECTED_COUNTS: ClassVar[dict[str, int]] = {}
+    SKIP_UNREADABLE: ClassVar[bool] = False
+
+    part_names: Sequence[str] | None = None
+    landmark_names: Sequence[str] | None = None
+
+    def __init__(
+        self,
+        *,
+        source: str | pathlib.Path | None = None,
+        verify_counts: bool = True,
+        progress: bool = False,
+        **kwargs: Any,
+    ):
+        """See `ganseg_jax.data.prepare.prepare`, which is how builders are used."""
+        self.source = None if source is None else pathlib.Path(source)
+        self.skipped: list[tuple[str, str]] = []
+        self._verify_counts = verify_counts
+        self._progress = progress
+        kwargs.setdefault("file_format", "array_record")
+        super().__init__(**kwargs)
+
+    def list_splits(self) -> dict[str, Sequence[Any]]:
+        """Returns the items of each split, in order."""
+        raise NotImplementedError
+
+    def read_item(self, item: Any) -> Example:
+        """Reads one item; raises `ImageError` if its image cannot be used."""
+        raise NotImplementedError
+
+    def read_items(self, split: str, items: Sequence[Any]) -> Iterator[Example | None]:
+        """Reads a split's items one after the other; None stands for one that was skipped."""
+        del split
+        for item in items:
+            try:
+                yield self.read_item(item)
+            except images.ImageError as error:
+                self.skip(str(item), str(error))
+                yield None
+
+    def skip(self, name: str, reason: str) -> None:
+        """Notes a file that is left out, or raises where the set must be complete."""
+        if not self.SKIP_UNREADABLE:
+            raise UserError(f"{name}: {reason}; get {self.name} anew from its publisher")
+        self.skipped.append((name, reason))
+
+    def metadata(self) -> dict[str, Any]:
+        """Facts that are stored beside the data."""
+        names = {"parts": self.part_names, "landmarks": self.landmark_names}
+        return {key: list(value) for key, value in names.items() if value is not None}
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        features: dict[str, Any] = {
+            "image": tfds.features.Image(shape=(None, None, 3)),
+            "name": tfds.features.Text(),
+        }
+        if self.part_names is not None:
+            features["segmentation"] = tfds.features.Image(shape=(None, None, 1))
+        if self.landmark_names is not None:
+            count = len(self.landmark_names)
+            features["landmarks"] = tfds.features.Tensor(shape=(count, 2), dtype=np.float32)
+            features["landmarks_visible"] = tfds.features.Tensor(shape=(count,), dtype=np.bool_)
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description=self.DESCRIPTION,
+            citation=self.CITATION,
+            features=tfds.features.FeaturesDict(features),
+            metadata=tfds.core.MetadataDict(),
+        )
+
+    def _split_generators(self, dl_manager) -> dict[str, Iterator]:
+        del dl_manager  # nothing is downloaded
+        splits = {name: items for name, items in self.list_splits().items() if len(items)}
+        counts = {name: len(items) for name, items in splits.items()}
+        if self._verify_counts:
+            for name, expected in self.EXPECTED_COUNTS.items():
+                if counts.get(name, 0) != expected:
+                    raise UserError(
+                        f"{self.source}: {self.name} should have {expected} images in its split "
+                        f"{name!r}, found {counts.get(name, 0)}; is the data complete?"
+                    )
+        self.info.metadata.update(self.metadata())
+        return {name: self._generate_examples(name, items) for name, items in splits.items()}
+
+    def _generate_examples(self, split: str, items: Sequence[Any]) -> Iterator:
+        bar = tqdm(
+            self.read_items(split, items),
+            desc=f"{self.name} {split}",
+            total=len(items),
+            unit=" images",
+            disable=None if self._progress else True,  # None: shown on terminals only
+        )
+        written = 0
+        for example in bar:
+            if example is None:
+                continue
+            try:
+                features = self._features(example)
+            except images.ImageError as error:
+                self.skip(example.name, str(error))
+                continue
+            yield f"{split}/{example.name}", features
+            written += 1
+        if not written:
+            name, reason = self.skipped[-1]
+            raise UserError(
+                f"{self.source}: no image of the split {split!r} can be read ({name}: {reason})"
+            )
+        self.info.metadata["skipped"] = self.skipped
+
+    def _features(self, example: Example) -> dict[str, Any]:
+        data, height, width = images.stored_image(example.image)
+        features = {"image": io.BytesIO(data), "name": example.name}
+        if self.part_names is not None:
+            labels = example.labels
+            if labels is None:
+                labels = np.full((1, 1), UNLABELED, np.uint8)
+            elif labels.shape[0] > height or labels.shape[1] > width:
+                labels = images.resize_labels(labels, height, width)
+            features["segmentation"] = io.BytesIO(images.encode_labels(labels))
+        if self.landmark_names is not None:
+            count = len(self.landmark_names)
+            landmarks, visible = example.landmarks, example.visible
+            if landmarks is None:
+                landmarks, visible = np.zeros((count, 2)), np.zeros(count, bool)
+            elif visible is None:
+                visible = np.ones(count, bool)
+            # Positions of hidden landmarks mean nothing; zeros keep files reproducible.
+            landmarks = np.where(visible[:, None], landmarks, 0.0)
+            features["landmarks"] = landmarks.astype(np.float32)
+            features["landmarks_visible"] = visible
+        return features
+
+
+def find_root(source: pathlib.Path, marker: str | None) -> pathlib.Path:
+    """Finds the set's folder in `source` itself or up to two folders below it.
+
+    Raises:
+      FileNotFoundError: if `marker` is nowhere.
+    """
+    if marker is None:
+        return source
+    level: Iterable[pathlib.Path] = [source]
+    for _ in range(3):
+        level = list(level)
+        for folder in level:
+            if (folder / marker).exists():
+                return folder
+        level = [child for folder in level for child in sorted(folder.iterdir()) if child.is_dir()]
+    raise FileNotFoundError(marker)

@@ -1,0 +1,158 @@
+"""Reading and writing image files: whatever a folder holds, turned into plain 8-bit RGB."""
+
+import io
+import warnings
+
+import numpy as np
+from PIL import Image, ImageOps
+
+MAX_STORED_SIDE = 512
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+
+_ORIENTATION_TAG = 0x0112
+
+
+class ImageError(Exception):
+    """An image that cannot be used; the message is the reason, without the file's name."""
+
+
+def decode_rgb(data: bytes) -> np.ndarray:
+    """Decodes a stored image (see `stored_image`) to uint8 (H, W, 3)."""
+    with Image.open(io.BytesIO(data)) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def decode_labels(data: bytes) -> np.ndarray:
+    """Decodes a stored label map to uint8 (H, W)."""
+    with Image.open(io.BytesIO(data)) as image:
+        return np.asarray(image)
+
+
+def encode_labels(labels: np.ndarray) -> bytes:
+    """Encodes a uint8 (H, W) label map as PNG."""
+    return _encode(Image.fromarray(np.asarray(labels, np.uint8)), "PNG")
+
+
+def encode_rgb(image: np.ndarray) -> bytes:
+    """Encodes a uint8 (H, W, 3) image as PNG, lightly compressed."""
+    return _encode(Image.fromarray(image), "PNG", compress_level=3)
+
+
+def resize_labels(labels: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Nearest-neighbour resize of uint8 (H, W); pixel centers are aligned as in image resizing."""
+    if labels.shape == (height, width):
+        return labels
+    image = Image.fromarray(labels).resize((width, height), Image.Resampling.NEAREST)
+    return np.asarray(image)
+
+
+def load_rgb(data: bytes) -> Image.Image:
+    """Decodes any supported file to an RGB image as a viewer would show it.
+
+    Grey, palette and 16-bit images are converted, transparent ones are put on white, the rotation
+    noted by a camera is carried out.  Of an animation the first frame is taken.
+
+    Raises:
+      ImageError: if the data is no image or is cut off.
+    """
+    return _upright_rgb(_open(data))
+
+
+def stored_image(data: bytes, max_side: int = MAX_STORED_SIDE) -> tuple[bytes, int, int]:
+    """Makes the bytes that a data set stores for an image file.
+
+    A plain RGB JPEG or PNG of at most `max_side` px is kept byte for byte.  Everything else is
+    converted as in `load_rgb`, downsized so that the longer side is `max_side`, and encoded anew:
+    as JPEG (quality 95, full chroma) where the source was one or had to be downsized, else as PNG.
+
+    Returns:
+      (bytes, height, width) of the stored image.
+
+    Raises:
+      ImageError: if the data is no image or is cut off.
+    """
+    image = _open(data)
+    small = max(image.size) <= max_side
+    plain = (
+        image.mode == "RGB"
+        and image.format in ("JPEG", "PNG")
+        and "transparency" not in image.info
+        and image.getexif().get(_ORIENTATION_TAG, 1) == 1
+    )
+    if small and plain:
+        return data, image.height, image.width
+    as_jpeg = not small or image.format == "JPEG"
+    image = _upright_rgb(image)
+    if not small:
+        image.thumbnail((max_side, max_side), Image.Resampling.LANCZOS, reducing_gap=3.0)
+    if as_jpeg:
+        encoded = _encode(image, "JPEG", quality=95, subsampling=0)
+    else:
+        encoded = _encode(image, "PNG")
+    return encoded, image.height, image.width
+
+
+def read_label_map(data: bytes) -> np.ndarray:
+    """Reads a mask or label map drawn by any program, to uint8 (H, W).
+
+    Palette images give their indices, grey ones their values.  A mask that holds only 0 and 255,
+    or soft shades up to 255 (more than 64 different values), is a foreground mask: above 127
+    becomes 1.
+
+    Raises:
+      ImageError: if it is no image, or a colored one, whose colors do not say which part is which.
+    """
+    image = _open(data)
+    if image.mode == "1":
+        return np.asarray(image, np.uint8)
+    if image.mode == "P":
+        labels = np.asarray(image)
+    elif image.mode in ("L", "LA", "I", "I;16", "I;16B"):
+        labels = np.asarray(image.getchannel(0) if image.mode == "LA" else image).astype(np.int64)
+    else:
+        rgb = np.asarray(image.convert("RGB"))
+        if (rgb != rgb[..., :1]).any():
+            raise ImageError("a label map must be an indexed or grey PNG, this one has colors")
+        labels = rgb[..., 0]
+    values = np.unique(labels)
+    if values[-1] > 255:
+        raise ImageError(f"a label map holds labels up to 255, this one has {values[-1]}")
+    if image.mode != "P" and values[-1] == 255 and (len(values) > 64 or set(values) <= {0, 255}):
+        labels = labels > 127
+    return labels.astype(np.uint8)
+
+
+def _open(data: bytes) -> Image.Image:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # large or oddly tagged images are fine
+            image = Image.open(io.BytesIO(data))
+            image.load()
+    # Pillow's decoders raise many kinds of exceptions for damaged files.
+    except Exception as error:  # noqa: BLE001
+        if not data:
+            raise ImageError("the file is empty") from error
+        reason = str(error).split(" <_io")[0]
+        if isinstance(error, Image.UnidentifiedImageError):
+            reason = "not an image"
+        raise ImageError(reason or type(error).__name__) from error
+    return image
+
+
+def _upright_rgb(image: Image.Image) -> Image.Image:
+    image = ImageOps.exif_transpose(image)
+    if image.mode in ("I", "I;16", "I;16B", "I;16L", "F"):
+        # 16-bit grey: the high byte of the full range, as for 16-bit color.
+        grey = np.clip(np.asarray(image, np.float64) / 257.0, 0.0, 255.0)
+        image = Image.fromarray(np.round(grey).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        background = Image.new("RGBA", image.size, (255, 255, 255, 255))
+        image = Image.alpha_composite(background, image)
+    return image.convert("RGB")
+
+
+def _encode(image: Image.Image, file_format: str, **options) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, file_format, **options)
+    return buffer.getvalue()

@@ -1,0 +1,230 @@
+"""Builds TFDS data sets from what publishers or users provide; see `prepare`."""
+
+import contextlib
+import dataclasses
+import errno
+import fcntl
+import os
+import pathlib
+import shutil
+import tarfile
+import tempfile
+from collections.abc import Iterator
+
+import tensorflow_datasets as tfds
+
+from ganseg_jax.data import builders
+from ganseg_jax.data.builders import base
+from ganseg_jax.errors import UserError
+
+_ENTRY_POINT = "python -m experiments.prepare_data"
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """A data set that is ready for use.
+
+    Attributes:
+      name: the data set's name.
+      path: the folder of its files.
+      counts: images per split.
+      skipped: (file name, reason) of the files that were left out.
+      already: whether it had been there before.
+    """
+
+    name: str
+    path: pathlib.Path
+    counts: dict[str, int]
+    skipped: list[tuple[str, str]]
+    already: bool
+
+    def __str__(self) -> str:
+        counts = ", ".join(f"{split} {count}" for split, count in self.counts.items())
+        state = "already prepared" if self.already else "prepared"
+        skipped = f"; {len(self.skipped)} files skipped" if self.skipped else ""
+        return f"{self.name} {state} in {self.path}: {counts} images{skipped}"
+
+
+def prepare(
+    dataset: str,
+    source: str | os.PathLike | None,
+    data_dir: str | os.PathLike,
+    *,
+    verify_counts: bool = True,
+    progress: bool = False,
+) -> Prepared:
+    """Builds the data set `dataset` into `data_dir`, unless it is there already.
+
+    Everything is written to a temporary folder that is renamed at the end.  Several processes of
+    one machine may call this at once: one builds, the others wait.
+
+    Args:
+      dataset: name of the data set, see `builders.names`.
+      source: folder or tar archive with the publisher's or user's files; not needed for sets that
+        are rendered, nor where the set has been prepared before.
+      data_dir: where data sets are kept; made if missing.
+      verify_counts: whether splits must have the published numbers of images; off in tests only.
+      progress: whether to show a progress bar on a terminal.
+
+    Raises:
+      UserError: whatever the user can put right, from an unknown name to a full disk.
+    """
+    builder_class = builders.get(dataset)
+    data_dir = pathlib.Path(data_dir).expanduser()
+    source = None if source is None else pathlib.Path(source).expanduser().absolute()
+    if (ready := find_prepared(dataset, data_dir)) is not None:
+        return _reuse(dataset, ready, source)
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        with _lock(data_dir, dataset):
+            if (ready := find_prepared(dataset, data_dir)) is not None:
+                return _reuse(dataset, ready, source)
+            _remove_leftovers(data_dir, dataset)
+            with _opened(builder_class, dataset, source, data_dir) as folder:
+                return _build(builder_class, folder, source, data_dir, verify_counts, progress)
+    except OSError as error:
+        raise _as_user_error(error, data_dir) from error
+
+
+def find_prepared(dataset: str, data_dir: str | os.PathLike) -> pathlib.Path | None:
+    """Returns the folder of the newest prepared version of `dataset`, or None."""
+    folders = pathlib.Path(data_dir).glob(f"{dataset}/*/dataset_info.json")
+    versions = {}
+    for folder in (path.parent for path in folders):
+        if tfds.core.Version.is_valid(folder.name):
+            versions[tfds.core.Version(folder.name)] = folder
+    return versions[max(versions)] if versions else None
+
+
+def prepare_command(dataset: str, data_dir: str | os.PathLike) -> str:
+    """Returns the command line that prepares a data set."""
+    needs_source = builders.get(dataset).LAYOUT is not None
+    source = " --source=FOLDER_OR_TAR" if needs_source else ""
+    return f"{_ENTRY_POINT} --dataset={dataset}{source} --data_dir={data_dir}"
+
+
+def _reuse(dataset: str, path: pathlib.Path, source: pathlib.Path | None) -> Prepared:
+    info = tfds.builder_from_directory(path).info
+    metadata = info.metadata or {}
+    before = metadata.get("source")
+    if dataset == "image_folder" and source is not None and before != str(source):
+        raise UserError(
+            f"{path} holds images from {before}; give another --data_dir for {source}, or delete "
+            f"{path.parent} first"
+        )
+    skipped = [tuple(entry) for entry in metadata.get("skipped", ())]
+    return Prepared(dataset, path, _counts(info), skipped, already=True)
+
+
+def _build(builder_class, folder, source, data_dir, verify_counts, progress) -> Prepared:
+    try:
+        builder = builder_class(
+            source=folder, verify_counts=verify_counts, progress=progress, data_dir=data_dir
+        )
+        if source is not None:
+            builder.info.metadata["source"] = str(source)
+        tfds.display_progress_bar(False)
+        scratch_prefix = f".scratch-{builder.name}-"
+        with tempfile.TemporaryDirectory(dir=data_dir, prefix=scratch_prefix) as scratch:
+            with contextlib.redirect_stdout(None):
+                builder.download_and_prepare(download_dir=scratch)
+    except Exception as error:
+        # TFDS wraps what builders raise.
+        for cause in _chain(error):
+            if isinstance(cause, UserError):
+                raise UserError(str(cause)) from error
+            if isinstance(cause, OSError):
+                raise cause from error
+        raise
+    path = pathlib.Path(builder.data_dir)
+    return Prepared(builder.name, path, _counts(builder.info), builder.skipped, already=False)
+
+
+def _counts(info: tfds.core.DatasetInfo) -> dict[str, int]:
+    return {name: split.num_examples for name, split in info.splits.items()}
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+@contextlib.contextmanager
+def _lock(data_dir: pathlib.Path, dataset: str) -> Iterator[None]:
+    with (data_dir / f".{dataset}.lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def _remove_leftovers(data_dir: pathlib.Path, dataset: str) -> None:
+    """Removes what a preparation that was killed has left; the lock makes sure that it is dead."""
+    for pattern in (f"{dataset}/incomplete.*", f".unpacked-{dataset}-*", f".scratch-{dataset}-*"):
+        for folder in data_dir.glob(pattern):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _opened(
+    builder_class, dataset: str, source: pathlib.Path | None, data_dir: pathlib.Path
+) -> Iterator[pathlib.Path | None]:
+    """Gives the folder with the source's files, unpacked where the source is an archive."""
+    layout = builder_class.LAYOUT
+    if layout is None:
+        yield None
+        return
+    if source is None:
+        raise UserError(f"--source is missing: {dataset} is built from {layout}")
+    if not source.exists():
+        raise UserError(f"--source={source} does not exist; {dataset} is built from {layout}")
+    with contextlib.ExitStack() as stack:
+        if source.is_dir():
+            folder = source
+            _check_space(data_dir, sum(f.stat().st_size for f in _walk(source)))
+        else:
+            _check_space(data_dir, 2 * source.stat().st_size)
+            scratch = tempfile.TemporaryDirectory(dir=data_dir, prefix=f".unpacked-{dataset}-")
+            folder = pathlib.Path(stack.enter_context(scratch))
+            _unpack(source, folder)
+        try:
+            root = base.find_root(folder, builder_class.ROOT_MARKER)
+        except FileNotFoundError as error:
+            raise UserError(f"{source} has no {error}; {dataset} is built from {layout}") from error
+        yield root
+
+
+def _walk(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+    return (path for path in folder.rglob("*") if path.is_file())
+
+
+def _unpack(archive: pathlib.Path, folder: pathlib.Path) -> None:
+    try:
+        with tarfile.open(archive) as tar:
+            tar.extractall(folder, filter="data")
+    except tarfile.ReadError as error:
+        raise UserError(
+            f"{archive} is neither a folder nor a complete tar archive; unpack it and give the "
+            "folder as --source"
+        ) from error
+    except (tarfile.TarError, EOFError) as error:
+        raise UserError(f"{archive} cannot be unpacked: {error}") from error
+
+
+def _check_space(data_dir: pathlib.Path, needed: int) -> None:
+    free = shutil.disk_usage(data_dir).free
+    if free < needed:
+        raise UserError(
+            f"{data_dir} has {free / 2**20:.0f} MiB left and about {needed / 2**20:.0f} MiB are "
+            "needed; make room or give another --data_dir"
+        )
+
+
+def _as_user_error(error: OSError, data_dir: pathlib.Path) -> UserError:
+    place = error.filename or data_dir
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return UserError(f"the disk of {data_dir} is full; make room or give another --data_dir")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return UserError(f"no permission for {place}; change it or give another --data_dir")
+    if error.errno in (errno.EEXIST, errno.ENOTDIR):
+        return UserError(f"{place} is a file where a folder is needed; give another --data_dir")
+    return UserError(f"{place}: {error.strerror or error}")
