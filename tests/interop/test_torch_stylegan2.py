@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ganseg_jax.errors import UserError
-from ganseg_jax.interop.torch_stylegan2 import load_generator
+from ganseg_jax.interop.torch_stylegan2 import export_generator, load_generator
 from ganseg_jax.models.stylegan2 import channels_at
 
 GOLDENS = pathlib.Path(__file__).parent.parent / "parity" / "goldens"
@@ -137,25 +137,42 @@ def test_mean_latent_beside_or_among_the_names(small):
     _, among = load_generator({**small, "latent_avg": mean[None]})
     for variables in (beside, among):
         np.testing.assert_array_equal(variables["latent_statistics"]["w_mean"], mean)
-    with pytest.raises(UserError, match="latent_avg has 3 numbers, but the styles have 4"):
-        load_generator({"g_ema": small, "latent_avg": mean[:3]})
 
 
-def test_what_does_not_fit_is_named(small):
-    broken = dict(small)
-    del broken["convs.1.conv.modulation.bias"]
-    with pytest.raises(UserError, match=r"no entry 'convs\.1\.conv\.modulation\.bias'"):
+@pytest.mark.parametrize(
+    "change,message",
+    [
+        ({"convs.1.conv.modulation.bias": None}, r"lacks entry 'convs\.1\.conv\.modulation\.bias'"),
+        (
+            {"conv1.activate.bias": np.zeros(7)},
+            r"'conv1\.activate\.bias' has shape \(7,\).*\(512,\)",
+        ),
+        ({"extra.weight": np.zeros(1)}, "no place for entry 'extra.weight'"),
+        ({"style.1.weight": None, "style.2.weight": None}, r"no 'style\.\*' entries"),
+        ({"convs.2.conv.blur.kernel": np.ones((4, 4))}, r"filter 'convs\.2\.conv\.blur\.kernel'"),
+        ({"latent_avg": np.zeros(3)}, r"'latent_avg' has shape \(3,\).*\(4,\)"),
+    ],
+)
+def test_what_does_not_fit_is_named(small, change, message):
+    broken = {name: x for name, x in {**small, **change}.items() if x is not None}
+    with pytest.raises(UserError, match=message):
         load_generator(broken)
-    broken = {**small, "conv1.activate.bias": np.zeros(7, np.float32)}
-    with pytest.raises(UserError, match=r"'conv1\.activate\.bias' has shape \(7,\).*\(512,\)"):
-        load_generator(broken)
-    with pytest.raises(UserError, match="1 unknown entries, the first: 'extra.weight'"):
-        load_generator({**small, "extra.weight": np.zeros(1)})
-    with pytest.raises(UserError, match="no StyleGAN2 generator"):
-        load_generator({"weight": np.zeros(1)})
-    kernel = np.ones((4, 4), np.float32)
-    with pytest.raises(UserError, match=r"filter 'convs\.2\.conv\.blur\.kernel'"):
-        load_generator({**small, "convs.2.conv.blur.kernel": kernel})
+
+
+def test_unknown_channel_multiplier_is_named():
+    checkpoint = zero_checkpoint(shapes_of(64, 2))
+    checkpoint["convs.7.conv.weight"] = np.zeros((1, 96, 96, 3, 3))
+    with pytest.raises(UserError, match="has 96 channels, but at 64 px.* 256 and 512"):
+        load_generator(checkpoint)
+
+
+def test_export_is_the_inverse(state_dict, golden):
+    checkpoint = {"g_ema": state_dict, "latent_avg": golden["latent_avg"]}
+    exported = export_generator(*load_generator(checkpoint))
+    np.testing.assert_array_equal(exported["latent_avg"], golden["latent_avg"])
+    assert set(exported["g_ema"]) == set(state_dict)
+    for name, x in state_dict.items():
+        np.testing.assert_array_equal(exported["g_ema"][name], x, err_msg=name)
 
 
 def test_checkpoint_without_stored_noise_has_none(small):
