@@ -189,7 +189,7 @@ def _builder(name: str, data_dir: str | os.PathLike):
     if path is None:
         command = prepare.prepare_command(name, data_dir)
         raise UserError(f"{name} is not prepared in {data_dir}; run {command}")
-    return tfds.builder_from_directory(path)
+    return prepare.open_builder(path)
 
 
 def _load_example(example: Mapping[str, Any], size: int) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator
 
 import tensorflow_datasets as tfds
+from absl import logging
 
 from ganseg_jax.data import builders
 from ganseg_jax.data.builders import base
@@ -96,6 +97,12 @@ def find_prepared(dataset: str, data_dir: str | os.PathLike) -> pathlib.Path | N
     return versions[max(versions)] if versions else None
 
 
+def open_builder(path: pathlib.Path):
+    """Opens a prepared data set, without TFDS's notes about it."""
+    with _quiet():
+        return tfds.builder_from_directory(path)
+
+
 def prepare_command(dataset: str, data_dir: str | os.PathLike) -> str:
     """Returns the command line that prepares a data set."""
     needs_source = builders.get(dataset).LAYOUT is not None
@@ -104,7 +111,7 @@ def prepare_command(dataset: str, data_dir: str | os.PathLike) -> str:
 
 
 def _reuse(dataset: str, path: pathlib.Path, source: pathlib.Path | None) -> Prepared:
-    info = tfds.builder_from_directory(path).info
+    info = open_builder(path).info
     metadata = info.metadata or {}
     before = metadata.get("source")
     if dataset == "image_folder" and source is not None and before != str(source):
@@ -126,7 +133,7 @@ def _build(builder_class, folder, source, data_dir, verify_counts, progress) -> 
         tfds.display_progress_bar(False)
         scratch_prefix = f".scratch-{builder.name}-"
         with tempfile.TemporaryDirectory(dir=data_dir, prefix=scratch_prefix) as scratch:
-            with contextlib.redirect_stdout(None):
+            with contextlib.redirect_stdout(None), _quiet():
                 builder.download_and_prepare(download_dir=scratch)
     except Exception as error:
         # TFDS wraps what builders raise.
@@ -148,6 +155,16 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    before = logging.get_verbosity()
+    logging.set_verbosity(min(before, logging.WARNING))
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
 
 
 @contextlib.contextmanager

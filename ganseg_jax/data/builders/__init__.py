@@ -7,6 +7,9 @@ from ganseg_jax.errors import UserError
 
 # Name -> module under this package and class in it; imported when asked for.
 _BUILDERS = {
+    "faces_mtfl": ("faces_mtfl.builder", "FacesMtfl"),
+    "image_folder": ("image_folder.builder", "ImageFolder"),
+    "people_ccp": ("people_ccp.builder", "PeopleCcp"),
     "puppets": ("puppets.builder", "Puppets"),
 }
 

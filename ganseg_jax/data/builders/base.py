@@ -144,7 +144,6 @@ class SetBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                         f"{self.source}: {self.name} should have {expected} images in its split "
                         f"{name!r}, found {counts.get(name, 0)}; is the data complete?"
                     )
-        self.info.metadata.update(self.metadata())
         return {name: self._generate_examples(name, items) for name, items in splits.items()}
 
     def _generate_examples(self, split: str, items: Sequence[Any]) -> Iterator:
@@ -171,7 +170,7 @@ class SetBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             raise UserError(
                 f"{self.source}: no image of the split {split!r} can be read ({name}: {reason})"
             )
-        self.info.metadata["skipped"] = self.skipped
+        self.info.metadata.update(self.metadata() | {"skipped": self.skipped})
 
     def _features(self, example: Example) -> dict[str, Any]:
         data, height, width = images.stored_image(example.image)

@@ -1,0 +1,1 @@
+"""Faces in the wild with five landmarks (MTFL)."""

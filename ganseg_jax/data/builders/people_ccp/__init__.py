@@ -1,0 +1,1 @@
+"""People in street photos with clothing labels (Clothing Co-Parsing)."""
