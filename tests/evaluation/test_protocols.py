@@ -1,0 +1,237 @@
+"""Protocols measure what they say, on every image once, and put it beneath the published rows."""
+
+import numpy as np
+import pytest
+from sklearn import metrics
+from sklearn.linear_model import LinearRegression
+
+from ganseg_jax.data.pipeline import Split
+from ganseg_jax.errors import UserError
+from ganseg_jax.evaluation import protocols, published
+
+SIZE, PARTS = 16, 3
+
+
+def scene(seed, count, landmark_count=5, parts=PARTS):
+    """A split whose images carry their labels in the red channel: one square for each part."""
+    rng = np.random.default_rng(seed)
+    labels = np.zeros((count, SIZE, SIZE), np.int32)
+    corners = rng.integers(0, SIZE - 4, (count, parts, 2))
+    for image in range(count):
+        for part in range(parts):
+            row, col = corners[image, part]
+            labels[image, row : row + 4, col : col + 4] = part + 1
+    images = np.zeros((count, SIZE, SIZE, 3), np.uint8)
+    images[..., 0] = labels * 40
+    mixing = np.random.default_rng(7).uniform(0, 1 / parts, (landmark_count, parts))
+    points = np.einsum("lk,nkd->nld", mixing, corners + 2.0) + rng.normal(0, 0.2, (count, 1, 2))
+    return Split(
+        images=images,
+        names=[f"{i}.png" for i in range(count)],
+        segmentation=labels,
+        landmarks=points.astype(np.float32),
+        visible=rng.uniform(size=(count, landmark_count)) < 0.8,
+    )
+
+
+def perfect(images):
+    """Reads the labels back; checks that every batch has the same size."""
+    assert len(images) == 4
+    return np.eye(PARTS + 1, dtype=np.float32)[images[..., 0] // 40]
+
+
+def one_part(images):
+    return np.eye(2, dtype=np.float32)[(images[..., 0] > 0).astype(int)]
+
+
+def test_segment_sees_every_image_once_in_batches_of_one_size():
+    split = scene(0, 10)
+    segmented = protocols.segment(perfect, split.images, batch_size=4)
+    np.testing.assert_array_equal(segmented.labels, split.segmentation)
+    assert segmented.centers.shape == (10, PARTS, 2) and segmented.num_classes == PARTS + 1
+
+
+def test_segment_refuses_what_is_no_segmentation():
+    images = scene(0, 3).images
+    with pytest.raises(ValueError, match="no images"):
+        protocols.segment(perfect, images[:0], 4)
+    with pytest.raises(ValueError, match=r"\(4, 8, 8, 2\)"):
+        protocols.segment(lambda batch: np.zeros((4, 8, 8, 2)), images, 4)
+
+
+def test_people_parts_by_scikit_learn():
+    split = scene(1, 10)
+    figures = protocols.get_protocol("people_parts").measure(perfect, {"test": split}, 4)
+    values, counts = protocols.split_counts(figures)
+    assert values == {name: pytest.approx(1) for name in values} and len(values) == 5
+    assert counts == dict.fromkeys(values, 10)
+    rough = protocols.get_protocol("people_parts").measure(one_part, {"test": split}, 4)
+    pred = (split.segmentation > 0).ravel()
+    truth = split.segmentation.ravel()
+    assert rough["part_nmi"] == pytest.approx(metrics.normalized_mutual_info_score(truth, pred))
+    assert rough["part_ari"] == pytest.approx(metrics.adjusted_rand_score(truth, pred))
+    assert rough["foreground_iou"] == 1 and rough["foreground_nmi"] == 0
+
+
+def test_images_without_ground_truth_are_left_out():
+    split = scene(2, 10)
+    split.segmentation[3:7] = -1
+    figures = protocols.get_protocol("people_parts").measure(perfect, {"test": split}, 4)
+    assert figures["foreground_iou"] == 1 and figures["foreground_iou_count"] == 6
+
+
+def test_foreground_protocols_report_the_foreground_only():
+    split = scene(3, 5)
+
+    def empty(images):
+        return np.eye(2, dtype=np.float32)[np.zeros(images.shape[:3], int)]
+
+    for name in ("cub_foreground", "flowers_foreground"):
+        figures = protocols.get_protocol(name).measure(empty, {"test": split}, 4)
+        assert figures == {"foreground_iou": 0.0, "foreground_iou_count": 5}
+
+
+def expected_error(train, test, bias, normalizer):
+    """The protocol by scikit-learn, landmarks one by one on the images that show them."""
+    fit = protocols.segment(perfect, train.images, 4).centers.reshape(len(train), -1)
+    held = protocols.segment(perfect, test.images, 4).centers.reshape(len(test), -1)
+    errors = []
+    for index in range(train.landmarks.shape[1]):
+        seen, shown = train.visible[:, index], test.visible[:, index]
+        model = LinearRegression(fit_intercept=bias).fit(fit[seen], train.landmarks[seen, index])
+        distance = model.predict(held[shown]) - test.landmarks[shown, index]
+        errors.append(np.linalg.norm(distance, axis=1) / normalizer[shown])
+    return np.concatenate(errors).mean()
+
+
+@pytest.mark.parametrize("name,fit", [("cub_landmarks", "train"), ("puppets_parts", "validation")])
+def test_landmarks_by_the_image_s_edge(name, fit):
+    splits = {fit: scene(4, 40), "test": scene(5, 11)}
+    figures = protocols.get_protocol(name).measure(perfect, splits, 4)
+    edge = np.full(11, float(SIZE))
+    for suffix, bias in (("", False), ("_bias", True), ("_standardized", True)):
+        expected = expected_error(splits[fit], splits["test"], bias, edge)
+        assert figures["landmark_error" + suffix] == pytest.approx(expected, rel=1e-6)
+    assert figures["landmark_error_count"] == 11 and figures["foreground_iou"] == 1
+    assert 0 < figures["landmark_nmi"] <= 1
+
+
+def all_visible(split):
+    split.visible[:] = True
+    return split
+
+
+def test_celeba_landmarks_by_the_eyes():
+    splits = {
+        "landmark_train": all_visible(scene(6, 40)),
+        "landmark_test": all_visible(scene(7, 9)),
+    }
+    figures = protocols.get_protocol("celeba_landmarks").measure(perfect, splits, 4)
+    points = splits["landmark_test"].landmarks
+    eyes = np.linalg.norm(points[:, 0].astype(float) - points[:, 1], axis=-1)
+    expected = expected_error(splits["landmark_train"], splits["landmark_test"], False, eyes)
+    assert figures["landmark_error"] == pytest.approx(expected, rel=1e-6)
+    assert figures["landmark_error_count"] == 9
+
+
+def test_faces_are_tested_on_both_sets():
+    splits = {
+        "train": all_visible(scene(8, 40)),
+        "landmark_test": all_visible(scene(9, 9)),
+        "test": all_visible(scene(10, 7)),
+    }
+    figures = protocols.get_protocol("faces_landmarks").measure(perfect, splits, 4)
+    assert figures["landmark_error_count"] == 9 and figures["aflw/landmark_error_count"] == 7
+    assert figures["landmark_error"] != figures["aflw/landmark_error"]
+
+
+def test_taichi_error_is_in_pixels_of_the_published_frames():
+    splits = {"landmark_train": scene(11, 60, 18), "test": scene(12, 20, 18)}
+    figures = protocols.get_protocol("taichi").measure(perfect, splits, 4)
+    fit = protocols.segment(perfect, splits["landmark_train"].images, 4).centers.reshape(60, -1)
+    held = protocols.segment(perfect, splits["test"].images, 4).centers.reshape(20, -1)
+    total = 0.0
+    for index in range(18):
+        for axis in range(2):
+            seen = splits["landmark_train"].visible[:, index]
+            shown = splits["test"].visible[:, index]
+            target = splits["landmark_train"].landmarks[seen, index, axis] * 256 / SIZE
+            model = LinearRegression().fit(fit[seen], target)
+            truth = splits["test"].landmarks[shown, index, axis] * 256 / SIZE
+            total += np.abs(model.predict(held[shown]) - truth).mean()
+    assert figures["taichi_mae"] == pytest.approx(total, rel=1e-6)
+    assert figures["foreground_iou"] == 1 and figures["taichi_mae_count"] == 20
+
+
+def test_a_folder_reports_what_its_ground_truth_allows():
+    measure = protocols.get_protocol("image_folder").measure
+    full = scene(13, 60)
+    both = measure(perfect, {"test": full}, 4)
+    assert {"foreground_iou", "part_nmi", "landmark_error", "landmark_nmi"} <= set(both)
+    assert 0 < both["landmark_error_bias"] < 0.2
+    bare = Split(images=full.images, names=full.names)
+    assert measure(perfect, {"test": bare}, 4) == {}
+    binary = Split(full.images, full.names, segmentation=(full.segmentation > 0).astype(np.int32))
+    assert set(measure(perfect, {"test": binary}, 4)) == {"foreground_iou", "foreground_iou_count"}
+    few = measure(perfect, {"test": scene(14, 12)}, 4)
+    assert "landmark_nmi" in few and "landmark_error" not in few
+
+
+def test_a_split_without_the_ground_truth_needed_is_named():
+    bare = Split(images=scene(0, 4).images, names=list("abcd"))
+    with pytest.raises(UserError, match="'test' has no label maps"):
+        protocols.get_protocol("people_parts").measure(perfect, {"test": bare}, 4)
+    with pytest.raises(UserError, match="'landmark_train' has no landmarks"):
+        splits = {"landmark_train": bare, "landmark_test": bare}
+        protocols.get_protocol("celeba_landmarks").measure(perfect, splits, 4)
+
+
+def test_protocols_are_found_by_data_set():
+    assert protocols.fit_protocols("cub") == ["cub_foreground", "cub_landmarks"]
+    assert protocols.fit_protocols("celeba_wild") == ["celeba_landmarks"]
+    assert protocols.fit_protocols("puppets") == ["puppets_parts"]
+    assert protocols.fit_protocols("horses_weizmann") == ["image_folder"]
+    with pytest.raises(UserError, match="no protocol 'cubs'; known are celeba_landmarks"):
+        protocols.get_protocol("cubs")
+
+
+def test_our_row_stands_beneath_the_published_rows():
+    protocol = protocols.get_protocol("celeba_landmarks")
+    figures = {"landmark_error": 0.0601, "landmark_error_bias": 0.0555}
+    references = {"mean_landmarks": {"landmark_error": 0.9}}
+    table = protocol.rows(figures, "celeba_wild", 8, references)
+    caption, header, rows = table
+    assert header == ["Method", "aligned, K = 10", "wild, K = 4", "wild, K = 8"]
+    assert rows[len(rows) - 4] == ["GANSeg", 3.98, 12.26, 6.18]
+    assert rows[-3] == ["* ganseg_jax (K = 8)", None, None, 6.01]
+    assert rows[-2] == ["* ganseg_jax, with a constant", None, None, 5.55]
+    assert rows[-1] == ["reference: mean landmarks", None, None, 90.0]
+    text = published.print_table(table).splitlines()
+    assert text[0] == caption and len({line.index("6.01") for line in text if "6.01" in line}) == 1
+    assert text[-3].split() == ["*", "ganseg_jax", "(K", "=", "8)", "-", "-", "6.01"]
+
+
+def test_another_number_of_parts_gets_a_column_of_its_own():
+    protocol = protocols.get_protocol("taichi")
+    _, header, rows = protocol.rows({"taichi_mae": 400.0, "foreground_iou": 0.8}, "taichi", 5)
+    assert header[-2:] == ["MAE, K = 5", "IoU, K = 5"]
+    assert rows[-1] == ["* ganseg_jax (K = 5)", None, None, 400.0, 0.8]
+    assert rows[0] == ["DFF", 494.48, None, None, None]
+    assert protocols.get_protocol("people_parts").rows({}, "people_ccp", 8) is None
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        published.CELEBA_LANDMARKS,
+        published.FOREGROUND,
+        published.CUB_LANDMARKS,
+        published.TAICHI,
+        published.FID,
+        *published.ABLATIONS.values(),
+    ],
+    ids=lambda table: table.caption,
+)
+def test_published_tables_are_complete(table):
+    assert all(len(values) == len(table.columns) for _, values in table.rows)
+    assert len(published.print_table(table.with_own({}, "cub", 8)).splitlines()) >= 4
