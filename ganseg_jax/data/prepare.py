@@ -148,7 +148,9 @@ def _build(builder_class, folder, source, data_dir, verify_counts, progress) -> 
 
 
 def _counts(info: tfds.core.DatasetInfo) -> dict[str, int]:
-    return {name: split.num_examples for name, split in info.splits.items()}
+    order = {"train": 0, "validation": 1}
+    names = sorted(info.splits, key=lambda name: (order.get(name, 2), name))
+    return {name: info.splits[name].num_examples for name in names}
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

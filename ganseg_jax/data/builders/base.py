@@ -16,7 +16,7 @@ given as `source`.  Its features:
 import dataclasses
 import io
 import pathlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -85,23 +85,13 @@ class SetBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         kwargs.setdefault("file_format", "array_record")
         super().__init__(**kwargs)
 
-    def list_splits(self) -> dict[str, Sequence[Any]]:
-        """Returns the items of each split, in order."""
+    def list_splits(self) -> dict[str, Collection[Any]]:
+        """Returns the items of each split; the splits are written in this order."""
         raise NotImplementedError
 
     def read_item(self, item: Any) -> Example:
         """Reads one item; raises `ImageError` if its image cannot be used."""
         raise NotImplementedError
-
-    def read_items(self, split: str, items: Sequence[Any]) -> Iterator[Example | None]:
-        """Reads a split's items one after the other; None stands for one that was skipped."""
-        del split
-        for item in items:
-            try:
-                yield self.read_item(item)
-            except images.ImageError as error:
-                self.skip(str(item), str(error))
-                yield None
 
     def skip(self, name: str, reason: str) -> None:
         """Notes a file that is left out, or raises where the set must be complete."""
@@ -146,22 +136,21 @@ class SetBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                     )
         return {name: self._generate_examples(name, items) for name, items in splits.items()}
 
-    def _generate_examples(self, split: str, items: Sequence[Any]) -> Iterator:
+    def _generate_examples(self, split: str, items: Collection[Any]) -> Iterator:
         bar = tqdm(
-            self.read_items(split, items),
+            items,
             desc=f"{self.name} {split}",
             total=len(items),
             unit=" images",
             disable=None if self._progress else True,  # None: shown on terminals only
         )
         written = 0
-        for example in bar:
-            if example is None:
-                continue
+        for item in bar:
             try:
+                example = self.read_item(item)
                 features = self._features(example)
             except images.ImageError as error:
-                self.skip(example.name, str(error))
+                self.skip(str(item), str(error))
                 continue
             yield f"{split}/{example.name}", features
             written += 1

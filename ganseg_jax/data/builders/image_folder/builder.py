@@ -17,12 +17,13 @@ row per image: its name as a path relative to the folder, then pixel positions i
 viewer shows it.  Empty or negative: not visible.
 """
 
+import collections
 import csv
 import functools
 import hashlib
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import numpy as np
@@ -63,7 +64,7 @@ class ImageFolder(base.SetBuilder):
         if found is not None:
             self.skipped += found.skipped
 
-    def list_splits(self) -> dict[str, Sequence[str]]:
+    def list_splits(self) -> dict[str, Collection[str]]:
         folders = {name: _split_of(name) for name in self._names}
         if any(folders.values()):
             splits: dict[str, list[str]] = {"train": [], "validation": [], "test": []}
@@ -76,7 +77,25 @@ class ImageFolder(base.SetBuilder):
                 raise UserError(f"{self.source}: the folder train has no images")
             return splits
         labeled = {name for name in self._names if name in self._masks or name in self._landmarks}
-        return _split_by_hash(self._names, labeled)
+        return self._split_by_hash(labeled)
+
+    def _split_by_hash(self, labeled: set[str]) -> dict[str, Collection[str]]:
+        """Splits 90/5/5 by hash; partial ground truth goes to the test split."""
+        by_hash = sorted(self._names, key=_hash)
+        # From three images on, every split has at least one.
+        count = len(by_hash)
+        share = max(1, round(_EVALUATION_SHARE * count)) if count >= 3 else 0
+        if 0 < len(labeled) < count and share:
+            most = max(share, int(_LABELED_SHARE * count))
+            test = [name for name in by_hash if name in labeled][:most]
+            taken = set(test)
+            pool = collections.deque(name for name in by_hash if name not in taken)
+        else:
+            pool = collections.deque(by_hash)
+            test = _Draw(pool, share, self.skipped)
+        validation = _Draw(pool, share, self.skipped)
+        rest = count - len(test) - share
+        return {"test": test, "validation": validation, "train": _Draw(pool, rest, self.skipped)}
 
     def read_item(self, item: str) -> base.Example:
         try:
@@ -196,19 +215,22 @@ class _Listing:
         return names, landmarks
 
 
-def _split_by_hash(names: Sequence[str], labeled: set[str]) -> dict[str, list[str]]:
-    """Splits names 90/5/5 by hash; partial ground truth goes to the test split."""
-    by_hash = sorted(names, key=_hash)
-    # From three images on, every split has at least one.
-    share = max(1, round(_EVALUATION_SHARE * len(names))) if len(names) >= 3 else 0
-    if 0 < len(labeled) < len(names) and share:
-        most = max(share, int(_LABELED_SHARE * len(names)))
-        test = [name for name in by_hash if name in labeled][:most]
-    else:
-        test = by_hash[:share]
-    rest = [name for name in by_hash if name not in set(test)]
-    validation, train = rest[:share], rest[share:]
-    return {"train": sorted(train), "validation": sorted(validation), "test": sorted(test)}
+class _Draw:
+    """Takes names from a common pool while it is iterated, until `count` of them were readable."""
+
+    def __init__(self, pool: collections.deque[str], count: int, skipped: list[tuple[str, str]]):
+        self._pool, self._count, self._skipped = pool, count, skipped
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[str]:
+        left = self._count
+        while left and self._pool:
+            name = self._pool.popleft()
+            yield name
+            if not self._skipped or self._skipped[-1][0] != name:
+                left -= 1
 
 
 @functools.cache
