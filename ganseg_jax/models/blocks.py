@@ -16,6 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from ganseg_jax.models.convolution import Conv, convolve
+
 LEAKY_SLOPE = 0.2
 
 # He et al. 2015 for a leaky ReLU of slope 0.2: variance 2 / ((1 + 0.2^2) fan_in).
@@ -118,17 +120,10 @@ class BatchNorm(nn.Module):
 
 def conv(
     features: int, kernel_size: int = 3, stride: int = 1, dtype: Any = jnp.float32, name: str = ""
-) -> nn.Conv:
+) -> Conv:
     """Convolution with He-normal weights, zero bias, (kernel_size - 1) / 2 zeros on each side."""
-    pad = (kernel_size - 1) // 2
-    return nn.Conv(
-        features,
-        (kernel_size, kernel_size),
-        strides=stride,
-        padding=[(pad, pad), (pad, pad)],
-        kernel_init=he_normal,
-        dtype=dtype,
-        name=name or None,
+    return Conv(
+        features, kernel_size, stride, kernel_init=he_normal, dtype=dtype, name=name or None
     )
 
 
@@ -161,7 +156,7 @@ class StyleConv(nn.Module):
 
     conv(sum_k m_k w_k) = sum_k conv_1(m_k) contracted with (kernel w_k): the maps' 3x3
     neighbourhoods are multiplied with K kernels per image, and the E-channel map is never made.
-    With more parts than embedding channels the direct form is cheaper and used instead.
+    With few embedding channels to a part that gains nothing, and the map is made.
     """
 
     features: int
@@ -175,14 +170,8 @@ class StyleConv(nn.Module):
         weights = style.weights.astype(self.dtype)
         kernel, bias = kernel.astype(self.dtype), bias.astype(self.dtype)
         embeddings = style.embeddings.astype(self.dtype)
-        if parts > channels:
-            dense = jnp.einsum("bhwk,bke->bhwe", weights, embeddings)
-            return (
-                jax.lax.conv_general_dilated(
-                    dense, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-                )
-                + bias
-            )
+        if channels < 4 * parts:
+            return convolve(jnp.einsum("bhwk,bke->bhwe", weights, embeddings), kernel) + bias
         kernels = jnp.einsum("ijef,bke->bijkf", kernel, embeddings)
         kernels = kernels.reshape(-1, 9 * parts, self.features)  # [B, 9K, F]
         return jnp.einsum("bhwi,bif->bhwf", neighbourhoods(weights), kernels) + bias

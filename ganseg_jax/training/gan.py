@@ -1,0 +1,296 @@
+"""State and training step of the GAN: pure functions of state, batch and keys."""
+
+import dataclasses
+from typing import Any, Literal
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, UInt8
+
+from ganseg_jax import losses, prng
+from ganseg_jax.geometry import GridKind
+from ganseg_jax.latents import Latents, sample_latents
+from ganseg_jax.models.blocks import init_variables
+from ganseg_jax.models.discriminator import Discriminator
+from ganseg_jax.models.generator import Generator, GeneratorOutput
+
+Metrics = dict[str, Float[Array, ""]]
+
+
+@dataclasses.dataclass(frozen=True)
+class GanSettings:
+    """Losses and optimisers of the GAN; the fields of `config.gan` that the step reads.
+
+    An interval n applies a term in every n-th step, not rescaled; a weight of 0 leaves it out.
+    """
+
+    batch_size: int = 64
+    learning_rate_generator: float = 1e-4
+    learning_rate_discriminator: float = 4e-4
+    beta1: float = 0.5
+    beta2: float = 0.9
+    penalty_kind: losses.PenaltyKind = "unit_norm"
+    penalty_weight: float = 10.0
+    penalty_interval: int = 16
+    concentration_weight: float = 10.0
+    concentration_reduction: Literal["mean", "sum"] = "mean"
+    concentration_interval: int = 2
+    area_weight: float = 1.0
+    area_form: Literal["released", "paper"] = "released"
+    area_counted_at: int = 0
+    area_interval: int = 2
+    ema_decay: float = 0.0
+    share_fakes: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Gan:
+    """The two networks and how they are trained."""
+
+    generator: Generator
+    discriminator: Discriminator
+    settings: GanSettings
+
+    @property
+    def generator_optimizer(self) -> optax.GradientTransformation:
+        """Adam of the generator."""
+        s = self.settings
+        return optax.adam(s.learning_rate_generator, s.beta1, s.beta2)
+
+    @property
+    def discriminator_optimizer(self) -> optax.GradientTransformation:
+        """Adam of the discriminator."""
+        s = self.settings
+        return optax.adam(s.learning_rate_discriminator, s.beta1, s.beta2)
+
+
+@flax.struct.dataclass
+class GanState:
+    """Everything that training changes; holds no keys.
+
+    Attributes:
+      step: updates done so far.
+      generator: {"params", "batch_stats"}.
+      discriminator: {"params"}.
+      generator_opt: state of the generator's Adam.
+      discriminator_opt: state of the discriminator's Adam.
+      average: exponential moving average of `generator`, or None where `ema_decay` is 0.
+    """
+
+    step: jax.Array
+    generator: Any
+    discriminator: Any
+    generator_opt: Any
+    discriminator_opt: Any
+    average: Any = None
+
+    @property
+    def sampling_variables(self) -> Any:
+        """The generator's variables to sample with: the average where there is one."""
+        return self.generator if self.average is None else self.average
+
+
+def example_inputs(gan: Gan) -> tuple[Latents, jax.ShapeDtypeStruct]:
+    """Shapes of the two networks' inputs, at a batch of 2."""
+    g = gan.generator
+    latents = jax.eval_shape(lambda: sample_latents(jax.random.key(0), 2, g.noise_dim))
+    return latents, jax.ShapeDtypeStruct((2, g.image_size, g.image_size, 3), jnp.float32)
+
+
+def init_state(gan: Gan, seed: int) -> GanState:
+    """The state before the first step, as host arrays."""
+    latents, images = example_inputs(gan)
+    generator = init_variables(gan.generator, seed, latents, train=True)
+    discriminator = init_variables(gan.discriminator, seed, images)
+    return state_from_variables(gan, generator, discriminator)
+
+
+def state_from_variables(gan: Gan, generator: Any, discriminator: Any) -> GanState:
+    """A state of step 0 around given variables (converted checkpoints, for example)."""
+    return GanState(
+        step=jnp.zeros((), jnp.int32),
+        generator=generator,
+        discriminator=discriminator,
+        generator_opt=gan.generator_optimizer.init(generator["params"]),
+        discriminator_opt=gan.discriminator_optimizer.init(discriminator["params"]),
+        average=generator if gan.settings.ema_decay else None,
+    )
+
+
+def to_unit_range(images: UInt8[Array, "*b"]) -> Float[Array, "*b"]:
+    """uint8 images to [-1, 1]."""
+    return images.astype(jnp.float32) * (1 / 127.5) - 1.0
+
+
+def _every(step: jax.Array, interval: int) -> jax.Array | bool:
+    return True if interval == 1 else step % interval == 0
+
+
+def _discriminator_gradients(
+    gan: Gan, params: Any, real: Array, fake: Array, step: jax.Array
+) -> tuple[Any, Metrics]:
+    """Gradients of the discriminator's loss; the penalty's only in the steps that apply it."""
+    s = gan.settings
+    # One pass over both: the discriminator treats every image by itself.
+    images = jnp.concatenate([real, fake])
+
+    def logits_of(params: Any, images: Array) -> Array:
+        return gan.discriminator.apply({"params": params}, images)
+
+    def adversarial(params: Any) -> tuple[Array, Metrics]:
+        real_logits, fake_logits = jnp.split(logits_of(params, images), 2)
+        loss = losses.discriminator_adversarial(real_logits, fake_logits)
+        return loss, {
+            "discriminator": loss,
+            "real_logit": jnp.mean(real_logits),
+            "fake_logit": jnp.mean(fake_logits),
+        }
+
+    def penalty(params: Any) -> Array:
+        each = losses.gradient_penalty(lambda x: logits_of(params, x), real, s.penalty_kind)
+        return s.penalty_weight * jnp.mean(each)
+
+    gradients, metrics = jax.grad(adversarial, has_aux=True)(params)
+    if not s.penalty_weight:
+        return gradients, metrics
+    if s.penalty_interval == 1:
+        value, extra = jax.value_and_grad(penalty)(params)
+    else:
+        value, extra = jax.lax.cond(
+            _every(step, s.penalty_interval),
+            jax.value_and_grad(penalty),
+            lambda params: (jnp.zeros(()), jax.tree.map(jnp.zeros_like, params)),
+            params,
+        )
+    return jax.tree.map(jnp.add, gradients, extra), metrics | {"gradient_penalty": value}
+
+
+def generator_penalties(
+    settings: GanSettings, output: GeneratorOutput, step: jax.Array, grid: GridKind
+) -> Metrics:
+    """Weighted concentration and area losses of a batch, 0 in the steps that skip them."""
+    s = settings
+    penalties = {}
+    if s.concentration_weight:
+        each = losses.concentration(output.masks, output.part_centers, grid)  # [B, K]
+        parts = 1 if s.concentration_reduction == "mean" else each.shape[1]
+        weight = jnp.where(_every(step, s.concentration_interval), s.concentration_weight, 0.0)
+        penalties["concentration"] = weight * parts * jnp.mean(each)
+    if s.area_weight:
+        form = (
+            dict(points=output.points)
+            if s.area_form == "released"
+            else dict(heatmaps=output.heatmaps)
+        )
+        each = losses.area(output.masks, counted_at=s.area_counted_at or None, **form)
+        weight = jnp.where(_every(step, s.area_interval), s.area_weight, 0.0)
+        penalties["area"] = weight * jnp.mean(jnp.sum(each, axis=1))
+    return penalties
+
+
+def update(
+    gan: Gan,
+    state: GanState,
+    real: Float[Array, "b s s 3"],
+    discriminator_latents: Latents,
+    generator_latents: Latents,
+) -> tuple[GanState, Metrics]:
+    """One discriminator update, then one generator update, on given latents.
+
+    The generator runs in training mode in both, so its running averages move in both. With
+    `share_fakes` the discriminator's update reuses the generator update's forward pass, and
+    `discriminator_latents` are not looked at.
+
+    Args:
+      gan: networks and settings.
+      state: before the step.
+      real: images in [-1, 1].
+      discriminator_latents: of the fakes that the discriminator learns from.
+      generator_latents: of the fakes that the generator learns from.
+
+    Returns:
+      The state after the step, and the step's scalars: every loss term times its weight.
+    """
+    s = gan.settings
+    step = state.step
+
+    def generate(params: Any, batch_stats: Any, latents: Latents) -> tuple[GeneratorOutput, Any]:
+        variables = {"params": params, "batch_stats": batch_stats}
+        output, mutated = gan.generator.apply(
+            variables, latents, train=True, mutable=["batch_stats"]
+        )
+        return output, mutated["batch_stats"]
+
+    params, batch_stats = state.generator["params"], state.generator["batch_stats"]
+
+    def forward(params: Any) -> tuple[GeneratorOutput, Any]:
+        return generate(params, batch_stats, generator_latents)
+
+    if s.share_fakes:
+        output, pull_back, new_stats = jax.vjp(forward, params, has_aux=True)
+        fake = output.image
+    else:
+        output, batch_stats = generate(params, batch_stats, discriminator_latents)
+        fake = output.image
+        output, pull_back, new_stats = jax.vjp(forward, params, has_aux=True)
+
+    d_params = state.discriminator["params"]
+    d_gradients, metrics = _discriminator_gradients(gan, d_params, real, fake, step)
+    d_updates, discriminator_opt = gan.discriminator_optimizer.update(
+        d_gradients, state.discriminator_opt, d_params
+    )
+    d_params = optax.apply_updates(d_params, d_updates)
+
+    def generator_loss(output: GeneratorOutput) -> tuple[Array, Metrics]:
+        logits = gan.discriminator.apply({"params": d_params}, output.image)
+        terms = {"generator": losses.generator_adversarial(logits)}
+        if gan.generator.use_points or s.area_form == "released":
+            terms |= generator_penalties(s, output, step, gan.generator.grid)
+        return sum(terms.values()), terms
+
+    cotangent, terms = jax.grad(generator_loss, has_aux=True)(output)
+    (g_gradients,) = pull_back(cotangent)
+    g_updates, generator_opt = gan.generator_optimizer.update(
+        g_gradients, state.generator_opt, params
+    )
+    generator = {"params": optax.apply_updates(params, g_updates), "batch_stats": new_stats}
+
+    average = state.average
+    if average is not None:
+        average = optax.incremental_update(generator, average, 1.0 - s.ema_decay)
+    metrics |= terms
+    metrics |= {
+        "generator_gradient_norm": optax.global_norm(g_gradients),
+        "discriminator_gradient_norm": optax.global_norm(d_gradients),
+    }
+    state = state.replace(
+        step=step + 1,
+        generator=generator,
+        discriminator={"params": d_params},
+        generator_opt=generator_opt,
+        discriminator_opt=discriminator_opt,
+        average=average,
+    )
+    return state, metrics
+
+
+def step(
+    gan: Gan, root: jax.Array, state: GanState, batch: dict[str, Array]
+) -> tuple[GanState, Metrics]:
+    """One training step on a batch of photos; all randomness is folded from `root` and the step.
+
+    Args:
+      gan: networks and settings (static).
+      root: `prng.root_key(seed)`.
+      state: before the step.
+      batch: {"image": uint8 (B, S, S, 3)}.
+    """
+    real = to_unit_range(batch["image"])
+
+    def draw(scope: str) -> Latents:
+        keys = prng.streams(prng.step_key(root, state.step, scope))
+        return sample_latents(keys, real.shape[0], gan.generator.noise_dim)
+
+    return update(gan, state, real, draw("discriminator"), draw("generator"))

@@ -1,0 +1,58 @@
+"""One mesh with one axis, `data`: state replicated, batch split.
+
+Batch statistics, losses and gradients are means over the global batch because the compiled step
+sees the global batch; the same code runs on one CPU and on a TPU pod slice.
+"""
+
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from ganseg_jax.errors import UserError
+
+DATA_AXIS = "data"
+
+
+def make_mesh(devices: list[jax.Device] | None = None) -> Mesh:
+    """All devices (of all processes) along the `data` axis."""
+    devices = jax.devices() if devices is None else devices
+    return jax.make_mesh(
+        (len(devices),), (DATA_AXIS,), axis_types=(AxisType.Auto,), devices=devices
+    )
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """The same values on every device."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def batch_split(mesh: Mesh) -> NamedSharding:
+    """The leading axis split over the devices."""
+    return NamedSharding(mesh, PartitionSpec(DATA_AXIS))
+
+
+def check_batch_size(batch_size: int, mesh: Mesh, field: str) -> None:
+    """Raises `UserError` naming `field` where the batch cannot be split evenly."""
+    if batch_size < 1 or batch_size % mesh.size:
+        raise UserError(
+            f"{field}={batch_size} cannot be split over {mesh.size} devices: "
+            f"choose a multiple of {mesh.size}"
+        )
+
+
+def place(tree: Any, sharding: NamedSharding) -> Any:
+    """Host arrays, equal on every process, to device arrays of the given sharding."""
+
+    def put(x: Any) -> jax.Array:
+        x = np.asarray(x)
+        return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
+
+    return jax.tree.map(put, tree)
+
+
+def global_batch(local: Any, mesh: Mesh) -> Any:
+    """This process's part of a batch to a global array split over the mesh."""
+    sharding = batch_split(mesh)
+    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), local)
