@@ -46,24 +46,22 @@ def resize_labels(labels: np.ndarray, height: int, width: int) -> np.ndarray:
     return np.asarray(image)
 
 
-def load_rgb(data: bytes) -> Image.Image:
-    """Decodes any supported file to an RGB image as a viewer would show it.
-
-    Grey, palette and 16-bit images are converted, transparent ones are put on white, the rotation
-    noted by a camera is carried out.  Of an animation the first frame is taken.
-
-    Raises:
-      ImageError: if the data is no image or is cut off.
-    """
-    return _upright_rgb(_open(data))
-
-
-def stored_image(data: bytes, max_side: int = MAX_STORED_SIDE) -> tuple[bytes, int, int]:
+def stored_image(
+    data: bytes, *, max_side: int = MAX_STORED_SIDE, camera_rotation: bool = True
+) -> tuple[bytes, int, int]:
     """Makes the bytes that a data set stores for an image file.
 
     A plain RGB JPEG or PNG of at most `max_side` px is kept byte for byte.  Everything else is
-    converted as in `load_rgb`, downsized so that the longer side is `max_side`, and encoded anew:
-    as JPEG (quality 95, full chroma) where the source was one or had to be downsized, else as PNG.
+    converted to RGB, downsized so that the longer side is `max_side`, and encoded anew: as JPEG
+    (quality 95, full chroma) where the source was one or had to be downsized, else as PNG.  Grey,
+    palette and 16-bit images are converted, transparent ones are put on white, of an animation the
+    first frame is taken.
+
+    Args:
+      data: the file's bytes.
+      max_side: the longest side to store, px.
+      camera_rotation: whether to carry out the rotation that a camera noted.  Published sets were
+        labeled without it.
 
     Returns:
       (bytes, height, width) of the stored image.
@@ -78,12 +76,14 @@ def stored_image(data: bytes, max_side: int = MAX_STORED_SIDE) -> tuple[bytes, i
         image.mode == "RGB"
         and image.format in ("JPEG", "PNG")
         and "transparency" not in image.info
-        and image.getexif().get(_ORIENTATION_TAG, 1) == 1
+        and not (camera_rotation and image.getexif().get(_ORIENTATION_TAG, 1) != 1)
     )
     if small and plain:
         return data, image.height, image.width
     as_jpeg = not small or image.format == "JPEG"
-    image = _upright_rgb(image)
+    if camera_rotation:
+        image = ImageOps.exif_transpose(image)
+    image = _rgb(image)
     if not small:
         image.thumbnail((max_side, max_side), Image.Resampling.LANCZOS, reducing_gap=3.0)
     if as_jpeg:
@@ -123,14 +123,14 @@ def read_label_map(data: bytes) -> np.ndarray:
     return labels.astype(np.uint8)
 
 
-def upright_size(data: bytes) -> tuple[int, int]:
-    """Returns (height, width) of an image file as a viewer shows it, without decoding it all.
+def image_size(data: bytes, *, camera_rotation: bool = True) -> tuple[int, int]:
+    """Returns (height, width) of an image file, without decoding it all.
 
     Raises:
       ImageError: if the data is no image.
     """
     image = _open(data, load=False)
-    turned = image.getexif().get(_ORIENTATION_TAG, 1) in (5, 6, 7, 8)
+    turned = camera_rotation and image.getexif().get(_ORIENTATION_TAG, 1) in (5, 6, 7, 8)
     return image.size if turned else image.size[::-1]
 
 
@@ -154,8 +154,7 @@ def _open(data: bytes, *, draft: int | None = None, load: bool = True) -> Image.
     return image
 
 
-def _upright_rgb(image: Image.Image) -> Image.Image:
-    image = ImageOps.exif_transpose(image)
+def _rgb(image: Image.Image) -> Image.Image:
     if image.mode in ("I", "I;16", "I;16B", "I;16L", "F"):
         # 16-bit grey: the high byte of the full range, as for 16-bit color.
         grey = np.clip(np.asarray(image, np.float64) / 257.0, 0.0, 255.0)

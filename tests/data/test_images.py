@@ -95,8 +95,10 @@ def test_rotation_noted_by_the_camera_is_carried_out(orientation):
     exif[0x0112] = orientation
     data = encoded(np.ascontiguousarray(undo(upright)), "JPEG", quality=95, exif=exif)
     out = stored(data)
-    assert images.upright_size(data) == (16, 32) == out.shape[:2]
+    assert images.image_size(data) == (16, 32) == out.shape[:2]
     assert np.abs(out.astype(int) - upright).mean() < 6
+    kept, height, width = images.stored_image(data, camera_rotation=False)
+    assert kept == data and images.image_size(data, camera_rotation=False) == (height, width)
 
 
 def test_large_images_are_downsized_without_distortion():

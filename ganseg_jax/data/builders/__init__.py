@@ -7,6 +7,11 @@ from ganseg_jax.errors import UserError
 
 # Name -> module under this package and class in it; imported when asked for.
 _BUILDERS = {
+    "celeba_aligned": ("celeba.builder", "CelebaAligned"),
+    "celeba_wild": ("celeba.builder", "CelebaWild"),
+    "cub": ("cub.builder", "Cub"),
+    "flowers": ("flowers.builder", "Flowers"),
+    "taichi": ("taichi.builder", "Taichi"),
     "faces_mtfl": ("faces_mtfl.builder", "FacesMtfl"),
     "image_folder": ("image_folder.builder", "ImageFolder"),
     "people_ccp": ("people_ccp.builder", "PeopleCcp"),

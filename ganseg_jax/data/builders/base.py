@@ -15,6 +15,7 @@ given as `source`.  Its features:
 
 import dataclasses
 import io
+import os
 import pathlib
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, ClassVar
@@ -65,6 +66,8 @@ class SetBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     ROOT_MARKER: ClassVar[str | None] = None
     EXPECTED_COUNTS: ClassVar[dict[str, int]] = {}
     SKIP_UNREADABLE: ClassVar[bool] = False
+    # Whether photos are turned as the camera noted; the labels of published sets ignore that.
+    CAMERA_ROTATION: ClassVar[bool] = False
 
     part_names: Sequence[str] | None = None
     landmark_names: Sequence[str] | None = None
@@ -92,6 +95,30 @@ class SetBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def read_item(self, item: Any) -> Example:
         """Reads one item; raises `ImageError` if its image cannot be used."""
         raise NotImplementedError
+
+    def find(self, *names: str) -> pathlib.Path:
+        """Finds a file or folder of the source by any of its names, up to two folders down.
+
+        Raises:
+          UserError: if there is none; the message says what the source must hold.
+        """
+        for name in names:
+            try:
+                return find_root(self.source, name) / name
+            except FileNotFoundError:
+                continue
+        raise UserError(f"{self.source} has no {names[0]}; {self.name} is built from {self.LAYOUT}")
+
+    def read(self, path: pathlib.Path) -> bytes:
+        """Reads a file of the source.
+
+        Raises:
+          UserError: if it is missing.
+        """
+        try:
+            return path.read_bytes()
+        except FileNotFoundError as error:
+            raise UserError(f"{path} is missing; is the source of {self.name} complete?") from error
 
     def skip(self, name: str, reason: str) -> None:
         """Notes a file that is left out, or raises where the set must be complete."""
@@ -150,7 +177,7 @@ class SetBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                 example = self.read_item(item)
                 features = self._features(example)
             except images.ImageError as error:
-                self.skip(str(item), str(error))
+                self.skip(str(item[-1] if isinstance(item, tuple) else item), str(error))
                 continue
             yield f"{split}/{example.name}", features
             written += 1
@@ -162,7 +189,9 @@ class SetBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         self.info.metadata.update(self.metadata() | {"skipped": self.skipped})
 
     def _features(self, example: Example) -> dict[str, Any]:
-        data, height, width = images.stored_image(example.image)
+        data, height, width = images.stored_image(
+            example.image, camera_rotation=self.CAMERA_ROTATION
+        )
         features = {"image": io.BytesIO(data), "name": example.name}
         if self.part_names is not None:
             labels = example.labels
@@ -199,5 +228,11 @@ def find_root(source: pathlib.Path, marker: str | None) -> pathlib.Path:
         for folder in level:
             if (folder / marker).exists():
                 return folder
-        level = [child for folder in level for child in sorted(folder.iterdir()) if child.is_dir()]
+        level = [child for folder in level for child in _subfolders(folder)]
     raise FileNotFoundError(marker)
+
+
+def _subfolders(folder: pathlib.Path) -> list[pathlib.Path]:
+    # `scandir` knows folders from files without asking for each, which counts in large folders.
+    with os.scandir(folder) as entries:
+        return sorted(pathlib.Path(entry.path) for entry in entries if entry.is_dir())

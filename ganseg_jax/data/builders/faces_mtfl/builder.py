@@ -37,5 +37,5 @@ class FacesMtfl(base.SetBuilder):
         }
 
     def read_item(self, item: str) -> base.Example:
-        data = (self.source / "images" / item).read_bytes()
+        data = self.read(self.source / "images" / item)
         return base.Example(item, data, landmarks=self._landmarks[item])

@@ -48,6 +48,7 @@ class ImageFolder(base.SetBuilder):
         "landmarks.csv"
     )
     SKIP_UNREADABLE = True
+    CAMERA_ROTATION = True
 
     def __init__(self, *, source: str | pathlib.Path | None = None, **kwargs: Any):
         self._masks: dict[str, pathlib.Path] = {}
@@ -102,7 +103,7 @@ class ImageFolder(base.SetBuilder):
             data = (self._root / item).read_bytes()
         except OSError as error:
             raise images.ImageError(error.strerror or str(error)) from error
-        height, width = images.upright_size(data)
+        height, width = images.image_size(data)
         example = base.Example(name=item, image=data)
         if item in self._masks:
             try:

@@ -50,9 +50,9 @@ class PeopleCcp(base.SetBuilder):
         return {split: sorted(table[split]) for split in ("train", "validation", "test")}
 
     def read_item(self, item: str) -> base.Example:
-        example = base.Example(f"{item}.jpg", (self.source / f"images/{item}.jpg").read_bytes())
+        example = base.Example(f"{item}.jpg", self.read(self.source / f"images/{item}.jpg"))
         if item in self._labeled:
-            labels = images.decode_labels((self.source / f"labels/{item}.png").read_bytes())
+            labels = images.decode_labels(self.read(self.source / f"labels/{item}.png"))
             if labels.max() >= len(self._group_of):
                 raise UserError(f"{self.source}/labels/{item}.png: unknown label {labels.max()}")
             example.labels = self._group_of[labels]

@@ -1,0 +1,1 @@
+"""CelebA, in the wild and aligned, with the landmarks and splits of MAFL."""

@@ -1,0 +1,1 @@
+"""Birds (CUB-200-2011) with foreground masks and 15 parts."""

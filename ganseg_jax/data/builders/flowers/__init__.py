@@ -1,0 +1,1 @@
+"""Flowers (Oxford 102) with foreground masks."""

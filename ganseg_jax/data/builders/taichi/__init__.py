@@ -1,0 +1,1 @@
+"""Tai chi videos with 18 landmarks and foreground masks."""
