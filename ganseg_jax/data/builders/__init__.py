@@ -7,15 +7,21 @@ from ganseg_jax.errors import UserError
 
 # Name -> module under this package and class in it; imported when asked for.
 _BUILDERS = {
+    "car_parts": ("small_sets.builder", "CarParts"),
     "celeba_aligned": ("celeba.builder", "CelebaAligned"),
     "celeba_wild": ("celeba.builder", "CelebaWild"),
+    "celebamask_hq": ("celebamask_hq.builder", "CelebamaskHq"),
     "cub": ("cub.builder", "Cub"),
-    "flowers": ("flowers.builder", "Flowers"),
-    "taichi": ("taichi.builder", "Taichi"),
     "faces_mtfl": ("faces_mtfl.builder", "FacesMtfl"),
+    "flowers": ("flowers.builder", "Flowers"),
+    "horses_weizmann": ("small_sets.builder", "HorsesWeizmann"),
     "image_folder": ("image_folder.builder", "ImageFolder"),
+    "pascal_part_car": ("pascal_part.builder", "PascalPartCar"),
+    "pascal_part_horse": ("pascal_part.builder", "PascalPartHorse"),
     "people_ccp": ("people_ccp.builder", "PeopleCcp"),
     "puppets": ("puppets.builder", "Puppets"),
+    "taichi": ("taichi.builder", "Taichi"),
+    "white_blood_cells": ("small_sets.builder", "WhiteBloodCells"),
 }
 
 

@@ -1,0 +1,1 @@
+"""Face photos of CelebA-HQ with part masks (CelebAMask-HQ)."""

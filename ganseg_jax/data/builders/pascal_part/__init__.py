@@ -1,0 +1,1 @@
+"""Cars and horses of PASCAL VOC 2010 with parts (PASCAL-Part)."""
