@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Shaped, UInt8
 from scipy import ndimage
 
 SMALLEST_LEVEL = 16
@@ -233,6 +233,12 @@ def to_unit_range(images: Shaped[np.ndarray, "..."]) -> Float[np.ndarray, "..."]
     if images.dtype == np.uint8:
         return images.astype(np.float32) / 127.5 - 1
     return images.astype(np.float32)
+
+
+def to_uint8(images: Float[np.ndarray, "..."]) -> UInt8[np.ndarray, "..."]:
+    """Images in [-1, 1] as uint8, values outside clipped and NaN shown as middle grey."""
+    finite = np.nan_to_num(np.asarray(images, np.float32), nan=0.0)
+    return np.round((np.clip(finite, -1, 1) + 1) * 127.5).astype(np.uint8)
 
 
 def _num_levels(size: int) -> int:

@@ -308,7 +308,7 @@ PROTOCOLS: dict[str, Protocol] = {
             _celeba,
             published.CELEBA_LANDMARKS,
             _LANDMARK_VARIANTS,
-            references=("mean_landmarks", "kmeans"),
+            references=("mean_landmarks", "kmeans", "kmeans_place"),
             reference_split="landmark_train",
         ),
         Protocol(
@@ -317,7 +317,7 @@ PROTOCOLS: dict[str, Protocol] = {
             ("test",),
             _foreground,
             published.FOREGROUND,
-            references=("mean_mask", "grabcut", "kmeans"),
+            references=("mean_mask", "grabcut", "kmeans", "kmeans_place"),
         ),
         Protocol(
             "cub_landmarks",
@@ -326,7 +326,7 @@ PROTOCOLS: dict[str, Protocol] = {
             _cub_landmarks,
             published.CUB_LANDMARKS,
             _LANDMARK_VARIANTS,
-            references=("mean_landmarks", "kmeans"),
+            references=("mean_landmarks", "kmeans", "kmeans_place"),
         ),
         Protocol(
             "flowers_foreground",
@@ -334,7 +334,7 @@ PROTOCOLS: dict[str, Protocol] = {
             ("test",),
             _foreground,
             published.FOREGROUND,
-            references=("mean_mask", "grabcut", "kmeans"),
+            references=("mean_mask", "grabcut", "kmeans", "kmeans_place"),
         ),
         Protocol(
             "taichi",
@@ -342,7 +342,7 @@ PROTOCOLS: dict[str, Protocol] = {
             ("landmark_train", "test"),
             _taichi,
             published.TAICHI,
-            references=("mean_landmarks", "kmeans"),
+            references=("mean_landmarks", "kmeans", "kmeans_place"),
             reference_split="landmark_train",
         ),
         Protocol(
@@ -350,21 +350,21 @@ PROTOCOLS: dict[str, Protocol] = {
             ("people_ccp",),
             ("test",),
             _people,
-            references=("mean_mask", "grabcut", "kmeans"),
+            references=("mean_mask", "grabcut", "kmeans", "kmeans_place"),
         ),
         Protocol(
             "faces_landmarks",
             ("faces_mtfl",),
             ("train", "landmark_test", "test"),
             _faces,
-            references=("mean_landmarks", "kmeans"),
+            references=("mean_landmarks", "kmeans", "kmeans_place"),
         ),
         Protocol(
             "puppets_parts",
             ("puppets",),
             ("validation", "test"),
             _puppets,
-            references=("mean_mask", "mean_landmarks", "grabcut", "kmeans"),
+            references=("mean_mask", "mean_landmarks", "grabcut", "kmeans", "kmeans_place"),
             reference_split="validation",
         ),
         Protocol(
@@ -372,7 +372,7 @@ PROTOCOLS: dict[str, Protocol] = {
             (),
             ("test",),
             _any_folder,
-            references=("mean_mask", "grabcut", "kmeans"),
+            references=("mean_mask", "grabcut", "kmeans", "kmeans_place"),
         ),
     )
 }

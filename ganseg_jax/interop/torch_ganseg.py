@@ -39,7 +39,7 @@ from ganseg_jax.models.discriminator import Discriminator
 from ganseg_jax.models.generator import Generator
 
 __all__ = [
-    "area_kind",
+    "area_form",
     "export_discriminator",
     "export_generator",
     "export_hyperparameters",
@@ -96,7 +96,7 @@ def generator_settings(hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def area_kind(hyperparameters: Mapping[str, Any]) -> str:
+def area_form(hyperparameters: Mapping[str, Any]) -> str:
     """The area loss that a published generator was trained with, "paper" or "released"."""
     return _choice(hyperparameters, "smaller_init_mask", {0: "released", 1: "paper"})
 

@@ -2,11 +2,12 @@
 
 On GPU and TPU these are XLA's convolutions. XLA's CPU backend computes the gradient with respect
 to a kernel several times slower than a matrix product of the same size, and second derivatives
-through strides slower still; there, kernel gradients are nine matrix products, one for each
-position in the kernel, and so are whole strided convolutions. Either way all derivatives, of any
-order, stay within the functions of this module.
+through strides slower still. There, kernel gradients are matrix products, one for each position
+in the kernel, and a strided convolution is an equivalent one of stride 1; all derivatives, of any
+order, stay within these two functions.
 """
 
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -17,10 +18,9 @@ from jaxtyping import Array, Float
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 
-def _convolve(x: Array, kernel: Array, stride: int = 1) -> Array:
-    pad = (kernel.shape[0] - 1) // 2
+def _convolve(x: Array, kernel: Array, stride: int, pads: tuple[int, int]) -> Array:
     return jax.lax.conv_general_dilated(
-        x, kernel, (stride, stride), [(pad, pad), (pad, pad)], dimension_numbers=_LAYOUT
+        x, kernel, (stride, stride), [pads, pads], dimension_numbers=_LAYOUT
     )
 
 
@@ -29,59 +29,67 @@ def _turned(kernel: Array) -> Array:
     return kernel[::-1, ::-1].swapaxes(2, 3)
 
 
-@jax.custom_vjp
-def _same(x: Array, kernel: Array) -> Array:
-    """Convolution of stride 1 that keeps the size."""
-    return _convolve(x, kernel)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _same(x: Array, kernel: Array, pads: tuple[int, int]) -> Array:
+    """Convolution of stride 1 that keeps the size: `pads` add up to the kernel's size - 1."""
+    return _convolve(x, kernel, 1, pads)
 
 
-@jax.custom_vjp
-def _kernel_gradient(x: Array, y: Array) -> Array:
-    """sum over pixels of x(p + offset) y(p)^T for the nine offsets, [3, 3, C, F]."""
-    height, width = x.shape[1:3]
-    x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _kernel_gradient(x: Array, y: Array, pads: tuple[int, int]) -> Array:
+    """sum over pixels of x(p + offset) y(p)^T for each offset in the kernel, [k, k, C, F]."""
+    size = sum(pads) + 1
+    shape = x.shape
+    x = jnp.pad(x, ((0, 0), pads, pads, (0, 0)))
     y = y.reshape(-1, y.shape[-1])  # [N, F]
 
-    def at(i: int, j: int) -> Array:
-        shifted = x[:, i : i + height, j : j + width].reshape(-1, x.shape[-1])  # [N, C]
-        return jax.lax.dot_general(shifted, y, (((0,), (0,)), ((), ())))
+    def at(index: Array) -> Array:
+        shifted = jax.lax.dynamic_slice(x, (0, index // size, index % size, 0), shape)
+        return jax.lax.dot_general(shifted.reshape(-1, shape[-1]), y, (((0,), (0,)), ((), ())))
 
-    return jnp.stack([jnp.stack([at(i, j) for j in range(3)]) for i in range(3)])
+    # A loop, because a copy of its body for each offset would take long to compile.
+    products = jax.lax.map(at, jnp.arange(size * size))
+    return products.reshape(size, size, shape[-1], y.shape[-1])
 
 
 _same.defvjp(
-    lambda x, kernel: (_same(x, kernel), (x, kernel)),
-    lambda saved, y: (_same(y, _turned(saved[1])), _kernel_gradient(saved[0], y)),
+    lambda x, kernel, pads: (_convolve(x, kernel, 1, pads), (x, kernel)),
+    lambda pads, saved, y: (
+        _same(y, _turned(saved[1]), pads[::-1]),
+        _kernel_gradient(saved[0], y, pads),
+    ),
 )
 # _kernel_gradient is linear in x and in y, and its derivatives are convolutions again.
 _kernel_gradient.defvjp(
-    lambda x, y: (_kernel_gradient(x, y), (x, y)),
-    lambda saved, g: (_same(saved[1], _turned(g)), _same(saved[0], g)),
+    lambda x, y, pads: (_kernel_gradient(x, y, pads), (x, y)),
+    lambda pads, saved, g: (
+        _same(saved[1], _turned(g), pads[::-1]),
+        _same(saved[0], g, pads),
+    ),
 )
 
 
 def _strided(x: Array, kernel: Array) -> Array:
-    """Convolution of stride 2 with one pixel of padding, as nine matrix products."""
-    height, width = ((n + 1) // 2 for n in x.shape[1:3])
-    x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    total = 0.0
-    for i in range(3):
-        for j in range(3):
-            part = x[:, i : i + 2 * height - 1 : 2, j : j + 2 * width - 1 : 2]
-            total += jnp.einsum("bhwc,cf->bhwf", part, kernel[i, j])
-    return total
+    """3x3 convolution of stride 2 on maps of even size, as a 2x2 one of stride 1 on 2x2 blocks."""
+    batch, height, width, channels = x.shape
+    x = x.reshape(batch, height // 2, 2, width // 2, 2, channels)
+    x = x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, height // 2, width // 2, 4 * channels)
+    # Output i reads pixels 2i - 1 (the second of block i - 1), 2i and 2i + 1 (those of block i).
+    kernel = jnp.pad(kernel, ((1, 0), (1, 0), (0, 0), (0, 0)))
+    kernel = kernel.reshape(2, 2, 2, 2, channels, -1).transpose(0, 2, 1, 3, 4, 5)
+    return _same(x, kernel.reshape(2, 2, 4 * channels, -1), (1, 0))
 
 
 def convolve(
     x: Float[Array, "b h w c"], kernel: Float[Array, "k k c f"], stride: int = 1
 ) -> Float[Array, "b i j f"]:
     """Convolution with zero padding of (k - 1) / 2 on each side, k in 1, 3 and stride in 1, 2."""
-    size = kernel.shape[0]
-    if size == 1:
+    if kernel.shape[0] == 1:
         return jnp.einsum("bhwc,cf->bhwf", x[:, ::stride, ::stride], kernel[0, 0])
-    if jax.default_backend() != "cpu":
-        return _convolve(x, kernel, stride)
-    return _same(x, kernel) if stride == 1 else _strided(x, kernel)
+    odd = stride == 2 and (x.shape[1] % 2 or x.shape[2] % 2)
+    if odd or jax.default_backend() != "cpu":
+        return _convolve(x, kernel, stride, (1, 1))
+    return _same(x, kernel, (1, 1)) if stride == 1 else _strided(x, kernel)
 
 
 class Conv(nn.Module):

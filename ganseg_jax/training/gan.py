@@ -15,6 +15,7 @@ from ganseg_jax.latents import Latents, sample_latents
 from ganseg_jax.models.blocks import init_variables
 from ganseg_jax.models.discriminator import Discriminator
 from ganseg_jax.models.generator import Generator, GeneratorOutput
+from ganseg_jax.training.optimizer import adam, flat_norm
 
 Metrics = dict[str, Float[Array, ""]]
 
@@ -57,13 +58,13 @@ class Gan:
     def generator_optimizer(self) -> optax.GradientTransformation:
         """Adam of the generator."""
         s = self.settings
-        return optax.adam(s.learning_rate_generator, s.beta1, s.beta2)
+        return adam(s.learning_rate_generator, s.beta1, s.beta2)
 
     @property
     def discriminator_optimizer(self) -> optax.GradientTransformation:
         """Adam of the discriminator."""
         s = self.settings
-        return optax.adam(s.learning_rate_discriminator, s.beta1, s.beta2)
+        return adam(s.learning_rate_discriminator, s.beta1, s.beta2)
 
 
 @flax.struct.dataclass
@@ -262,8 +263,8 @@ def update(
         average = optax.incremental_update(generator, average, 1.0 - s.ema_decay)
     metrics |= terms
     metrics |= {
-        "generator_gradient_norm": optax.global_norm(g_gradients),
-        "discriminator_gradient_norm": optax.global_norm(d_gradients),
+        "generator_gradient_norm": flat_norm(g_gradients),
+        "discriminator_gradient_norm": flat_norm(d_gradients),
     }
     state = state.replace(
         step=step + 1,

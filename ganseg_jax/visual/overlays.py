@@ -9,17 +9,12 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped, UInt8
 from PIL import Image, ImageDraw
 
+from ganseg_jax.evaluation.image_quality import to_uint8 as to_uint8
 from ganseg_jax.visual.palette import palette
 
 Images = UInt8[np.ndarray, "n h w 3"]
 
 _SUPERSAMPLING = 4
-
-
-def to_uint8(images: Float[np.ndarray, "n h w 3"]) -> Images:
-    """Images in [-1, 1] as uint8, values outside clipped and NaN shown as middle grey."""
-    finite = np.nan_to_num(np.asarray(images, np.float32), nan=0.0)
-    return np.round((np.clip(finite, -1, 1) + 1) * 127.5).astype(np.uint8)
 
 
 def enlarge(values: Shaped[np.ndarray, "n h w ..."], scale: int) -> Shaped[np.ndarray, "n i j ..."]:

@@ -10,8 +10,9 @@ from importlib import resources
 
 import numpy as np
 
+from ganseg_jax.files import write_whole
 from ganseg_jax.visual.curves import curve_svg, curves
-from ganseg_jax.visual.files import encode_png, write_whole
+from ganseg_jax.visual.files import encode_png
 from ganseg_jax.visual.measures import format_number, format_value, humanize, measure_of
 
 _HEADLINES = (
