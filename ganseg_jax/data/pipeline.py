@@ -70,11 +70,7 @@ def open_source(name: str, data_dir: str | os.PathLike, split: str):
     Raises:
       UserError: if the set has not been prepared or has no such split.
     """
-    builder = _builder(name, data_dir)
-    if split not in builder.info.splits:
-        raise UserError(
-            f"{name} has no split {split!r} (it has {', '.join(sorted(builder.info.splits))})"
-        )
+    builder = _split_builder(name, data_dir, split)
     images_of = {"image", "segmentation"} & set(builder.info.features)
     decoders = {feature: tfds.decode.SkipDecoding() for feature in images_of}
     return builder.as_data_source(split=split, decoders=decoders)
@@ -129,7 +125,7 @@ def train_iterator(
         raise UserError(
             f"batch_size={batch_size} must be a positive multiple of the {process_count} processes"
         )
-    source: Any = open_source(name, data_dir, split)
+    source: Any = _EncodedImages(_split_builder(name, data_dir, split), split)
     if cache == "host":
         source = _InMemory(_load_images(source, image_size))
     loader = _TrainingImage(image_size, augment)
@@ -192,6 +188,15 @@ def _builder(name: str, data_dir: str | os.PathLike):
     return prepare.open_builder(path)
 
 
+def _split_builder(name: str, data_dir: str | os.PathLike, split: str):
+    builder = _builder(name, data_dir)
+    if split not in builder.info.splits:
+        raise UserError(
+            f"{name} has no split {split!r} (it has {', '.join(sorted(builder.info.splits))})"
+        )
+    return builder
+
+
 def _load_example(example: Mapping[str, Any], size: int) -> dict[str, Any]:
     loaded = {
         "image": _resized(example["image"], size),
@@ -231,6 +236,24 @@ def _resized(data: bytes | np.ndarray, size: int, box=None) -> np.ndarray:
     elif image.size == (size, size):
         return np.asarray(image)
     return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR, box=box))
+
+
+class _EncodedImages:
+    """A split's encoded images alone: training need not parse the ground truth as well."""
+
+    def __init__(self, builder, split: str):
+        self._records = builder.as_data_source(
+            split=split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
+        )
+        self._features = tfds.features.FeaturesDict({"image": builder.info.features["image"]})
+        self._decoders = {"image": tfds.decode.SkipDecoding()}
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, index: int) -> dict[str, bytes]:
+        record = self._records[index]
+        return self._features.deserialize_example_np(record, decoders=self._decoders)
 
 
 class _InMemory:

@@ -140,7 +140,7 @@ def test_label_maps():
     np.testing.assert_array_equal(
         images.read_label_map(encoded(np.repeat(labels[..., None], 3, axis=-1))), labels
     )
-    palette = Image.fromarray(labels, "L").convert("P")
+    palette = Image.fromarray(labels).convert("P")
     palette.putpalette(np.random.default_rng(0).integers(0, 256, 768).tolist())
     palette.frombytes(labels.tobytes())
     buffer = io.BytesIO()
