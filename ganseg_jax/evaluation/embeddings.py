@@ -3,6 +3,7 @@
 import numpy as np
 from jaxtyping import Float
 from sklearn.manifold import TSNE
+from threadpoolctl import threadpool_limits
 
 NUM_SAMPLES = 320
 """Samples in the paper's plot."""
@@ -32,4 +33,7 @@ def tsne(
     rows = together.reshape(-1, dimension).astype(np.float64)
     fitting = min(perplexity, (len(rows) - 1) / 3)
     model = TSNE(2, perplexity=fitting, init="pca", learning_rate="auto", random_state=seed)
-    return model.fit_transform(rows).reshape(count, classes, 2)
+    # One thread: so few rows are done at once, and threads that wait for each other on a busy
+    # machine take a hundred times as long.
+    with threadpool_limits(1):
+        return model.fit_transform(rows).reshape(count, classes, 2)

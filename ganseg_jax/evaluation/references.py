@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped, UInt8
 from sklearn.cluster import MiniBatchKMeans
 from sklearn.decomposition import NMF
+from threadpoolctl import threadpool_limits
 
 from ganseg_jax.data.pipeline import Split
 from ganseg_jax.evaluation.protocols import Figures, PredictFn, Protocol
@@ -79,13 +80,19 @@ def kmeans(
     descriptors = describe(images)  # [N, S, S, 5]
     pixels = _sampled(descriptors.reshape(-1, 5), 200_000, seed)
     model = MiniBatchKMeans(2 * num_parts, random_state=seed, n_init=3, batch_size=4096)
-    model.fit(pixels)
-    clusters = model.predict(descriptors.reshape(-1, 5)).reshape(images.shape[:3])
+
+    def cluster(descriptors):
+        # Waiting threads on a busy machine cost far more than a second core gains.
+        with threadpool_limits(1):
+            return model.predict(descriptors.reshape(-1, 5)).reshape(descriptors.shape[:3])
+
+    with threadpool_limits(1):
+        model.fit(pixels)
+    clusters = cluster(descriptors)
     label_of = _labels_by_border(clusters, 2 * num_parts, num_parts)
 
     def predict(images: Images) -> Float[np.ndarray, "n s s c"]:
-        found = model.predict(describe(images).reshape(-1, 5)).reshape(images.shape[:3])
-        return np.eye(num_parts + 1, dtype=np.float32)[label_of[found]]
+        return np.eye(num_parts + 1, dtype=np.float32)[label_of[cluster(describe(images))]]
 
     return predict
 
