@@ -1,0 +1,166 @@
+"""Few-shot segmentation heads on generator features (CVPR 2021, section 3.2)."""
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from ganseg_jax import geometry
+from ganseg_jax.fewshot.features import Features, largest
+
+he_normal = nn.initializers.he_normal()
+
+
+class PixelProjection(nn.Module):
+    """1x1 convolution of the upsampled, concatenated features, without making them.
+
+    A 1x1 convolution commutes with bilinear upsampling, so every map is projected at its own size
+    by its own rows of the kernel, the maps of one size are summed, and only these sums are
+    upsampled. No array is larger than the largest map times `features`.
+    """
+
+    features: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, maps: Features) -> Float[Array, "b h w f"]:
+        channels = sum(x.shape[-1] for x in maps)
+        kernel, bias = DenseWeights(channels, self.features, name="weights")()
+        size = largest(maps)
+        sums = project_by_size(maps, split_kernel(kernel.astype(self.dtype), maps))
+        total = sum(geometry.resize_bilinear(x, *size) for x in sums.values())
+        return total + bias.astype(self.dtype)
+
+
+class DenseWeights(nn.Module):
+    """Kernel [inputs, outputs] and bias of a linear layer that is applied piece by piece."""
+
+    inputs: int
+    outputs: int
+
+    @nn.compact
+    def __call__(self) -> tuple[Array, Array]:
+        kernel = self.param("kernel", he_normal, (self.inputs, self.outputs), jnp.float32)
+        return kernel, self.param("bias", nn.initializers.zeros, (self.outputs,), jnp.float32)
+
+
+def split_kernel(kernel: Float[Array, "c f"], maps: Features) -> list[Array]:
+    """The rows of a kernel on concatenated channels that belong to each map."""
+    ends = np.cumsum([x.shape[-1] for x in maps])
+    return jnp.split(kernel, ends[:-1])
+
+
+def project_by_size(maps: Features, kernels: Sequence[Array]) -> dict[tuple[int, int], Array]:
+    """Every map times its kernel; maps of the same (height, width) are added up."""
+    sums: dict[tuple[int, int], Array] = {}
+    for x, kernel in zip(maps, kernels, strict=True):
+        projected = x.astype(kernel.dtype) @ kernel
+        size = x.shape[1:3]
+        sums[size] = sums[size] + projected if size in sums else projected
+    return sums
+
+
+class CNNHead(nn.Module):
+    """Nine convolutions, the first 1x1 and the others 3x3 with growing and again shrinking context.
+
+    Returns logits [B, H, W, num_classes], float32, at the size of the largest feature map.
+    """
+
+    num_classes: int
+    channels: Sequence[int] = (128, 64, 64, 64, 64, 64, 64, 32)
+    dilations: Sequence[int] = (1, 2, 4, 8, 1, 2, 4, 8, 1)
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, features: Features) -> Float[Array, "b h w classes"]:
+        x = PixelProjection(self.channels[0], dtype=self.dtype, name="projection")(features)
+        outputs = [*self.channels[1:], self.num_classes]
+        for i, (count, dilation) in enumerate(zip(outputs, self.dilations[1:], strict=True)):
+            x = jax.nn.leaky_relu(x, 0.01)
+            x = nn.Conv(
+                count,
+                (3, 3),
+                kernel_dilation=dilation,
+                kernel_init=he_normal,
+                dtype=self.dtype,
+                name=f"conv_{i}",
+            )(x)
+        return x.astype(jnp.float32)
+
+
+class MLPHead(nn.Module):
+    """Two hidden layers on every pixel alone, ReLU; output as for `CNNHead`.
+
+    The first layer is so wide that its output over the whole map would be by far the largest
+    array. It is therefore made band by band of at most `band_rows` rows, in the backward pass
+    once more.
+    """
+
+    num_classes: int
+    hidden: Sequence[int] = (2000, 200)
+    band_rows: int = 16
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, features: Features) -> Float[Array, "b h w classes"]:
+        height, width = largest(features)
+        widths = [sum(x.shape[-1] for x in features), *self.hidden, self.num_classes]
+        kernels, biases = [], []
+        for i, shape in enumerate(itertools.pairwise(widths)):
+            kernel, bias = DenseWeights(*shape, name=f"dense_{i}")()
+            kernels.append(kernel.astype(self.dtype))
+            biases.append(bias.astype(self.dtype))
+        pairs = list(zip(features, split_kernel(kernels[0], features), strict=True))
+        full = [(x, kernel) for x, kernel in pairs if x.shape[1:3] == (height, width)]
+        small = [(x, kernel) for x, kernel in pairs if x.shape[1:3] != (height, width)]
+        sums = project_by_size(*zip(*small, strict=True)) if small else {}
+        # Half of every small map's upsampling is done here, the rows band by band.
+        sums = {h: geometry.resize_bilinear(x, h, width) for (h, _), x in sums.items()}
+
+        rows = math.gcd(height, self.band_rows)
+
+        def bands(x: Array) -> Array:  # [B, H, W, C] -> [H / rows, B, rows, W, C]
+            return jnp.moveaxis(x.reshape(x.shape[0], -1, rows, *x.shape[2:]), 1, 0)
+
+        interpolation = {
+            h: upsampling_matrix(h, height).astype(self.dtype).reshape(-1, rows, h) for h in sums
+        }
+
+        @jax.checkpoint
+        def band(inputs):
+            maps, weights = inputs
+            x = biases[0]
+            for part, (_, kernel) in zip(maps, full, strict=True):
+                x = x + part.astype(self.dtype) @ kernel
+            for h, total in sums.items():
+                x = x + jnp.einsum("rh,bhwf->brwf", weights[h], total)
+            for kernel, bias in zip(kernels[1:], biases[1:], strict=True):
+                x = jax.nn.relu(x) @ kernel + bias
+            return x
+
+        logits = jax.lax.map(band, ([bands(x) for x, _ in full], interpolation))
+        logits = jnp.moveaxis(logits, 0, 1).reshape(-1, height, width, self.num_classes)
+        return logits.astype(jnp.float32)
+
+
+def upsampling_matrix(size: int, larger: int) -> Float[Array, "n m"]:
+    """Weights [larger, size] of `geometry.resize_bilinear` along one side."""
+    identity = jnp.eye(size)[None, :, :, None]
+    return geometry.resize_bilinear(identity, larger, size)[0, :, :, 0]
+
+
+HeadKind = Literal["cnn", "mlp"]
+
+
+def make_head(kind: HeadKind, num_classes: int, dtype: Any = jnp.float32) -> nn.Module:
+    """The head named "cnn" or "mlp"."""
+    heads: dict[str, Callable[..., nn.Module]] = {"cnn": CNNHead, "mlp": MLPHead}
+    if kind not in heads:
+        raise ValueError(f"head must be one of {tuple(heads)}, not {kind!r}")
+    return heads[kind](num_classes, dtype=dtype)

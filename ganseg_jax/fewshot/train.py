@@ -1,0 +1,165 @@
+"""Training of a few-shot head on the features of one to ten labelled images."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Int
+
+from ganseg_jax import prng
+from ganseg_jax.fewshot.features import Features, largest
+from ganseg_jax.models.blocks import init_variables
+
+# In label maps: pixels that nobody labelled; they count in no loss and no measure.
+UNLABELLED = 255
+
+
+@dataclasses.dataclass(frozen=True)
+class HeadSettings:
+    """How a head is trained (CVPR 2021, section 4).
+
+    Attributes:
+        epochs: passes over the labelled images; every step takes one image.
+        learning_rate: Adam's, at the start.
+        weight_decay: added to the gradients, before Adam scales them.
+        decay: factor of the learning rate every `decay_every` epochs.
+        decay_every: epochs.
+        log_every: epochs between two reports; the host waits for the device only there.
+        seed: of the start and of the order of the images.
+    """
+
+    epochs: int = 1000
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-3
+    decay: float = 0.9
+    decay_every: int = 50
+    log_every: int = 50
+    seed: int = 0
+
+
+def cross_entropy(logits: Float[Array, "b h w c"], labels: Int[Array, "b h w"]) -> Float[Array, ""]:
+    """Mean over the labelled pixels; 0 where there are none."""
+    labelled = labels != UNLABELLED
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.where(labelled, labels, 0))
+    return jnp.sum(losses * labelled) / jnp.maximum(jnp.sum(labelled), 1)
+
+
+def make_optimizer(settings: HeadSettings, steps_per_epoch: int) -> optax.GradientTransformation:
+    """Adam with weight decay in the gradient and a learning rate that falls in stairs."""
+    schedule = optax.exponential_decay(
+        settings.learning_rate,
+        transition_steps=settings.decay_every * steps_per_epoch,
+        decay_rate=settings.decay,
+        staircase=True,
+    )
+    return optax.chain(optax.add_decayed_weights(settings.weight_decay), optax.adam(schedule))
+
+
+@flax.struct.dataclass
+class HeadState:
+    """What changes from step to step."""
+
+    step: Int[Array, ""]
+    params: Any
+    optimizer: Any
+
+
+@functools.partial(jax.jit, static_argnames=("head", "optimizer"), donate_argnums=2)
+def train_step(
+    head: nn.Module,
+    optimizer: optax.GradientTransformation,
+    state: HeadState,
+    features: Features,
+    labels: Int[Array, "n h w"],
+    order_key: jax.Array,
+) -> tuple[HeadState, Float[Array, ""]]:
+    """One step on one image; every epoch goes through the images in an order of its own.
+
+    The features of all images stay on the device. Steps are not rolled into one `lax.scan`: there
+    XLA computes the convolutions' weight gradients about ten times slower on CPUs, and elsewhere
+    a step is long compared with its launch.
+
+    Returns:
+        The new state, and the loss before the step.
+    """
+    count = labels.shape[0]
+    order = jax.random.permutation(jax.random.fold_in(order_key, state.step // count), count)
+    index = order[state.step % count]
+    maps = [jax.lax.dynamic_slice_in_dim(x, index, 1) for x in features]
+    truth = jax.lax.dynamic_slice_in_dim(labels, index, 1)
+
+    def loss_of(params):
+        return cross_entropy(head.apply({"params": params}, maps), truth)
+
+    loss, gradients = jax.value_and_grad(loss_of)(state.params)
+    updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
+    params = optax.apply_updates(state.params, updates)
+    return HeadState(state.step + 1, params, optimizer_state), loss
+
+
+def init_state(
+    head: nn.Module, optimizer: optax.GradientTransformation, features: Features, seed: int
+) -> HeadState:
+    """The state before the first step; of `features` only the shapes are used."""
+    variables = init_variables(head, seed, [x[:1] for x in features], kernel_gain=2.0)
+    params = jax.tree.map(jnp.asarray, variables["params"])
+    return HeadState(jnp.int32(0), params, jax.jit(optimizer.init)(params))
+
+
+def resize_labels(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Label maps [N, H, W] at another size, by the nearest pixel (half-pixel centres)."""
+    rows, cols = (
+        np.minimum(((np.arange(new) + 0.5) * old / new).astype(int), old - 1)
+        for old, new in zip(labels.shape[1:], size, strict=True)
+    )
+    return labels[:, rows[:, None], cols]
+
+
+def fit(
+    head: nn.Module,
+    features: Features,
+    labels: np.ndarray,
+    settings: HeadSettings,
+    report: Callable[[int, float], None] = lambda epoch, loss: None,
+) -> tuple[Any, np.ndarray]:
+    """Trains a head.
+
+    Args:
+        head: `CNNHead` or `MLPHead`.
+        features: maps [N, h, w, C] of the labelled images.
+        labels: [N, H, W], class of every pixel, or 255 where it is not labelled; resized to the
+            largest feature map where the sizes differ.
+        settings: see `HeadSettings`.
+        report: called with (epochs done, loss of the last one) after every `log_every` epochs.
+
+    Returns:
+        The parameters, and the loss of every epoch (float32).
+
+    Raises:
+        FloatingPointError: the loss is no longer a finite number.
+    """
+    features = tuple(jnp.asarray(x) for x in features)
+    labels = jnp.asarray(resize_labels(np.asarray(labels), largest(features)), jnp.int32)
+    count = labels.shape[0]
+    optimizer = make_optimizer(settings, count)
+    state = init_state(head, optimizer, features, settings.seed)
+    order_key = prng.stream(prng.root_key(settings.seed), "order")
+    history = []
+    for first in range(0, settings.epochs, settings.log_every):
+        epochs = min(settings.log_every, settings.epochs - first)
+        losses = []
+        for _ in range(epochs * count):
+            state, loss = train_step(head, optimizer, state, features, labels, order_key)
+            losses.append(loss)
+        history.append(np.asarray(jnp.stack(losses)).reshape(epochs, count).mean(axis=1))
+        if not np.isfinite(history[-1]).all():
+            raise FloatingPointError(f"the head's loss is not finite near epoch {first + epochs}")
+        report(first + epochs, float(history[-1][-1]))
+    return state.params, np.concatenate(history)
