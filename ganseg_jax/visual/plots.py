@@ -1,6 +1,7 @@
 """Plots drawn with matplotlib."""
 
 import io
+from collections.abc import Mapping
 
 import matplotlib
 import numpy as np
@@ -8,6 +9,7 @@ from jaxtyping import Float, UInt8
 from matplotlib.figure import Figure
 from PIL import Image
 
+from ganseg_jax.evaluation.equivariance import EquivarianceErrors, mean_where_measured
 from ganseg_jax.visual.palette import palette
 
 _BACKGROUND_COLOR = "#8a8f98"
@@ -27,7 +29,7 @@ def plot_embeddings(coordinates: Float[np.ndarray, "n c 2"]) -> UInt8[np.ndarray
         points = coordinates[:, index]
         color = _BACKGROUND_COLOR if index == 0 else colors[index]
         label = "background" if index == 0 else f"part {index}"
-        axes.scatter(*points.T, s=11, color=color, linewidths=0, alpha=0.85, label=label)
+        axes.scatter(*points.T, s=11, color=color, ec="#0005", lw=0.4, label=label)
         axes.annotate(
             "bg" if index == 0 else str(index),
             np.median(points, axis=0),
@@ -52,3 +54,40 @@ def rasterize(figure: Figure) -> UInt8[np.ndarray, "h w 3"]:
     with matplotlib.rc_context(matplotlib.rcParamsDefault):
         figure.savefig(buffer, format="png", facecolor="white")
     return np.asarray(Image.open(buffer).convert("RGB"))
+
+
+def plot_equivariance(
+    errors: Mapping[str, EquivarianceErrors],
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Draws errors of masks and image against the shift and against the distance from the border.
+
+    Args:
+        errors: by the name of the grid or setting that they were measured with.
+
+    Returns:
+        A picture on white, (H, W, 3) uint8: masks above, image below.
+    """
+    figure = Figure(figsize=(9.6, 6.4), dpi=110, layout="constrained")
+    panels = figure.subplots(2, 2, sharey="row")
+    colors = ["#0072B2", "#D55E00", "#009E73", "#CC79A7"]
+    for row, name in enumerate(("masks", "image")):
+        by_shift, by_distance = panels[row]
+        for (label, measured), color in zip(errors.items(), colors, strict=False):
+            values = getattr(measured, name)
+            style = {"color": color, "marker": "o", "ms": 3.5, "lw": 1.5, "label": label}
+            by_shift.plot(measured.shifts, _shown(values, 1), **style)
+            by_distance.plot(np.arange(values.shape[1]), _shown(values, 0), **style)
+        unit = "share of a pixel" if name == "masks" else "mean difference in [-1, 1]"
+        by_shift.set(ylabel=f"error of the {name}\n({unit})", yscale="log")
+        by_shift.set_xlabel("shift of all points (pixels)")
+        by_distance.set_xlabel("distance from the border (pixels)")
+        for axes in panels[row]:
+            axes.grid(color="#e3e6ea", lw=0.7)
+            axes.spines[["top", "right"]].set_visible(False)
+    panels[0, 0].legend(frameon=False)
+    return rasterize(figure)
+
+
+def _shown(values: np.ndarray, axis: int) -> np.ndarray:
+    # Exact moves would fall off a logarithmic axis; float32 tells no smaller errors apart.
+    return np.maximum(mean_where_measured(values, axis), 1e-8)
