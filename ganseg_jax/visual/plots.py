@@ -7,6 +7,7 @@ import matplotlib
 import numpy as np
 from jaxtyping import Float, UInt8
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from ganseg_jax.evaluation.equivariance import EquivarianceErrors, mean_where_measured
@@ -81,6 +82,7 @@ def plot_equivariance(
         by_shift.set(ylabel=f"error of the {name}\n({unit})", yscale="log")
         by_shift.set_xlabel("shift of all points (pixels)")
         by_distance.set_xlabel("distance from the border (pixels)")
+        by_shift.xaxis.set_major_locator(MaxNLocator(integer=True))
         for axes in panels[row]:
             axes.grid(color="#e3e6ea", lw=0.7)
             axes.spines[["top", "right"]].set_visible(False)
