@@ -10,8 +10,8 @@ _HELD_OUT_EVERY = 10
 class FacesMtfl(base.SetBuilder):
     """12,995 faces of 80 x 80 px.
 
-    Splits: `train`, MTFL's training images (LFW and web) without every tenth by name, for the GAN
-    and to fit landmark regressions; `landmark_test`, those 1,000; `test`, MTFL's test images
+    Splits: `train`, MTFL's training images (LFW and web) without every tenth (the 10th, 20th, ...)
+    by name, for the GAN and to fit landmark regressions; `landmark_test`, those 1,000; `test`, MTFL's test images
     (AFLW), which are of another kind.
     """
 
@@ -29,7 +29,7 @@ class FacesMtfl(base.SetBuilder):
             fractions = table["keypoints"][..., ::-1] / table["image_size"]  # [N, 5, 2] (row, col)
         self._landmarks = dict(zip(names, fractions, strict=True))
         training = sorted(np.array(names)[split == "train"].tolist())
-        held_out = training[::_HELD_OUT_EVERY]
+        held_out = training[_HELD_OUT_EVERY - 1 :: _HELD_OUT_EVERY]
         return {
             "train": sorted(set(training) - set(held_out)),
             "landmark_test": held_out,
