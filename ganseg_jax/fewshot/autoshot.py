@@ -1,0 +1,224 @@
+"""Auto-shot segmentation: a U-Net trained on generated images that the few-shot head labelled.
+
+Tritrong, Rewatbowornwong, Suwajanakorn, CVPR 2021, section 3.3. Real images then need one pass of
+the U-Net and no generator, at other sizes and orientations too.
+"""
+
+import dataclasses
+import functools
+from typing import Any
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int, UInt8
+
+from ganseg_jax import prng
+from ganseg_jax.models.blocks import init_variables
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """Random changes of place, made alike in image and label.
+
+    Attributes:
+        flip: probability of a horizontal flip.
+        scale: smallest and largest factor, drawn evenly in the logarithm.
+        rotation: largest angle to either side, degrees.
+        translation: largest shift, as a fraction of the side.
+    """
+
+    flip: float = 0.5
+    scale: tuple[float, float] = (0.5, 2.0)
+    rotation: float = 10.0
+    translation: float = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class AutoShotSettings:
+    """How the U-Net is trained.
+
+    Attributes:
+        num_samples: generated images, the training set.
+        num_steps: updates.
+        batch_size: images in each.
+        learning_rate: Adam's, at the start.
+        weight_decay: added to the gradients, before Adam scales them.
+        patience: epochs without a better mean loss after which the learning rate falls tenfold.
+        min_learning_rate: where it stops falling.
+        clip: largest absolute value of a gradient's entry.
+        augmentation: see `Augmentation`.
+        seed: of the start, the order of the samples and the augmentation.
+    """
+
+    num_samples: int = 5000
+    num_steps: int = 20_000
+    batch_size: int = 16
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-3
+    patience: int = 20
+    min_learning_rate: float = 1e-6
+    clip: float = 0.1
+    augmentation: Augmentation = Augmentation()
+    seed: int = 0
+
+
+def random_transforms(
+    key: jax.Array, batch: int, settings: Augmentation
+) -> tuple[Float[Array, "b 2 2"], Float[Array, "b 2"]]:
+    """Matrix A and shift t of p -> A p + t, from output to input, (row, col) in [-1, 1]."""
+    keys = prng.streams(key, ("flip", "scale", "rotation", "translation"))
+    low, high = jnp.log(jnp.array(settings.scale))
+    # From output to input, so that the factor by which the picture grows divides.
+    scale = jnp.exp(-jax.random.uniform(keys["scale"], (batch,), minval=low, maxval=high))
+    limit = jnp.deg2rad(settings.rotation)
+    angle = jax.random.uniform(keys["rotation"], (batch,), minval=-limit, maxval=limit)
+    mirror = jnp.where(jax.random.bernoulli(keys["flip"], settings.flip, (batch,)), -1.0, 1.0)
+    cos, sin = jnp.cos(angle) * scale, jnp.sin(angle) * scale
+    rows = jnp.stack([cos, -sin * mirror], axis=-1)
+    cols = jnp.stack([sin, cos * mirror], axis=-1)
+    matrix = jnp.stack([rows, cols], axis=1)  # [B, 2, 2]
+    # A side is 2 long in these coordinates.
+    reach = 2.0 * settings.translation
+    shift = jax.random.uniform(keys["translation"], (batch, 2), minval=-reach, maxval=reach)
+    return matrix, -jnp.einsum("bij,bj->bi", matrix, shift)
+
+
+def warp(
+    x: Float[Array, "b h w c"], matrix: Float[Array, "b 2 2"], shift: Float[Array, "b 2"]
+) -> Float[Array, "b h w c"]:
+    """Maps read at A p + t (bilinear; pixel centres at (2i + 1)/n - 1), mirrored at the borders."""
+    height, width = x.shape[1:3]
+    rows = (2 * jnp.arange(height) + 1) / height - 1
+    cols = (2 * jnp.arange(width) + 1) / width - 1
+    grid = jnp.stack(jnp.meshgrid(rows, cols, indexing="ij"), axis=-1)  # [H, W, 2]
+    places = jnp.einsum("bij,hwj->bhwi", matrix, grid) + shift[:, None, None, :]
+    places = (places + 1) * jnp.array([height, width]) / 2 - 0.5  # pixels
+
+    def read(image: Array, places: Array) -> Array:
+        corner = jnp.floor(places)
+        share = places - corner  # [H, W, 2]
+        corner = corner.astype(jnp.int32)
+        total = jnp.zeros_like(image)
+        for i in (0, 1):
+            for j in (0, 1):
+                row = _mirror(corner[..., 0] + i, height)
+                col = _mirror(corner[..., 1] + j, width)
+                weight_row = share[..., 0] if i else 1 - share[..., 0]
+                weight_col = share[..., 1] if j else 1 - share[..., 1]
+                total += image[row, col] * (weight_row * weight_col)[..., None]
+        return total
+
+    return jax.vmap(read)(x, places)
+
+
+def _mirror(index: Int[Array, "..."], size: int) -> Int[Array, "..."]:
+    """... 1 0 | 0 1 2 ... size-1 | size-1 size-2 ..."""
+    index = jnp.mod(index, 2 * size)
+    return jnp.where(index < size, index, 2 * size - 1 - index)
+
+
+def augment(
+    key: jax.Array,
+    images: Float[Array, "b h w 3"],
+    labels: Float[Array, "b h w c"],
+    settings: Augmentation,
+) -> tuple[Float[Array, "b h w 3"], Float[Array, "b h w c"]]:
+    """Images and soft labels after the same random flip, scale, rotation and translation.
+
+    What lies beyond the border is the mirrored picture, in both: so every pixel's label stays
+    true, and no border is shown that real photos do not have.
+    """
+    matrix, shift = random_transforms(key, images.shape[0], settings)
+    both = warp(jnp.concatenate([images, labels], axis=-1), matrix, shift)
+    return both[..., :3], both[..., 3:]
+
+
+def make_optimizer(settings: AutoShotSettings) -> optax.GradientTransformation:
+    """Clipping, weight decay in the gradient, Adam, learning rate reduced on a plateau.
+
+    `update` takes the loss as the keyword `value`.
+    """
+    steps_per_epoch = max(1, settings.num_samples // settings.batch_size)
+    every_entry = optax.chain(
+        optax.clip(settings.clip),
+        optax.add_decayed_weights(settings.weight_decay),
+        optax.adam(settings.learning_rate),
+    )
+    return optax.chain(
+        optax.flatten(every_entry),  # one vector: one kernel instead of one for each parameter
+        optax.contrib.reduce_on_plateau(
+            factor=0.1,
+            patience=settings.patience,
+            rtol=1e-4,
+            accumulation_size=steps_per_epoch,
+            min_scale=settings.min_learning_rate / settings.learning_rate,
+        ),
+    )
+
+
+@flax.struct.dataclass
+class AutoShotState:
+    """What changes from step to step."""
+
+    step: Int[Array, ""]
+    variables: Any
+    optimizer: Any
+
+
+def init_state(network: nn.Module, image_size: int, settings: AutoShotSettings) -> AutoShotState:
+    """The state before the first step."""
+    image = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
+    variables = init_variables(network, settings.seed, image, kernel_gain=2.0, train=False)
+    variables = jax.tree.map(jnp.asarray, variables)
+    optimizer = jax.jit(make_optimizer(settings).init)(variables["params"])
+    return AutoShotState(jnp.int32(0), variables, optimizer)
+
+
+def soft_cross_entropy(
+    logits: Float[Array, "b h w c"], labels: Float[Array, "b h w c"]
+) -> Float[Array, ""]:
+    """-sum_c p_c log q_c, mean over the pixels."""
+    return -jnp.mean(jnp.sum(labels * jax.nn.log_softmax(logits), axis=-1))
+
+
+@functools.partial(jax.jit, static_argnames=("network", "settings"), donate_argnums=2)
+def train_step(
+    network: nn.Module,
+    settings: AutoShotSettings,
+    state: AutoShotState,
+    images: UInt8[Array, "b h w 3"],
+    labels: UInt8[Array, "b h w c"],
+) -> tuple[AutoShotState, Float[Array, ""]]:
+    """One update on a batch, augmented on the device.
+
+    Args:
+        network: a `UNet`.
+        settings: see `AutoShotSettings`.
+        state: of the training.
+        images: 0..255.
+        labels: probabilities of the classes as 0..255; they need not add up to 255 exactly.
+
+    Returns:
+        The new state, and the loss before the update.
+    """
+    key = prng.step_key(prng.root_key(settings.seed), state.step, "augment")
+    pictures = images.astype(jnp.float32) / 127.5 - 1.0
+    targets = labels.astype(jnp.float32)
+    targets = targets / jnp.maximum(jnp.sum(targets, axis=-1, keepdims=True), 1.0)
+    pictures, targets = augment(key, pictures, targets, settings.augmentation)
+
+    def loss_of(params):
+        variables = {**state.variables, "params": params}
+        logits, updates = network.apply(variables, pictures, train=True, mutable=["batch_stats"])
+        return soft_cross_entropy(logits, targets), updates
+
+    params = state.variables["params"]
+    (loss, updates), gradients = jax.value_and_grad(loss_of, has_aux=True)(params)
+    changes, optimizer = make_optimizer(settings).update(
+        gradients, state.optimizer, params, value=loss
+    )
+    variables = {"params": optax.apply_updates(params, changes), **updates}
+    return AutoShotState(state.step + 1, variables, optimizer), loss

@@ -1,0 +1,112 @@
+"""Perceptual distance on VGG-16 activations, for projection; the weights come as a file.
+
+Zhang et al. 2018 (LPIPS): channel-normalised activations after each of the five blocks' last
+ReLU, squared differences, a non-negative weight for each channel, mean over the pixels.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import safetensors.numpy
+from jaxtyping import Array, Float
+
+from ganseg_jax.errors import UserError
+from ganseg_jax.interop.conversion import required_shape
+from ganseg_jax.models.convolution import convolve
+
+# Names in torchvision's VGG-16: the convolutions of each block, pooling between the blocks.
+BLOCKS = ((0, 2), (5, 7), (10, 12, 14), (17, 19, 21), (24, 26, 28))
+# Of ImageNet, for images in [0, 1].
+MEAN = np.array([0.485, 0.456, 0.406], np.float32)
+STD = np.array([0.229, 0.224, 0.225], np.float32)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class PerceptualDistance:
+    """Distance [B] of two batches of images [B, S, S, 3] in [-1, 1].
+
+    Attributes:
+        convolutions: kernel [3, 3, I, O] and bias [O] of the thirteen convolutions, in order.
+        channel_weights: one vector for each block.
+    """
+
+    convolutions: tuple[tuple[Any, Any], ...]
+    channel_weights: tuple[Any, ...]
+
+    def __call__(
+        self, images: Float[Array, "b h w 3"], others: Float[Array, "b h w 3"]
+    ) -> Float[Array, "b"]:
+        pairs = zip(self._blocks(images), self._blocks(others), self.channel_weights, strict=True)
+        return sum(
+            jnp.mean(jnp.square(_normalize(a) - _normalize(b)) @ weights, axis=(1, 2))
+            for a, b, weights in pairs
+        )
+
+    def _blocks(self, images: Array) -> list[Array]:
+        x = ((images + 1) / 2 - MEAN) / STD
+        layers, outputs = iter(self.convolutions), []
+        for i, block in enumerate(BLOCKS):
+            if i:
+                x = jax.lax.reduce_window(
+                    x, -jnp.inf, jax.lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID"
+                )
+            for _ in block:
+                kernel, bias = next(layers)
+                x = jax.nn.relu(convolve(x, kernel) + bias)
+            outputs.append(x)
+        return outputs
+
+
+def _normalize(x: Array) -> Array:
+    return x * jax.lax.rsqrt(jnp.sum(jnp.square(x), axis=-1, keepdims=True) + 1e-10)
+
+
+def load_perceptual(path: str | Path) -> PerceptualDistance:
+    """Reads VGG-16 (torchvision's names, `features.0.weight`, ...) from .npz or .safetensors.
+
+    Where the file also has LPIPS's channel weights (`lin0.model.1.weight`, ... of shape
+    (1, C, 1, 1)) they are used; otherwise all channels of a block weigh 1 / C.
+
+    Raises:
+        UserError: the file cannot be read, or an entry is missing or misshapen; it is named.
+    """
+    return perceptual_from(_read(Path(path)), str(path))
+
+
+def perceptual_from(weights: Mapping[str, np.ndarray], what: str) -> PerceptualDistance:
+    """As `load_perceptual`, from the entries of the file named `what`."""
+    convolutions, channel_weights, inputs = [], [], 3
+    for i, block in enumerate(BLOCKS):
+        for number in block:
+            name = f"features.{number}"
+            shape = required_shape(weights, f"{name}.weight", what)
+            outputs = required_shape(weights, f"{name}.bias", what)[0]
+            if shape != (outputs, inputs, 3, 3):
+                raise UserError(
+                    f"{what}: entry '{name}.weight' has shape {shape}, "
+                    f"expected {(outputs, inputs, 3, 3)}"
+                )
+            kernel = np.asarray(weights[f"{name}.weight"], np.float32).transpose(2, 3, 1, 0)
+            convolutions.append((kernel, np.asarray(weights[f"{name}.bias"], np.float32)))
+            inputs = outputs
+        learned = weights.get(f"lin{i}.model.1.weight")
+        if learned is None:
+            channel_weights.append(np.full(inputs, 1 / inputs, np.float32))
+        else:
+            channel_weights.append(np.asarray(learned, np.float32).reshape(inputs))
+    return PerceptualDistance(tuple(convolutions), tuple(channel_weights))
+
+
+def _read(path: Path) -> Mapping[str, np.ndarray]:
+    readers = {".npz": lambda p: dict(np.load(p)), ".safetensors": safetensors.numpy.load_file}
+    if path.suffix not in readers:
+        raise UserError(f"{path}: weights are read from .npz or .safetensors files")
+    try:
+        return readers[path.suffix](path)
+    except (OSError, ValueError, safetensors.SafetensorError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from error

@@ -1,0 +1,69 @@
+"""Folders of generated images that wait for a person's labels.
+
+A folder holds `sample_0000.png`, `sample_0001.png`, ... and `latents.npz` with the latents that
+they were made from, by name. Labels are put beside the images (see `labels`).
+"""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from ganseg_jax.errors import UserError
+from ganseg_jax.fewshot.source import Source, latents_from_arrays, latents_to_arrays, to_uint8
+from ganseg_jax.files import write_whole
+from ganseg_jax.visual.files import save_png
+
+LATENTS_FILE = "latents.npz"
+
+
+def write_samples(
+    directory: str | Path, source: Source, variables: Any, key: jax.Array, count: int
+) -> list[str]:
+    """Makes `count` images to label; returns their names (without ending).
+
+    Raises:
+        UserError: the folder holds samples already (labels would no longer fit), or cannot be
+            written.
+    """
+    directory = Path(directory)
+    if (directory / LATENTS_FILE).exists():
+        raise UserError(
+            f"{directory} holds images to label already; choose another folder, or remove it"
+        )
+    latents = source.sample(variables, key, count)
+    images = np.asarray(to_uint8(jax.jit(source.images)(variables, latents)))
+    names = [f"sample_{i:04d}" for i in range(count)]
+    for name, image in zip(names, images, strict=True):
+        save_png(directory / f"{name}.png", image)
+    # The latents last: a folder with this file is complete.
+    buffer = io.BytesIO()
+    np.savez(buffer, names=np.array(names), **latents_to_arrays(latents))
+    write_whole(directory / LATENTS_FILE, buffer.getvalue())
+    return names
+
+
+def read_latents(directory: str | Path, names: list[str]) -> Any:
+    """Latents of the named samples, in this order.
+
+    Raises:
+        UserError: the folder has no latents, or not those of a name.
+    """
+    path = Path(directory) / LATENTS_FILE
+    if not path.exists():
+        raise UserError(
+            f"{directory} has no {LATENTS_FILE}: labels must lie in a folder written by "
+            "`python -m experiments.sample --for_labelling=10`"
+        )
+    try:
+        arrays = dict(np.load(path))
+        known = [str(name) for name in arrays.pop("names")]
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{path} cannot be read as a file of latents: {error}") from error
+    missing = [name for name in names if name not in known]
+    if missing:
+        raise UserError(f"{path} has no latents of {missing[0]!r}; it has {', '.join(known)}")
+    rows = [known.index(name) for name in names]
+    return latents_from_arrays({k: x[rows] for k, x in arrays.items()}, str(path))

@@ -1,0 +1,102 @@
+"""Generators as sources of images and pixel features, and their latents as files."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from ganseg_jax.errors import UserError
+from ganseg_jax.fewshot.features import Features, Layer, generate, named_layers
+from ganseg_jax.latents import Latents, sample_latents
+from ganseg_jax.models.stylegan2 import StyleGAN2Generator
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A trained generator with the layers that are its features; holds no arrays.
+
+    The latents of GANSeg are `Latents`; those of StyleGAN2 are styles w [B, D] or w+ [B, L, D],
+    because that is what real images are projected to.
+
+    Attributes:
+        module: `Generator` or `StyleGAN2Generator`.
+        layers: see `features.named_layers`.
+        max_size: larger maps are averaged down to this size (StyleGAN2 at 1024 px: 512).
+        truncation: of StyleGAN2's random styles.
+    """
+
+    module: nn.Module
+    layers: tuple[Layer, ...]
+    max_size: int | None = None
+    truncation: float = 1.0
+
+    @classmethod
+    def of(cls, module: nn.Module, groups: Sequence[str] = (), **settings: Any) -> "Source":
+        """The source with the generator's named layers."""
+        return cls(module, named_layers(module, groups), **settings)
+
+    @property
+    def is_stylegan2(self) -> bool:
+        """Whether latents are styles."""
+        return isinstance(self.module, StyleGAN2Generator)
+
+    def sample(self, variables: Any, key: jax.Array, batch: int) -> Any:
+        """Random latents of `batch` images."""
+        if not self.is_stylegan2:
+            return sample_latents(key, batch, self.module.noise_dim)
+        z = jax.random.normal(key, (batch, self.module.style_dim))
+        mean = variables["latent_statistics"]["w_mean"]
+        return mean + self.truncation * (
+            self.module.apply(variables, z, method="map_latents") - mean
+        )
+
+    def generate(self, variables: Any, latents: Any) -> tuple[Float[Array, "b s s 3"], Features]:
+        """Images in [-1, 1] and their features."""
+        options = {"method": "synthesize"} if self.is_stylegan2 else {}
+        output, features = generate(
+            self.module, variables, latents, self.layers, max_size=self.max_size, **options
+        )
+        return self._image(output), features
+
+    def images(self, variables: Any, latents: Any) -> Float[Array, "b s s 3"]:
+        """Images in [-1, 1]."""
+        options = {"method": "synthesize"} if self.is_stylegan2 else {"train": False}
+        return self._image(self.module.apply(variables, latents, **options))
+
+    def _image(self, output: Any) -> Array:
+        return output if self.is_stylegan2 else output.image
+
+
+def to_uint8(images: Float[Array, "b h w 3"]) -> Array:
+    """[-1, 1] to 0..255, rounded; values outside are clipped."""
+    return jnp.round(jnp.clip((images + 1) * 127.5, 0, 255)).astype(jnp.uint8)
+
+
+def latents_to_arrays(latents: Any) -> dict[str, np.ndarray]:
+    """Latents as named arrays, one row for each image."""
+    if isinstance(latents, Latents):
+        return {
+            field.name: np.asarray(getattr(latents, field.name))
+            for field in dataclasses.fields(latents)
+        }
+    return {"w": np.asarray(latents)}
+
+
+def latents_from_arrays(arrays: Mapping[str, np.ndarray], file: str) -> Any:
+    """The inverse of `latents_to_arrays`.
+
+    Raises:
+        UserError: the arrays, read from `file`, are no latents.
+    """
+    if "w" in arrays:
+        return jnp.asarray(arrays["w"])
+    names = [field.name for field in dataclasses.fields(Latents)]
+    missing = [name for name in names if name not in arrays]
+    if missing:
+        raise UserError(f"{file} holds no latents: {missing[0]!r} is missing")
+    return Latents(**{name: jnp.asarray(arrays[name]) for name in names})
