@@ -11,8 +11,8 @@ class FacesMtfl(base.SetBuilder):
     """12,995 faces of 80 x 80 px.
 
     Splits: `train`, MTFL's training images (LFW and web) without every tenth (the 10th, 20th, ...)
-    by name, for the GAN and to fit landmark regressions; `landmark_test`, those 1,000; `test`, MTFL's test images
-    (AFLW), which are of another kind.
+    by name, for the GAN and to fit landmark regressions; `landmark_test`, those 1,000; `test`,
+    MTFL's test images (AFLW), which are of another kind.
     """
 
     DESCRIPTION = "Faces in the wild with five landmarks, 80 x 80 px."
