@@ -56,3 +56,9 @@ def global_batch(local: Any, mesh: Mesh) -> Any:
     """This process's part of a batch to a global array split over the mesh."""
     sharding = batch_split(mesh)
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), local)
+
+
+def place_key(key: jax.Array, sharding: NamedSharding) -> jax.Array:
+    """A random key, equal on every process, to a device array of the given sharding."""
+    data = place(jax.device_get(jax.random.key_data(key)), sharding)
+    return jax.random.wrap_key_data(data)

@@ -1,0 +1,144 @@
+"""What all experiments share: every field with the published value, and argument parsing."""
+
+import ml_collections
+
+
+def base_config() -> ml_collections.ConfigDict:
+    """The published CelebA-in-the-wild settings at 128 px; experiments change what differs."""
+    c = ml_collections.ConfigDict()
+    c.seed = 0
+    c.image_size = 128
+    c.dtype = "float32"  # Compute type: float32 or bfloat16.
+
+    c.dataset = ml_collections.ConfigDict()
+    c.dataset.name = ""
+    c.dataset.data_dir = "data"
+    c.dataset.source = ""  # Folder or tar to prepare the set from, where it is not prepared yet.
+    c.dataset.augment = "flip"  # none, flip, flip_crop.
+    c.dataset.num_threads = 4
+    c.dataset.cache = "host"  # none: decode in every epoch; host: once, kept in memory.
+
+    c.model = ml_collections.ConfigDict()
+    c.model.num_parts = 8
+    c.model.points_per_part = 4
+    c.model.noise_dim = 256
+    c.model.embedding_dim = 64
+    c.model.stage_divisors = (4, 4, 2, 1)  # Of the image size: 32, 32, 64, 128.
+    c.model.stage_channels = (512, 256, 128, 64)
+    c.model.margin = 10
+    c.model.spade_hidden = 128
+    c.model.point_layers = 4
+    c.model.point_divisor = 20.0
+    c.model.heatmap = "linear"  # linear, gaussian.
+    c.model.part_scale = "mean_abs"  # mean_abs, norm_variance, std, or a number.
+    c.model.grid = "corners"  # corners, centers.
+    c.model.head = "two_layer"  # two_layer, single.
+    c.model.background_shift = "horizontal"  # horizontal, both.
+    c.model.use_points = True
+    c.model.separate_background = True
+
+    c.discriminator = ml_collections.ConfigDict()
+    c.discriminator.channels = ()  # Empty: the published ones for the image size.
+    c.discriminator.hidden = 512
+
+    c.gan = ml_collections.ConfigDict()
+    c.gan.num_steps = 30_000
+    c.gan.batch_size = 64
+    c.gan.checkpoint_every = 1_000
+    c.gan.log_every = 100
+    c.gan.sample_every = 1_000
+    c.gan.learning_rate_generator = 1e-4
+    c.gan.learning_rate_discriminator = 4e-4
+    c.gan.beta1 = 0.5
+    c.gan.beta2 = 0.9
+    c.gan.ema_decay = 0.0  # Of the generator that samples; 0: none.
+    c.gan.share_fakes = False  # Both updates on the same fakes: one forward pass less.
+    c.gan.gradient_penalty = ml_collections.ConfigDict()
+    c.gan.gradient_penalty.kind = "unit_norm"  # unit_norm, r1.
+    c.gan.gradient_penalty.weight = 10.0
+    c.gan.gradient_penalty.interval = 16
+    c.gan.concentration = ml_collections.ConfigDict()
+    c.gan.concentration.weight = 10.0
+    c.gan.concentration.reduction = "mean"  # Over parts: mean, sum.
+    c.gan.concentration.interval = 2
+    c.gan.area = ml_collections.ConfigDict()
+    c.gan.area.weight = 1.0
+    c.gan.area.form = "released"  # released: disc of the points' spread; paper: heatmaps.
+    c.gan.area.counted_at = 0  # Image side in whose pixels areas count; 0: the image's own.
+    c.gan.area.interval = 2
+
+    c.segmenter = ml_collections.ConfigDict()
+    c.segmenter.num_steps = 10_000
+    c.segmenter.batch_size = 64
+    c.segmenter.checkpoint_every = 1_000
+    c.segmenter.log_every = 100
+    c.segmenter.sample_every = 1_000
+    c.segmenter.learning_rate = 3e-4
+    c.segmenter.beta1 = 0.9
+    c.segmenter.beta2 = 0.999
+    c.segmenter.backbone = "resnet50"  # resnet50, resnet18.
+    c.segmenter.backbone_checkpoint = ""  # A ResNet state_dict in torchvision's names.
+    c.segmenter.width = 1.0
+    c.segmenter.output_stride = 8
+    c.segmenter.atrous_rates = (12, 24, 36)
+    c.segmenter.stem_pool = True
+
+    c.evaluation = ml_collections.ConfigDict()
+    c.evaluation.protocols = ()  # Empty: those made for the data set.
+    c.evaluation.batch_size = 32
+    c.evaluation.num_samples = 50_000  # Generated, to compare with the training photos.
+    c.evaluation.embedding_samples = 320  # In the t-SNE plot.
+    c.evaluation.inception_checkpoint = ""  # FID Inception weights; without: no FID and KID.
+    c.evaluation.references = True  # Measure the simple references too.
+    return c
+
+
+def use_paper_variant(c: ml_collections.ConfigDict) -> None:
+    """The equations of the paper's text where the released models differ from them."""
+    c.model.point_layers = 2
+    c.model.heatmap = "gaussian"
+    c.model.part_scale = "std"
+    c.model.background_shift = "both"
+    c.gan.gradient_penalty.kind = "r1"
+    c.gan.gradient_penalty.interval = 1
+    c.gan.concentration.reduction = "sum"
+    c.gan.concentration.interval = 1
+    c.gan.area.form = "paper"
+    c.gan.area.interval = 1
+
+
+def parse_arg(arg: str | None, **defaults) -> ml_collections.ConfigDict:
+    """Arguments after the config file's name: `--config=configs/x.py:name=value,name=value`.
+
+    Args:
+      arg: what follows the colon.
+      **defaults: the known names with their defaults, whose types the values take.
+
+    Raises:
+      ValueError: naming the argument that is not known or of another type.
+    """
+    values = dict(defaults)
+    for item in filter(None, (arg or "").split(",")):
+        name, _, value = item.partition("=")
+        if name not in defaults:
+            raise ValueError(f"config argument {name!r} is none of {', '.join(defaults)}")
+        try:
+            values[name] = type(defaults[name])(value)
+        except ValueError:
+            kind = type(defaults[name]).__name__
+            raise ValueError(f"config argument {name}={value!r} must be {kind}") from None
+    return ml_collections.ConfigDict(values)
+
+
+def use_published_arg(
+    c: ml_collections.ConfigDict, arg: str | None, parts: int, ratio: float
+) -> ml_collections.ConfigDict:
+    """Applies `parts=K,variant=released|paper`, with lambda_con = ratio * K (GANSeg eq. 26)."""
+    given = parse_arg(arg, parts=parts, variant="released")
+    c.model.num_parts = given.parts
+    c.gan.concentration.weight = ratio * given.parts
+    if given.variant == "paper":
+        use_paper_variant(c)
+    elif given.variant != "released":
+        raise ValueError(f"variant={given.variant!r} is neither 'released' nor 'paper'")
+    return c

@@ -1,0 +1,26 @@
+"""CUB-200-2011 at 128 px, as published.
+
+Command:   python -m experiments.pipeline --config=configs/cub.py --workdir=W \\
+               --config.dataset.source=FOLDER
+Arguments: parts=8; variant=released or paper
+           (--config=configs/cub.py:parts=8,variant=paper)
+Data:      the publisher's files under FOLDER; `python -m experiments.prepare_data
+           --dataset=cub` says which.
+Hardware:  meant for one GPU or a TPU slice: 42 TFLOP an iteration, 30,000 iterations.
+Published: foreground IoU 0.629, landmark error 3.23 % of the edge; FID 38.74.
+Run here:  not yet; no figure of this configuration is claimed.
+"""
+
+import ml_collections
+
+from configs.common import base_config, use_published_arg
+
+
+def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
+    """The published settings; see the module's docstring for `arg`."""
+    c = base_config()
+    c.dataset.name = "cub"
+    c.dataset.augment = "flip_crop"
+    c.model.stage_divisors = (4, 4, 2, 2, 1, 1)
+    c.model.stage_channels = (512, 256, 256, 128, 128, 64)
+    return use_published_arg(c, arg, parts=8, ratio=1.25)

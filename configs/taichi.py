@@ -1,0 +1,23 @@
+"""Taichi at 128 px, as published.
+
+Command:   python -m experiments.pipeline --config=configs/taichi.py --workdir=W \\
+               --config.dataset.source=FOLDER
+Arguments: parts=10; variant=released or paper
+           (--config=configs/taichi.py:parts=10,variant=paper)
+Data:      the publisher's files under FOLDER; `python -m experiments.prepare_data
+           --dataset=taichi` says which.
+Hardware:  meant for one GPU or a TPU slice: 42 TFLOP an iteration, 30,000 iterations.
+Published: landmark MAE 417.17, foreground IoU 0.8538; FID 116.62.
+Run here:  not yet; no figure of this configuration is claimed.
+"""
+
+import ml_collections
+
+from configs.common import base_config, use_published_arg
+
+
+def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
+    """The published settings; see the module's docstring for `arg`."""
+    c = base_config()
+    c.dataset.name = "taichi"
+    return use_published_arg(c, arg, parts=10, ratio=3.0)

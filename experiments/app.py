@@ -1,0 +1,149 @@
+"""What every entry point shares: flags, start-up, and answers to mistakes."""
+
+import difflib
+import logging
+import os
+import re
+import sys
+from collections.abc import Callable
+
+from absl import app, flags
+from absl import logging as absl_logging
+
+from ganseg_jax.errors import UserError
+
+_COORDINATOR = flags.DEFINE_string(
+    "coordinator_address", None, "host:port of the first process, for several processes."
+)
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Number of processes.")
+_PROCESS_ID = flags.DEFINE_integer("process_id", None, "Number of this process, from 0.")
+_CACHE = flags.DEFINE_string(
+    "compilation_cache",
+    os.path.join(
+        os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache")), "ganseg_jax", "xla"
+    ),
+    "Folder that keeps compiled programs from run to run; empty for none.",
+)
+
+
+def define_config(default: str | None = None):
+    """The --config flag; overrides are --config.field=value."""
+    from ml_collections import config_flags
+
+    return config_flags.DEFINE_config_file(
+        "config", default, "Experiment, a file of configs/.", lock_config=True
+    )
+
+
+def define_workdir(required: bool = True):
+    """The --workdir flag."""
+    holder = flags.DEFINE_string("workdir", None, "Folder of the run; buckets (gs://) work too.")
+    if required:
+        flags.mark_flag_as_required("workdir")
+    return holder
+
+
+def start() -> None:
+    """Joins the processes and turns the compilation cache on; call before using JAX.
+
+    Raises:
+      UserError: where only some of the three process flags are given.
+    """
+    import jax
+
+    given = [_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value]
+    if any(value is not None for value in given):
+        if any(value is None for value in given):
+            raise UserError(
+                "--coordinator_address, --num_processes and --process_id belong together: "
+                "give all three or none"
+            )
+        if jax.default_backend.__module__ and os.environ.get("JAX_PLATFORMS") == "cpu":
+            jax.config.update("jax_cpu_collectives_implementation", "gloo")
+        jax.distributed.initialize(*given)
+    elif _launched_in_parallel():
+        jax.distributed.initialize()
+    if _CACHE.value:
+        jax.config.update("jax_compilation_cache_dir", _CACHE.value)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    if jax.process_index():
+        logging.getLogger("ganseg_jax").setLevel(logging.ERROR)
+
+
+def _log_plainly() -> None:
+    """Our lines without decoration; of the libraries', only warnings."""
+    absl_logging.use_absl_handler()
+    absl_logging.set_verbosity(absl_logging.WARNING)
+    ours = logging.getLogger("ganseg_jax")
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    ours.handlers, ours.propagate = [handler], False
+    ours.setLevel(logging.INFO)
+
+
+def _launched_in_parallel() -> bool:
+    """Several TPU workers or SLURM tasks, which JAX finds by itself."""
+    workers = os.environ.get("TPU_WORKER_HOSTNAMES", "").split(",")
+    return len(workers) > 1 or int(os.environ.get("SLURM_NTASKS", 1)) > 1
+
+
+def run(main: Callable[[], None]) -> None:
+    """Runs an entry point; a user's mistake ends it with one line and exit code 2."""
+
+    def guarded(argv: list[str]) -> None:
+        if len(argv) > 1:
+            _fail(f"unexpected argument {argv[1]!r}: flags look like --name=value")
+        _log_plainly()
+        try:
+            start()
+            main()
+        except UserError as error:
+            _fail(str(error))
+        except KeyboardInterrupt:
+            _fail("interrupted; the same command goes on from the last checkpoint", code=130)
+        except Exception as error:
+            if type(error).__name__ != "Preempted":
+                raise
+            _fail(str(error), code=143)
+
+    try:
+        app.run(guarded, flags_parser=_parse_flags)
+    except (AttributeError, KeyError, ValueError, TypeError, OSError) as error:
+        if _PARSED:
+            raise
+        _fail(_flag_mistake(error))
+
+
+_PARSED: list[bool] = []
+
+
+def _parse_flags(argv: list[str]) -> list[str]:
+    try:
+        remaining = flags.FLAGS(argv)
+    except flags.Error as error:
+        if isinstance(error, flags.UnrecognizedFlagError):
+            _fail(_unknown_flag(error))
+        _fail(str(error).splitlines()[-1].strip() if "\n" in str(error) else str(error))
+    _PARSED.append(True)
+    return remaining
+
+
+def _unknown_flag(error: flags.UnrecognizedFlagError) -> str:
+    near = difflib.get_close_matches(error.flagname, list(flags.FLAGS), 1)
+    return f"there is no flag --{error.flagname}" + (f"; did you mean --{near[0]}?" if near else "")
+
+
+def _flag_mistake(error: Exception) -> str:
+    """One line for what ml_collections raises while it reads a config and its overrides."""
+    text = " ".join(str(error).strip("\"'").split())
+    text = text.replace("\\n", " ").replace("\\'", "'")
+    field = re.search(r"config\.([\w.]+)", " ".join(sys.argv))
+    where = f" (in --config.{field.group(1)})" if field and "config" not in text else ""
+    return f"{text}{where}"
+
+
+def _fail(message: str, code: int = 2) -> None:
+    print(f"error: {message}", file=sys.stderr, flush=True)
+    sys.stdout.flush()
+    # Not sys.exit: threads of a half-started run must not keep the process alive.
+    os._exit(code)

@@ -1,0 +1,21 @@
+"""Trains the gan alone.
+
+python -m experiments.train_gan --config=configs/X.py --workdir=W
+"""
+
+from experiments import app
+
+CONFIG = app.define_config()
+WORKDIR = app.define_workdir()
+
+
+def main() -> None:
+    from ganseg_jax import settings
+    from ganseg_jax.training import stages
+
+    settings.adopt_workdir(CONFIG.value, WORKDIR.value)
+    stages.train_gan(CONFIG.value, WORKDIR.value)
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,214 @@
+"""Measures a trained run by its data set's protocols and writes metrics and report."""
+
+import json
+import logging
+import time
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+from etils import epath
+
+from ganseg_jax import inference, settings
+from ganseg_jax.data import pipeline
+from ganseg_jax.errors import UserError
+from ganseg_jax.evaluation import embeddings, generated, protocols, published, references
+from ganseg_jax.latents import sample_latents
+from ganseg_jax.training import stages
+from ganseg_jax.training.writer import read_metrics
+from ganseg_jax.visual.files import encode_png
+from ganseg_jax.visual.plots import plot_embeddings
+from ganseg_jax.visual.report import Report, write_report
+from ganseg_jax.visual.sheets import segmentation_sheet
+
+LOG = logging.getLogger(__name__)
+
+SHEET_PHOTOS = 24
+
+Table = tuple[str, list[str], list[list]]
+
+
+def evaluate(config: ml_collections.ConfigDict, workdir: str) -> dict[str, float]:
+    """Writes `W/evaluation/` and `W/report.html`; prints the tables.
+
+    Returns:
+      The figures, as in `W/evaluation/metrics.json`.
+
+    Raises:
+      UserError: where a stage has not been trained or the data set is missing.
+    """
+    workdir = epath.Path(workdir)
+    stages.ensure_data(config)
+    generator = settings.build_generator(config)
+    variables = jax.device_put(stages.restore_generator(config, workdir))
+    segmenter = inference.load_segmenter(workdir)
+    figures, tables, picture = _measure_protocols(config, segmenter)
+    figures |= _measure_samples(config, generator, variables)
+    values, counts = protocols.split_counts(figures)
+    folder = workdir / "evaluation"
+    folder.mkdir(parents=True, exist_ok=True)
+    pictures = [("Segmented photos. Each photo, its parts, and the ground truth.", picture)]
+    pictures.append(_embedding_picture(config, generator, variables))
+    (folder / "segmented.png").write_bytes(encode_png(pictures[0][1]))
+    (folder / "embeddings.png").write_bytes(encode_png(pictures[1][1]))
+    partial = folder / ".metrics.json.partial"
+    partial.write_text(json.dumps(figures, indent=2, sort_keys=True) + "\n")
+    partial.replace(folder / "metrics.json")
+    for table in tables:
+        print(published.print_table(table), end="\n\n")
+    for name, value in values.items():
+        print(f"{name} = {value:.4f} (n = {counts.get(name, '?')})")
+    _write_report(config, workdir, values, counts, tables, pictures)
+    LOG.info("Report: %s", workdir / "report.html")
+    return figures
+
+
+def _load(config: ml_collections.ConfigDict, split: str, limit: int | None = None) -> Any:
+    dataset = config.dataset
+    return pipeline.load_split(dataset.name, dataset.data_dir, split, config.image_size, limit)
+
+
+def _measure_protocols(
+    config: ml_collections.ConfigDict, segmenter: inference.Segmenter
+) -> tuple[dict[str, float], list[Table], np.ndarray]:
+    """Figures of all protocols, their tables, and a sheet of segmented photos."""
+    names = list(config.evaluation.protocols) or protocols.fit_protocols(config.dataset.name)
+    parts, batch_size = config.model.num_parts, config.evaluation.batch_size
+    figures: dict[str, float] = {}
+    tables: list[Table] = []
+    shown = None
+    for name in names:
+        protocol = protocols.get_protocol(name)
+        if protocol.datasets and config.dataset.name not in protocol.datasets:
+            raise UserError(
+                f"evaluation.protocols: {name} is made for {', '.join(protocol.datasets)}, "
+                f"not for {config.dataset.name}"
+            )
+        splits = {split: _load(config, split) for split in protocol.splits}
+        measured = protocol.measure(segmenter.probabilities, splits, batch_size)
+        compared = {}
+        if config.evaluation.references and protocol.references:
+            LOG.info("Measuring the simple references of %s", name)
+            compared = references.measure_references(
+                protocol,
+                splits,
+                _load(config, protocol.reference_split),
+                num_parts=parts,
+                batch_size=batch_size,
+                seed=config.seed,
+            )
+        figures |= measured
+        table = protocol.rows(measured, config.dataset.name, parts, compared)
+        tables.append(table or _own_table(name, parts, measured, compared))
+        shown = shown or splits[protocol.splits[-1]]
+    photos = shown.images[:SHEET_PHOTOS]
+    truth = None if shown.segmentation is None else shown.segmentation[:SHEET_PHOTOS]
+    return figures, tables, segmentation_sheet(photos, segmenter(photos), truth)
+
+
+def _own_table(name: str, parts: int, measured: dict, compared: dict[str, dict]) -> Table:
+    """A table of ours and the references, where nothing was published."""
+    values, _ = protocols.split_counts(measured)
+    columns = list(values)
+    rows = [[f"* ganseg_jax (K = {parts})", *values.values()]]
+    for reference, theirs in compared.items():
+        label = f"reference: {reference.replace('_', ' ')}"
+        rows.append([label, *(theirs.get(column) for column in columns)])
+    return f"{name.replace('_', ' ').capitalize()}, test images.", ["Method", *columns], rows
+
+
+def _measure_samples(
+    config: ml_collections.ConfigDict, generator: Any, variables: Any
+) -> dict[str, float]:
+    """Sliced Wasserstein distance of samples against the training photos."""
+    count = config.evaluation.num_samples
+    photos = _load(config, "train", limit=max(count, 1)).images
+    key = jax.random.key(config.seed + 1)
+
+    @jax.jit
+    def draw(variables: Any, key: jax.Array) -> jax.Array:
+        latents = sample_latents(key, config.evaluation.batch_size, config.model.noise_dim)
+        return generator.apply(variables, latents, train=False).image
+
+    calls = iter(range(2**31))
+
+    def sample_fn(size: int) -> np.ndarray:
+        images = draw(variables, jax.random.fold_in(key, next(calls)))
+        return np.asarray(images)[:size]
+
+    return generated.image_figures(sample_fn, photos, count, config.seed)
+
+
+def _embedding_picture(
+    config: ml_collections.ConfigDict, generator: Any, variables: Any
+) -> tuple[str, np.ndarray]:
+    key = jax.random.key(config.seed + 2)
+    count = config.evaluation.embedding_samples
+    latents = sample_latents(key, count, config.model.noise_dim)
+    parts, background = generator.apply(variables, latents.z_app, latents.z_bg_app, method="styles")
+    points = embeddings.tsne(np.asarray(parts), np.asarray(background), config.seed)
+    caption = (
+        f"Part embeddings. t-SNE of {count} samples; each colour is a part, grey the background."
+    )
+    return caption, plot_embeddings(points)
+
+
+def _write_report(
+    config: ml_collections.ConfigDict,
+    workdir: epath.Path,
+    values: dict[str, float],
+    counts: dict[str, int],
+    tables: list[Table],
+    pictures: list[tuple[str, Any]],
+) -> None:
+    curves = {name: read_metrics(workdir / name / "metrics.jsonl") for name in ("gan", "segmenter")}
+    sheets = sorted((workdir / "gan" / "samples").glob("*.png"))
+    chosen = sorted({0, len(sheets) // 2, len(sheets) - 1}) if sheets else []
+    for index in reversed(chosen):
+        step = int(sheets[index].stem.rsplit("_", 1)[1])
+        caption = f"Samples at step {step}. Image, points of each part, masks overlaid, masks."
+        pictures.append((caption, sheets[index].read_bytes()))
+    dataset = config.dataset
+    sizes = pipeline.split_sizes(dataset.name, dataset.data_dir)
+    device = jax.devices()[0]
+    summary = [
+        ("Data set", dataset.name),
+        ("Images", ", ".join(f"{count} {split}" for split, count in sizes.items())),
+        ("Image size", f"{config.image_size} px"),
+        ("Parts", config.model.num_parts),
+        ("GAN", f"{config.gan.num_steps} updates of batch {config.gan.batch_size}"),
+        ("Segmenter", f"{config.segmenter.num_steps} updates of {config.segmenter.batch_size}"),
+        ("Training time", _training_time(curves)),
+        ("Device", f"{jax.device_count()} x {device.device_kind}"),
+        ("Seed", config.seed),
+        ("Written", time.strftime("%Y-%m-%d %H:%M")),
+    ]
+    report = Report(
+        title=f"Parts of {dataset.name}",
+        lead=(
+            f"{config.model.num_parts} parts, learned from unlabelled images; ground truth was "
+            "used for measuring only."
+        ),
+        summary=summary,
+        metrics=values,
+        counts=counts,
+        curves=curves,
+        figures=pictures,
+        tables=tables,
+        config=json.loads(config.to_json_best_effort()),
+    )
+    write_report(workdir / "report.html", report)
+
+
+def _training_time(curves: dict[str, list[dict]]) -> str:
+    """Sum of the steps' times: pauses between a kill and a resume do not count."""
+    parts = []
+    for name, rows in curves.items():
+        previous, seconds = 0, 0.0
+        for row in rows:
+            if row.get("steps_per_second"):
+                seconds += (row["step"] - previous) / row["steps_per_second"]
+            previous = row["step"]
+        parts.append(f"{name} {seconds / 60:.1f} min")
+    return ", ".join(parts)

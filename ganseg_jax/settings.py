@@ -1,0 +1,227 @@
+"""From a config to networks and settings, and the config file of a workdir."""
+
+import difflib
+import json
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import ml_collections
+from etils import epath
+
+from ganseg_jax.errors import UserError
+from ganseg_jax.models.deeplab import DeepLabV3
+from ganseg_jax.models.discriminator import Discriminator, default_channels
+from ganseg_jax.models.generator import Generator, PartScale, check_generator_settings
+from ganseg_jax.training.gan import Gan, GanSettings
+from ganseg_jax.training.segmenter import Segmentation, SegmenterSettings
+
+ConfigDict = ml_collections.ConfigDict
+
+# Fields that may differ from those a workdir was begun with.
+_FREE_FIELDS = {
+    "dataset.data_dir",
+    "dataset.source",
+    "dataset.cache",
+    "dataset.num_threads",
+    "gan.num_steps",
+    "gan.checkpoint_every",
+    "gan.log_every",
+    "gan.sample_every",
+    "gan.on_nonfinite",
+    "segmenter.num_steps",
+    "segmenter.checkpoint_every",
+    "segmenter.log_every",
+    "segmenter.sample_every",
+}
+
+
+def build_generator(config: ConfigDict) -> Generator:
+    """The generator of `config.model` at `config.image_size`.
+
+    Raises:
+      UserError: naming the field that does not fit.
+    """
+    fields = dict(config.model)
+    divisors = fields.pop("stage_divisors")
+    if any(config.image_size % d for d in divisors) or divisors[-1] != 1:
+        raise UserError(
+            f"model.stage_divisors={tuple(divisors)} must divide image_size={config.image_size} "
+            "and end with 1"
+        )
+    generator = Generator(
+        stage_sizes=tuple(config.image_size // d for d in divisors),
+        stage_channels=tuple(fields.pop("stage_channels")),
+        part_scale=_part_scale(fields.pop("part_scale")),
+        dtype=compute_dtype(config),
+        **fields,
+    )
+    try:
+        check_generator_settings(generator)
+    except ValueError as error:
+        raise UserError(f"config.model: {error}") from error
+    return generator
+
+
+def build_discriminator(config: ConfigDict) -> Discriminator:
+    """The discriminator of `config.discriminator`, for images of `config.image_size`."""
+    channels = tuple(config.discriminator.channels)
+    try:
+        channels = channels or default_channels(config.image_size)
+    except ValueError as error:
+        raise UserError(f"config.image_size: {error}") from error
+    if config.image_size % 2 ** len(channels):
+        raise UserError(
+            f"discriminator.channels has {len(channels)} blocks, each halving the image: "
+            f"image_size={config.image_size} must be a multiple of {2 ** len(channels)}"
+        )
+    return Discriminator(channels, config.discriminator.hidden, dtype=compute_dtype(config))
+
+
+def build_gan(config: ConfigDict) -> Gan:
+    """Networks and settings of GAN training.
+
+    Raises:
+      UserError: naming the field that does not fit.
+    """
+    gan = config.gan
+    settings = GanSettings(
+        batch_size=gan.batch_size,
+        learning_rate_generator=gan.learning_rate_generator,
+        learning_rate_discriminator=gan.learning_rate_discriminator,
+        beta1=gan.beta1,
+        beta2=gan.beta2,
+        penalty_kind=_choice(config, "gan.gradient_penalty.kind", ("unit_norm", "r1")),
+        penalty_weight=gan.gradient_penalty.weight,
+        penalty_interval=gan.gradient_penalty.interval,
+        concentration_weight=gan.concentration.weight,
+        concentration_reduction=_choice(config, "gan.concentration.reduction", ("mean", "sum")),
+        concentration_interval=gan.concentration.interval,
+        area_weight=gan.area.weight,
+        area_form=_choice(config, "gan.area.form", ("released", "paper")),
+        area_counted_at=gan.area.counted_at,
+        area_interval=gan.area.interval,
+        ema_decay=gan.ema_decay,
+        share_fakes=gan.share_fakes,
+    )
+    return Gan(build_generator(config), build_discriminator(config), settings)
+
+
+def build_segmenter(config: ConfigDict) -> DeepLabV3:
+    """The segmenter of `config.segmenter`, with one class for each part and the background."""
+    s = config.segmenter
+    return DeepLabV3(
+        num_classes=config.model.num_parts + 1,
+        backbone=_choice(config, "segmenter.backbone", ("resnet50", "resnet18")),
+        width=s.width,
+        output_stride=s.output_stride,
+        atrous_rates=tuple(s.atrous_rates),
+        stem_pool=s.stem_pool,
+        dtype=compute_dtype(config),
+    )
+
+
+def build_segmentation(config: ConfigDict) -> Segmentation:
+    """Segmenter, the generator that teaches it, and settings of its training."""
+    s = config.segmenter
+    settings = SegmenterSettings(
+        batch_size=s.batch_size, learning_rate=s.learning_rate, beta1=s.beta1, beta2=s.beta2
+    )
+    return Segmentation(build_generator(config), build_segmenter(config), settings)
+
+
+def compute_dtype(config: ConfigDict) -> Any:
+    """`config.dtype` as a type."""
+    return {"float32": jnp.float32, "bfloat16": jnp.bfloat16}[
+        _choice(config, "dtype", ("float32", "bfloat16"))
+    ]
+
+
+def _part_scale(value: str) -> PartScale:
+    try:
+        return float(value)
+    except ValueError:
+        return value
+
+
+def _choice(config: ConfigDict, field: str, allowed: tuple[str, ...]) -> str:
+    value = config
+    for name in field.split("."):
+        value = value[name]
+    if value not in allowed:
+        near = difflib.get_close_matches(str(value), allowed, 1, 0.0)[0]
+        raise UserError(f"{field}={value!r} is none of {', '.join(allowed)}; {near!r}?")
+    return value
+
+
+def flat_fields(config: Any, prefix: str = "") -> dict[str, Any]:
+    """Leaf fields by their dotted names, tuples as lists, as JSON has them."""
+    flat = {}
+    for name, value in config.items():
+        if hasattr(value, "items"):
+            flat |= flat_fields(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = list(value) if isinstance(value, tuple) else value
+    return flat
+
+
+def save_config(config: ConfigDict, workdir: str | Path) -> None:
+    """Writes `W/config.json`, whole."""
+    path = epath.Path(workdir) / "config.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(".config.json.partial")
+    partial.write_text(json.dumps(json.loads(config.to_json_best_effort()), indent=2) + "\n")
+    partial.replace(path)
+
+
+def load_config(workdir: str | Path) -> ConfigDict:
+    """Reads `W/config.json`.
+
+    Raises:
+      UserError: where there is none.
+    """
+    path = epath.Path(workdir) / "config.json"
+    if not path.exists():
+        raise UserError(
+            f"{workdir} has no config.json, so nothing was trained there: give the workdir of a "
+            "run, or train one with `python -m experiments.pipeline`"
+        )
+    return ConfigDict(json.loads(path.read_text()))
+
+
+def adopt_workdir(config: ConfigDict, workdir: str | Path) -> None:
+    """Writes the config into a new workdir, or checks that it is the one the workdir began with.
+
+    Sections of stages that have not begun, and fields that change no result (intervals, numbers
+    of steps, paths), may differ; the file is brought up to date then.
+
+    Raises:
+      UserError: naming the first field that differs, with both values.
+    """
+    workdir = epath.Path(workdir)
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        if (workdir / "config.json").exists():
+            _check_same(config, load_config(workdir), workdir)
+        save_config(config, workdir)
+    except OSError as error:
+        raise UserError(f"cannot write to {workdir}: {error}; choose another --workdir") from error
+
+
+def _check_same(config: ConfigDict, old: ConfigDict, workdir: epath.Path) -> None:
+    begun = [stage for stage in ("gan", "segmenter") if (workdir / stage / "checkpoints").exists()]
+    if not begun:
+        return
+    new_fields, old_fields = flat_fields(config), flat_fields(old)
+    for name in sorted(new_fields | old_fields):
+        section = name.split(".")[0]
+        if name in _FREE_FIELDS or section == "evaluation":
+            continue
+        if section in ("gan", "segmenter") and section not in begun:
+            continue
+        before, now = old_fields.get(name), new_fields.get(name)
+        if before != now:
+            raise UserError(
+                f"{workdir} was begun with {name}={before!r}, not {now!r}: "
+                "use that value, or another --workdir"
+            )

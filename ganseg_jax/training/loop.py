@@ -1,0 +1,209 @@
+"""The one training loop, for GAN and segmenter alike."""
+
+import dataclasses
+import logging
+import signal
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+from tqdm import tqdm
+
+from ganseg_jax.errors import UserError
+from ganseg_jax.training.checkpoint import Checkpoints
+from ganseg_jax.training.writer import Writer
+
+LOG = logging.getLogger(__name__)
+
+
+class NonFiniteError(UserError):
+    """A loss or gradient became NaN or infinite."""
+
+
+class Preempted(Exception):
+    """The process was asked to end; the state has been saved."""
+
+
+@dataclasses.dataclass
+class Stage:
+    """What the loop needs to know of a stage.
+
+    Attributes:
+      name: also the name of its folder.
+      num_steps: updates in all.
+      checkpoint_every, log_every, sample_every: in steps.
+      step: (state, batch) -> (state, scalars), compiled; may give up the old state's memory.
+      state: before the first step, on the devices.
+      data: Grain iterator of local batches, whose position is saved with the state; None for a
+        stage that needs no data.
+      to_batch: local batch to global arrays on the devices.
+      draw: state -> uint8 picture of samples, or None.
+    """
+
+    name: str
+    num_steps: int
+    checkpoint_every: int
+    log_every: int
+    sample_every: int
+    step: Callable[[Any, Any], tuple[Any, dict[str, jax.Array]]]
+    state: Any
+    data: Any = None
+    to_batch: Callable[[Any], Any] = lambda local: local
+    draw: Callable[[Any], np.ndarray] | None = None
+
+
+def run(stage: Stage, workdir: str | epath.Path) -> Any:
+    """Trains a stage to its last step, going on from its newest checkpoint.
+
+    Returns:
+      The final state.
+
+    Raises:
+      NonFiniteError: a scalar became NaN or infinite; the checkpoints stay good.
+      Preempted: after SIGTERM, with the state saved.
+      UserError: a checkpoint that does not fit, no room to save.
+    """
+    folder = epath.Path(workdir) / stage.name
+    checkpoints = Checkpoints(folder / "checkpoints")
+    restored = checkpoints.restore(stage.state, stage.data)
+    first, state = (0, stage.state) if restored is None else restored
+    if first >= stage.num_steps:
+        LOG.info("%s: finished before, at step %d.", stage.name, first)
+        checkpoints.close()
+        return state
+    if first:
+        LOG.info("%s: going on from step %d.", stage.name, first)
+    stage.state = None  # The step may reuse its memory.
+    writer = Writer(folder, first)
+    progress = _Progress(stage.name, first, stage.num_steps)
+    pending: list[dict[str, jax.Array]] = []
+    saved = first
+    finite = jax.jit(_all_finite)
+    with _SignalFlag() as stopped:
+        for step in range(first + 1, stage.num_steps + 1):
+            batch = None if stage.data is None else stage.to_batch(next(stage.data))
+            state, scalars = stage.step(state, batch)
+            pending.append(scalars)
+            last = step == stage.num_steps
+            save = last or step % stage.checkpoint_every == 0 or bool(stopped)
+            if save or step % stage.log_every == 0:
+                means = _fetch(pending, step, stage.name)
+                pending = []
+                writer.scalars(step, means | {"steps_per_second": progress.rate(step)})
+                progress.show(step, means)
+            if stage.draw is not None and (last or step % stage.sample_every == 0):
+                writer.picture(step, "samples", stage.draw(state))
+            if save:
+                if not finite(state):
+                    raise NonFiniteError(
+                        f"{stage.name}: a parameter is not finite at step {step}; the checkpoint "
+                        f"of step {saved} is kept. Lower the learning rates, or change the seed"
+                    )
+                checkpoints.save(step, state, stage.data)
+                saved = step
+            if stopped and not last:
+                checkpoints.close()
+                writer.close()
+                raise Preempted(f"{stage.name}: asked to end; saved at step {step}")
+    progress.close()
+    checkpoints.close()
+    writer.close()
+    return state
+
+
+def _fetch(pending: list[dict[str, jax.Array]], step: int, name: str) -> dict[str, float]:
+    """Means of the scalars since the last call.
+
+    Raises:
+      NonFiniteError: naming the first step and scalar that is not finite.
+    """
+    rows = jax.device_get(pending)
+    for offset, row in enumerate(rows):
+        for scalar, value in row.items():
+            if not np.isfinite(value):
+                at = step - len(rows) + 1 + offset
+                raise NonFiniteError(
+                    f"{name}: {scalar} is {value} at step {at}; the last checkpoint is from "
+                    "before. Lower the learning rates, or change the seed"
+                )
+    return {scalar: float(np.mean([row[scalar] for row in rows])) for scalar in rows[0]}
+
+
+def _all_finite(state: Any) -> jax.Array:
+    leaves = [x for x in jax.tree.leaves(state) if jnp.issubdtype(x.dtype, jnp.inexact)]
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in leaves]))
+
+
+class _SignalFlag:
+    """True once SIGTERM has come, so that the step in hand can be finished and saved."""
+
+    def __enter__(self) -> "_SignalFlag":
+        self._raised = False
+        try:
+            self._before = signal.signal(signal.SIGTERM, self._raise)
+        except ValueError:  # Not the main thread: leave signals alone.
+            self._before = None
+        return self
+
+    def _raise(self, *_: Any) -> None:
+        self._raised = True
+
+    def __bool__(self) -> bool:
+        return self._raised
+
+    def __exit__(self, *_: Any) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGTERM, self._before)
+
+
+class _Progress:
+    """A bar with rate, time left and losses on a terminal, else a line at each log step."""
+
+    def __init__(self, name: str, first: int, total: int):
+        self._name, self._total = name, total
+        self._start = self._mark = (first, time.monotonic())
+        shown = jax.process_index() == 0
+        self._lines = shown and not sys.stderr.isatty()
+        self._bar = tqdm(
+            desc=name,
+            initial=first,
+            total=total,
+            unit="step",
+            dynamic_ncols=True,
+            disable=not shown or self._lines,
+        )
+
+    def rate(self, step: int) -> float:
+        """Steps a second since the last call."""
+        now = time.monotonic()
+        rate = (step - self._mark[0]) / max(now - self._mark[1], 1e-9)
+        self._mark = (step, now)
+        self._last_rate = rate
+        return rate
+
+    def show(self, step: int, values: dict[str, float]) -> None:
+        """Brings the display up to `step`."""
+        losses = {k: v for k, v in values.items() if not k.endswith(("_norm", "_logit"))}
+        text = " ".join(f"{k}={v:.3g}" for k, v in losses.items())
+        if self._lines:
+            done, start = step - self._start[0], self._start[1]
+            left = (time.monotonic() - start) / max(done, 1) * (self._total - step)
+            minutes, seconds = divmod(int(left), 60)
+            print(
+                f"{self._name} {step}/{self._total} {self._last_rate:.2f} steps/s "
+                f"{minutes}:{seconds:02d} left {text}",
+                file=sys.stderr,
+                flush=True,
+            )
+        else:
+            self._bar.set_postfix_str(text, refresh=False)
+            self._bar.update(step - self._bar.n)
+
+    def close(self) -> None:
+        """Ends the display."""
+        self._bar.close()

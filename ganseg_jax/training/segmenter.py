@@ -1,0 +1,142 @@
+"""State and training step of the segmenter, taught by fresh samples of a frozen generator."""
+
+import dataclasses
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int
+
+from ganseg_jax import losses, prng
+from ganseg_jax.latents import sample_latents
+from ganseg_jax.models.blocks import init_variables
+from ganseg_jax.models.deeplab import DeepLabV3
+from ganseg_jax.models.generator import Generator
+from ganseg_jax.training.optimizer import adam, flat_norm
+
+Metrics = dict[str, Float[Array, ""]]
+
+
+@dataclasses.dataclass(frozen=True)
+class SegmenterSettings:
+    """Optimiser and batch of the segmenter."""
+
+    batch_size: int = 64
+    learning_rate: float = 3e-4
+    beta1: float = 0.9
+    beta2: float = 0.999
+
+
+@dataclasses.dataclass(frozen=True)
+class Segmentation:
+    """The segmenter, its teacher, and how it is trained."""
+
+    generator: Generator
+    segmenter: DeepLabV3
+    settings: SegmenterSettings
+
+    @property
+    def optimizer(self) -> optax.GradientTransformation:
+        """Adam of the segmenter."""
+        s = self.settings
+        return adam(s.learning_rate, s.beta1, s.beta2)
+
+
+@flax.struct.dataclass
+class SegmenterState:
+    """Everything that training changes.
+
+    Attributes:
+      step: updates done so far.
+      segmenter: {"params", "batch_stats"}.
+      optimizer: state of Adam.
+    """
+
+    step: jax.Array
+    segmenter: Any
+    optimizer: Any
+
+
+def init_state(segmentation: Segmentation, seed: int) -> SegmenterState:
+    """The state before the first step, as host arrays."""
+    size = segmentation.generator.image_size
+    image = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
+    # He et al. 2015 for ReLU: variance 2 / fan-in.
+    variables = init_variables(segmentation.segmenter, seed, image, kernel_gain=2.0, train=False)
+    return state_from_variables(segmentation, variables)
+
+
+def state_from_variables(segmentation: Segmentation, variables: Any) -> SegmenterState:
+    """A state of step 0 around given variables."""
+    return SegmenterState(
+        step=jnp.zeros((), jnp.int32),
+        segmenter=variables,
+        optimizer=segmentation.optimizer.init(variables["params"]),
+    )
+
+
+def update(
+    segmentation: Segmentation,
+    state: SegmenterState,
+    images: Float[Array, "b s s 3"],
+    labels: Int[Array, "b s s"],
+    dropout_key: jax.Array,
+) -> tuple[SegmenterState, Metrics]:
+    """One update on given images in [-1, 1] and labels (background 0)."""
+
+    def loss_of(params: Any) -> tuple[Array, tuple[Any, Metrics]]:
+        variables = {"params": params, "batch_stats": state.segmenter["batch_stats"]}
+        logits, mutated = segmentation.segmenter.apply(
+            variables,
+            images,
+            train=True,
+            mutable=["batch_stats"],
+            rngs={"dropout": dropout_key},
+        )
+        entropy, dice = losses.cross_entropy(logits, labels), losses.dice(logits, labels)
+        loss = 0.5 * entropy + 0.5 * dice
+        metrics = {
+            "loss": loss,
+            "cross_entropy": entropy,
+            "dice": dice,
+            "accuracy": jnp.mean(jnp.argmax(logits, -1) == labels),
+        }
+        return loss, (mutated["batch_stats"], metrics)
+
+    params = state.segmenter["params"]
+    gradients, (batch_stats, metrics) = jax.grad(loss_of, has_aux=True)(params)
+    updates, optimizer = segmentation.optimizer.update(gradients, state.optimizer, params)
+    state = state.replace(
+        step=state.step + 1,
+        segmenter={"params": optax.apply_updates(params, updates), "batch_stats": batch_stats},
+        optimizer=optimizer,
+    )
+    return state, metrics | {"gradient_norm": flat_norm(gradients)}
+
+
+def step(
+    segmentation: Segmentation,
+    root: jax.Array,
+    generator_variables: Any,
+    batch_sharding: jax.sharding.Sharding | None,
+    state: SegmenterState,
+) -> tuple[SegmenterState, Metrics]:
+    """One training step on fresh samples: the generator's images and its masks' argmax.
+
+    Args:
+      segmentation: networks and settings (static).
+      root: `prng.root_key(seed)`.
+      generator_variables: of the trained generator, used in evaluation mode.
+      batch_sharding: how the samples are split over the devices (static); None to leave it open.
+      state: before the step.
+    """
+    key = prng.step_key(root, state.step, "segmenter")
+    size, dim = segmentation.settings.batch_size, segmentation.generator.noise_dim
+    latents = sample_latents(prng.streams(key), size, dim)
+    if batch_sharding is not None:
+        latents = jax.lax.with_sharding_constraint(latents, batch_sharding)
+    samples = segmentation.generator.apply(generator_variables, latents, train=False)
+    labels = jnp.argmax(samples.masks, axis=-1)
+    return update(segmentation, state, samples.image, labels, prng.stream(key, "dropout"))

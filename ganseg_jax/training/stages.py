@@ -1,0 +1,195 @@
+"""The two stages of the method, from a config and a workdir."""
+
+import functools
+import logging
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+from clu import parameter_overview
+from etils import epath
+
+from ganseg_jax import prng, settings
+from ganseg_jax.data import pipeline, prepare
+from ganseg_jax.errors import UserError
+from ganseg_jax.interop import torch_deeplab
+from ganseg_jax.latents import sample_latents
+from ganseg_jax.training import checkpoint, gan, loop, partition, segmenter
+from ganseg_jax.visual.sheets import sample_sheet, segmentation_sheet
+
+LOG = logging.getLogger(__name__)
+
+SHEET_SAMPLES = 16
+
+
+def ensure_data(config: ml_collections.ConfigDict) -> None:
+    """Prepares the config's data set where that needs nothing but `dataset.source`.
+
+    Raises:
+      UserError: where it is not prepared and no source is given.
+    """
+    dataset = config.dataset
+    if jax.process_index() == 0:
+        prepared = prepare.prepare(
+            dataset.name, dataset.source or None, dataset.data_dir, progress=True
+        )
+        if not prepared.already:
+            LOG.info("%s", prepared)
+    if jax.process_count() > 1:
+        from jax.experimental import multihost_utils
+
+        multihost_utils.sync_global_devices("data prepared")
+
+
+def train_gan(config: ml_collections.ConfigDict, workdir: str) -> gan.GanState:
+    """Trains the GAN, or goes on with it; see `loop.run` for what it writes and raises."""
+    networks = settings.build_gan(config)
+    mesh = partition.make_mesh()
+    partition.check_batch_size(config.gan.batch_size, mesh, "gan.batch_size")
+    ensure_data(config)
+    _check_set_size(config)
+    data = pipeline.train_iterator(
+        config.dataset.name,
+        config.dataset.data_dir,
+        image_size=config.image_size,
+        batch_size=config.gan.batch_size,
+        seed=config.seed,
+        augment=config.dataset.augment,
+        num_threads=config.dataset.num_threads,
+        cache=config.dataset.cache,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
+    whole, split = partition.replicated(mesh), partition.batch_split(mesh)
+    root = partition.place_key(prng.root_key(config.seed), whole)
+    state = partition.place(gan.init_state(networks, config.seed), whole)
+    for name in ("generator", "discriminator"):
+        count = parameter_overview.count_parameters(getattr(state, name)["params"])
+        LOG.info("%s: %s parameters", name, f"{count:,}")
+    step = jax.jit(
+        functools.partial(gan.step, networks),
+        in_shardings=(whole, whole, split),
+        out_shardings=whole,
+        donate_argnums=1,
+    )
+    generator, latents = networks.generator, sheet_latents(config)
+    sample = jax.jit(lambda variables: generator.apply(variables, latents, train=False))
+
+    def draw(state: gan.GanState) -> np.ndarray:
+        out = jax.device_get(sample(state.sampling_variables))
+        return sample_sheet(out.image, out.masks, out.points, out.part_centers, grid=generator.grid)
+
+    stage = loop.Stage(
+        name="gan",
+        num_steps=config.gan.num_steps,
+        checkpoint_every=config.gan.checkpoint_every,
+        log_every=config.gan.log_every,
+        sample_every=config.gan.sample_every,
+        step=lambda state, batch: step(root, state, batch),
+        state=state,
+        data=data,
+        to_batch=lambda local: partition.global_batch(local, mesh),
+        draw=draw,
+    )
+    return loop.run(stage, workdir)
+
+
+def train_segmenter(config: ml_collections.ConfigDict, workdir: str) -> segmenter.SegmenterState:
+    """Trains the segmenter on the workdir's generator, or goes on with it."""
+    networks = settings.build_segmentation(config)
+    mesh = partition.make_mesh()
+    partition.check_batch_size(config.segmenter.batch_size, mesh, "segmenter.batch_size")
+    whole, split = partition.replicated(mesh), partition.batch_split(mesh)
+    teacher = partition.place(restore_generator(config, workdir), whole)
+    root = partition.place_key(prng.root_key(config.seed), whole)
+    state = segmenter.init_state(networks, config.seed)
+    if config.segmenter.backbone_checkpoint:
+        from ganseg_jax.interop import weights
+
+        _, backbone = torch_deeplab.load_backbone(
+            weights.read(config.segmenter.backbone_checkpoint)
+        )
+        variables = torch_deeplab.with_backbone(state.segmenter, backbone)
+        state = segmenter.state_from_variables(networks, variables)
+    state = partition.place(state, whole)
+    step = jax.jit(
+        lambda root, teacher, state: segmenter.step(networks, root, teacher, split, state),
+        in_shardings=(whole, whole, whole),
+        out_shardings=whole,
+        donate_argnums=2,
+    )
+    latents = sheet_latents(config)
+
+    @jax.jit
+    def predict(teacher: Any, variables: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
+        samples = networks.generator.apply(teacher, latents, train=False)
+        logits = networks.segmenter.apply(variables, samples.image, train=False)
+        return samples.image, jnp.argmax(logits, -1), jnp.argmax(samples.masks, -1)
+
+    def draw(state: segmenter.SegmenterState) -> np.ndarray:
+        images, predicted, masks = jax.device_get(predict(teacher, state.segmenter))
+        images = np.round((images + 1) * 127.5).clip(0, 255).astype(np.uint8)
+        return segmentation_sheet(images, predicted, masks)
+
+    stage = loop.Stage(
+        name="segmenter",
+        num_steps=config.segmenter.num_steps,
+        checkpoint_every=config.segmenter.checkpoint_every,
+        log_every=config.segmenter.log_every,
+        sample_every=config.segmenter.sample_every,
+        step=lambda state, _: step(root, teacher, state),
+        state=state,
+        draw=draw,
+    )
+    return loop.run(stage, workdir)
+
+
+def restore_generator(config: ml_collections.ConfigDict, workdir: str) -> Any:
+    """The trained generator's variables, to sample with, on the host.
+
+    Raises:
+      UserError: where there is no finished or unfinished GAN in the workdir.
+    """
+    networks = settings.build_gan(config)
+    state = _restore("gan", gan.init_state(networks, config.seed), workdir)
+    return jax.device_get(state.sampling_variables)
+
+
+def restore_segmenter(config: ml_collections.ConfigDict, workdir: str) -> Any:
+    """The trained segmenter's variables, on the host."""
+    networks = settings.build_segmentation(config)
+    state = _restore("segmenter", segmenter.init_state(networks, config.seed), workdir)
+    return jax.device_get(state.segmenter)
+
+
+def _restore(stage: str, like: Any, workdir: str) -> Any:
+    folder = epath.Path(workdir) / stage / "checkpoints"
+    if not folder.exists():
+        raise UserError(
+            f"{workdir} has no {stage} checkpoint yet: run `python -m experiments.train_{stage}` "
+            f"with --workdir={workdir}"
+        )
+    checkpoints = checkpoint.Checkpoints(folder)
+    whole = partition.replicated(partition.make_mesh(jax.local_devices()[:1]))
+    restored = checkpoints.restore(partition.place(like, whole))
+    checkpoints.close()
+    if restored is None:
+        raise UserError(f"{folder} holds no complete checkpoint: train the {stage} stage first")
+    return restored[1]
+
+
+def sheet_latents(config: ml_collections.ConfigDict) -> Any:
+    """The latents that all sheets of a run show."""
+    key = prng.stream(prng.root_key(config.seed), "sheet")
+    return sample_latents(key, SHEET_SAMPLES, config.model.noise_dim)
+
+
+def _check_set_size(config: ml_collections.ConfigDict) -> None:
+    count = pipeline.split_sizes(config.dataset.name, config.dataset.data_dir)["train"]
+    if count < config.gan.batch_size:
+        raise UserError(
+            f"gan.batch_size={config.gan.batch_size} is larger than the {count} training images "
+            f"of {config.dataset.name}: choose at most {count}, or add images"
+        )
