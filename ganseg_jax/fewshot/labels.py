@@ -93,7 +93,7 @@ def read_labels(
         raise UserError(f"{directory} has {len(names)} label maps, but {limit} are asked for")
     names = names[:limit]
     if classes is None:
-        classes = _classes_file(directory) or _named_classes([sources[name] for name in names])
+        classes = read_classes(directory) or _named_classes([sources[name] for name in names])
     maps, size = [], None
     for name in names:
         with Image.open(images[name]) as image:
@@ -128,7 +128,8 @@ def classes_json(classes: Sequence[str]) -> str:
     return json.dumps({"classes": list(classes)}, indent=2) + "\n"
 
 
-def _classes_file(directory: Path) -> list[str] | None:
+def read_classes(directory: Path) -> list[str] | None:
+    """Names in the folder's `classes.json`, without the background; None where there is none."""
     path = directory / CLASSES_FILE
     if not path.exists():
         return None
@@ -170,25 +171,41 @@ def _label_map(
 ) -> UInt8[np.ndarray, "h w"]:
     if isinstance(source, _Polygons):
         return _paint(source, size, classes)
+    return read_label_map(source, size, classes)
+
+
+def read_label_map(
+    path: Path, size: tuple[int, int], classes: Sequence[str]
+) -> UInt8[np.ndarray, "h w"]:
+    """An indexed or grey PNG as classes.
+
+    Args:
+        path: of the PNG.
+        size: (height, width) that it must have.
+        classes: names without the background; where empty, any value is a class.
+
+    Raises:
+        UserError: it cannot be read, is a colour picture, of another size, or holds other values.
+    """
     try:
-        with Image.open(source) as image:
+        with Image.open(path) as image:
             if image.mode not in ("P", "L", "1", "I;16", "I"):
                 raise UserError(
-                    f"{source} is a colour picture ({image.mode}); label maps are PNGs with a "
+                    f"{path} is a colour picture ({image.mode}); label maps are PNGs with a "
                     "palette, or grey, whose values are the classes"
                 )
             values = np.asarray(image).astype(np.int64)
     except OSError as error:
-        raise UserError(f"{source} cannot be read as an image: {error}") from error
+        raise UserError(f"{path} cannot be read as an image: {error}") from error
     if values.shape != size:
         raise UserError(
-            f"{source} is {values.shape[1]}x{values.shape[0]}, its image {size[1]}x{size[0]}"
+            f"{path} is {values.shape[1]}x{values.shape[0]}, its image {size[1]}x{size[0]}"
         )
     known = len(classes) if classes else UNLABELLED - 1
     unknown = np.unique(values[(values > known) & (values != UNLABELLED)])
     if unknown.size:
         raise UserError(
-            f"{source} holds class {unknown[0]}, but there are the classes 0 to {known} "
+            f"{path} holds class {unknown[0]}, but there are the classes 0 to {known} "
             f"({', '.join(['background', *classes])}) and {UNLABELLED} for 'not labelled'"
         )
     return values.astype(np.uint8)
