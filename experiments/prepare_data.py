@@ -1,10 +1,17 @@
-"""Builds a data set for training: `python -m experiments.prepare_data --dataset=NAME ...`."""
+"""Builds a data set for training.
+
+python -m experiments.prepare_data --dataset=NAME --source=FOLDER_OR_TAR --data_dir=D
+
+A set that is already there is left as it is.  Without a fitting --source the answer says what the
+set is built from and where that is published.
+"""
 
 import sys
 
-from absl import app, flags
+from absl import flags
 
-from ganseg_jax.data import builders, prepare
+from experiments import app
+from ganseg_jax.data import builders
 from ganseg_jax.errors import UserError
 
 _DATASET = flags.DEFINE_string("dataset", None, f"Which data set: {', '.join(builders.names())}.")
@@ -13,9 +20,9 @@ _DATA_DIR = flags.DEFINE_string("data_dir", None, "Where data sets are kept.")
 _MOST_NAMED = 20
 
 
-def main(argv: list[str]) -> None:
-    if len(argv) > 1:
-        raise UserError(f"unexpected argument {argv[1]!r}; settings are given as --name=value")
+def main() -> None:
+    from ganseg_jax.data import prepare
+
     for flag in (_DATASET, _DATA_DIR):
         if not flag.value:
             raise UserError(f"--{flag.name} is missing; see --help")
@@ -32,16 +39,5 @@ def main(argv: list[str]) -> None:
     print(prepared)
 
 
-def _parse(argv: list[str]) -> list[str]:
-    try:
-        return app.parse_flags_with_usage(argv) if "--help" in argv else flags.FLAGS(argv)
-    except flags.Error as error:
-        raise UserError(str(error)) from error
-
-
 if __name__ == "__main__":
-    try:
-        app.run(main, flags_parser=_parse)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    app.run(main)

@@ -4,6 +4,7 @@ import concurrent.futures
 import dataclasses
 import io
 import os
+import pathlib
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -11,6 +12,7 @@ import grain.python as grain
 import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
+from tqdm import tqdm
 
 from ganseg_jax.data import images, prepare
 from ganseg_jax.data.builders.base import UNLABELED
@@ -213,12 +215,30 @@ def _load_example(example: Mapping[str, Any], size: int) -> dict[str, Any]:
 
 
 def _load_images(source, size: int) -> np.ndarray:
+    _check_memory(len(source) * size * size * 3)
     with concurrent.futures.ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         loaded = pool.map(lambda i: _resized(source[i]["image"], size), range(len(source)))
         cached = np.empty((len(source), size, size, 3), np.uint8)
-        for i, image in enumerate(loaded):
+        bar = tqdm(
+            loaded, desc="decoding into memory", total=len(source), unit=" images", disable=None
+        )
+        for i, image in enumerate(bar):
             cached[i] = image
     return cached
+
+
+def _check_memory(needed: int) -> None:
+    """Refuses to fill the memory (in bytes), which would end the process without a word."""
+    try:
+        lines = pathlib.Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return  # not Linux
+    available = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
+    if needed > 0.8 * 1024 * available:
+        raise UserError(
+            f"cache='host' needs {needed / 2**30:.1f} GiB of memory and {available / 2**20:.1f} "
+            "GiB are free; set dataset.cache to 'none'"
+        )
 
 
 def _resized(data: bytes | np.ndarray, size: int, box=None) -> np.ndarray:

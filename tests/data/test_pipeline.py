@@ -59,6 +59,12 @@ def test_cache_changes_nothing_where_images_are_not_cropped(data_dir, augment):
     np.testing.assert_array_equal(from_files, batches(data_dir, 4, augment=augment, cache="host"))
 
 
+def test_cache_that_does_not_fit_is_refused(data_dir):
+    pipeline._check_memory(1 << 20)
+    with pytest.raises(UserError, match="dataset.cache to 'none'"):
+        pipeline._check_memory(1 << 60)
+
+
 def test_processes_share_the_single_process_batches(data_dir):
     alone = batches(data_dir, 6)
     shares = [batches(data_dir, 6, process_index=i, process_count=2) for i in range(2)]
