@@ -28,7 +28,7 @@ def load_segmenter(
     """
     state_dict = conversion.strip_prefix(state_dict, "module.", "model.")
     if module is None:
-        kind, width = _backbone_settings(state_dict, "backbone.", "segmenter")
+        kind, width = backbone_settings(state_dict, "backbone.", "segmenter")
         classes = conversion.required_shape(state_dict, "classifier.4.bias", "segmenter")[0]
         module = DeepLabV3(classes, backbone=kind, width=width)
     variables = conversion.to_variables(
@@ -59,7 +59,7 @@ def load_backbone(state_dict: Mapping[str, Any]) -> tuple[ResNet, Variables]:
       UserError: an entry is missing, unknown, or of another shape.
     """
     state_dict = conversion.strip_prefix(state_dict, "module.", "model.", "backbone.")
-    kind, width = _backbone_settings(state_dict, "", "backbone")
+    kind, width = backbone_settings(state_dict, "", "backbone")
     module = ResNet(kind=kind, width=width)
     variables = conversion.to_variables(
         state_dict,
@@ -92,8 +92,17 @@ def with_backbone(segmenter: Mapping[str, Any], backbone: Mapping[str, Any]) -> 
     return merged
 
 
-def _backbone_settings(state_dict: Mapping[str, Any], prefix: str, what: str) -> tuple[str, float]:
-    """Kind and width, from the presence of a bottleneck and the first convolution's channels."""
+def backbone_settings(state_dict: Mapping[str, Any], prefix: str, what: str) -> tuple[str, float]:
+    """Kind and width of a ResNet, read off its bottlenecks and its first convolution.
+
+    Args:
+      state_dict: names to arrays.
+      prefix: of the backbone's names.
+      what: the network's name, for messages.
+
+    Raises:
+      UserError: the first convolution is missing, or has an odd number of channels.
+    """
     channels = conversion.required_shape(state_dict, f"{prefix}conv1.weight", what)[0]
     kind = "resnet50" if f"{prefix}layer1.0.conv3.weight" in state_dict else "resnet18"
     width = channels / STAGE_CHANNELS[0]

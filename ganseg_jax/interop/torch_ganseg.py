@@ -29,6 +29,7 @@ from ganseg_jax.interop.conversion import (
     then,
 )
 from ganseg_jax.interop.torch_deeplab import (
+    backbone_settings,
     export_segmenter,
     load_backbone,
     load_segmenter,
@@ -40,6 +41,7 @@ from ganseg_jax.models.generator import Generator
 
 __all__ = [
     "area_form",
+    "backbone_settings",
     "export_discriminator",
     "export_generator",
     "export_hyperparameters",
@@ -235,7 +237,7 @@ def _generator_entries(module: Generator) -> list[Entry]:
             shortcut=image_widths[i] != image_widths[i + 1],
         )
         key, path = f"adain_blocks.{i}", f"background_generator/block_{i}"
-        entries += _modulation(f"{key}.spade1", f"{path}/modulate", LINEAR)
+        entries += _modulation(f"{key}.spade1", path, "modulate", LINEAR)
         entries += layer(f"{key}.conv1", f"{path}/conv", CONV)
     entries += layer("conv.0", "image_head/conv_0", CONV)
     if module.head == "two_layer":
@@ -243,24 +245,28 @@ def _generator_entries(module: Generator) -> list[Entry]:
     return entries
 
 
-def _modulation(key: str, path: str, layout: conversion.Layout) -> list[Entry]:
+def _modulation(
+    key: str, block: str, name: str, layout: conversion.Layout, part: tuple[int, int] = (0, 1)
+) -> list[Entry]:
+    """One modulation: the `part` of the one style layer that a block has here."""
     return [
-        *batch_norm(f"{key}.norm", f"{path}/norm", affine=False),
-        *layer(f"{key}.conv", f"{path}/style", layout),
-        *layer(f"{key}.conv_gamma", f"{path}/modulation", layout, part=(0, 2)),
-        *layer(f"{key}.conv_beta", f"{path}/modulation", layout, part=(1, 2)),
+        *batch_norm(f"{key}.norm", f"{block}/{name}/norm", affine=False),
+        *layer(f"{key}.conv", f"{block}/style/layer", layout, part=part),
+        *layer(f"{key}.conv_gamma", f"{block}/{name}/modulation", layout, part=(0, 2)),
+        *layer(f"{key}.conv_beta", f"{block}/{name}/modulation", layout, part=(1, 2)),
     ]
 
 
 def _res_block(key: str, path: str, shortcut: bool, to_masks: bool = False) -> list[Entry]:
+    count = 3 if shortcut else 2
     entries = [
-        *_modulation(f"{key}.spade1", f"{path}/modulate_0", CONV),
+        *_modulation(f"{key}.spade1", path, "modulate_0", CONV, (0, count)),
         *layer(f"{key}.conv1", f"{path}/conv_0", CONV),
-        *_modulation(f"{key}.spade2", f"{path}/modulate_1", CONV),
+        *_modulation(f"{key}.spade2", path, "modulate_1", CONV, (1, count)),
         *_output_conv(f"{key}.conv2", f"{path}/conv_1", to_masks),
     ]
     if shortcut:
-        entries += _modulation(f"{key}.spade_shortcut", f"{path}/modulate_shortcut", CONV)
+        entries += _modulation(f"{key}.spade_shortcut", path, "modulate_shortcut", CONV, (2, 3))
         entries += _output_conv(f"{key}.conv_shortcut", f"{path}/conv_shortcut", to_masks)
     return entries
 

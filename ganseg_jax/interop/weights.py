@@ -5,6 +5,7 @@ A file holds one state_dict, or several with a name each, as PyTorch training pr
 of the parts stand before those of the entries, with a dot.
 """
 
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -118,7 +119,13 @@ def _torch(path: Path) -> Any:
 
 def _read_torch(path: Path) -> dict[str, Any]:
     torch = _torch(path)
-    content = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        # PyTorch's own message advises to load without this safeguard.
+        raise UserError(
+            f"{path} is damaged, or holds objects other than tensors, which are never loaded"
+        ) from error
     if not isinstance(content, Mapping):
         raise UserError(f"{path} holds a {type(content).__name__}, not named weights")
 

@@ -77,7 +77,8 @@ class Checkpoints:
             items = {
                 "state": ocp.args.StandardRestore(jax.tree.map(_abstract, like)),
             }
-            if data is not None:
+            # Converted checkpoints have no data position: they train on from the first photo.
+            if data is not None and (self.directory / str(step) / "data").exists():
                 items["data"] = grain.PyGrainCheckpointRestore(data)
             try:
                 restored = self._manager.restore(step, args=ocp.args.Composite(**items))

@@ -153,18 +153,23 @@ def restore_generator(config: ml_collections.ConfigDict, workdir: str) -> Any:
       UserError: where there is no finished or unfinished GAN in the workdir.
     """
     networks = settings.build_gan(config)
-    state = _restore("gan", gan.init_state(networks, config.seed), workdir)
+    state = restore_state("gan", gan.init_state(networks, config.seed), workdir)
     return jax.device_get(state.sampling_variables)
 
 
 def restore_segmenter(config: ml_collections.ConfigDict, workdir: str) -> Any:
     """The trained segmenter's variables, on the host."""
     networks = settings.build_segmentation(config)
-    state = _restore("segmenter", segmenter.init_state(networks, config.seed), workdir)
+    state = restore_state("segmenter", segmenter.init_state(networks, config.seed), workdir)
     return jax.device_get(state.segmenter)
 
 
-def _restore(stage: str, like: Any, workdir: str) -> Any:
+def restore_state(stage: str, like: Any, workdir: str) -> Any:
+    """The newest state of a stage, of the shapes of `like`, on one device.
+
+    Raises:
+      UserError: where the stage was never begun, or its checkpoints do not fit.
+    """
     folder = epath.Path(workdir) / stage / "checkpoints"
     if not folder.exists():
         raise UserError(
