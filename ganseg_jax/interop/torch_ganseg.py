@@ -1,8 +1,9 @@
 """The published GANSeg checkpoints: generator, discriminator and segmenter, both ways.
 
 Differences of arrangement: kernels OIHW there, HWIO here; masks with the background last there,
-first here; the two convolutions that give gamma and beta there are one here; feature maps are
-flattened channels first there, channels last here.  The published training code kept the hidden
+first here; the two convolutions that give gamma and beta there are one here, and so are the first
+convolutions of all modulations of a block; feature maps are flattened channels first there,
+channels last here.  The published training code kept the hidden
 layers of each MLP, and the middle mask blocks, in one shared set of weights for some data sets; a
 state_dict lists them once per layer, and they are loaded as layers of their own with equal values.
 """
@@ -246,27 +247,28 @@ def _generator_entries(module: Generator) -> list[Entry]:
 
 
 def _modulation(
-    key: str, block: str, name: str, layout: conversion.Layout, part: tuple[int, int] = (0, 1)
+    key: str, block: str, name: str, share: tuple[int, int], layout: conversion.Layout
 ) -> list[Entry]:
-    """One modulation: the `part` of the one style layer that a block has here."""
+    """One modulation; `share` (i, n): its style features are the i-th of the block's n."""
     return [
         *batch_norm(f"{key}.norm", f"{block}/{name}/norm", affine=False),
-        *layer(f"{key}.conv", f"{block}/style/layer", layout, part=part),
+        *layer(f"{key}.conv", f"{block}/style/layer", layout, part=share),
         *layer(f"{key}.conv_gamma", f"{block}/{name}/modulation", layout, part=(0, 2)),
         *layer(f"{key}.conv_beta", f"{block}/{name}/modulation", layout, part=(1, 2)),
     ]
 
 
 def _res_block(key: str, path: str, shortcut: bool, to_masks: bool = False) -> list[Entry]:
-    count = 3 if shortcut else 2
+    names = {"spade1": "modulate_0", "spade2": "modulate_1"}
+    if shortcut:
+        names["spade_shortcut"] = "modulate_shortcut"
     entries = [
-        *_modulation(f"{key}.spade1", path, "modulate_0", CONV, (0, count)),
         *layer(f"{key}.conv1", f"{path}/conv_0", CONV),
-        *_modulation(f"{key}.spade2", path, "modulate_1", CONV, (1, count)),
         *_output_conv(f"{key}.conv2", f"{path}/conv_1", to_masks),
     ]
+    for i, (theirs, ours) in enumerate(names.items()):
+        entries += _modulation(f"{key}.{theirs}", path, ours, (i, len(names)), CONV)
     if shortcut:
-        entries += _modulation(f"{key}.spade_shortcut", path, "modulate_shortcut", CONV, (2, 3))
         entries += _output_conv(f"{key}.conv_shortcut", f"{path}/conv_shortcut", to_masks)
     return entries
 

@@ -6,7 +6,6 @@ statistics of batch normalisation. Activations are NHWC.
 
 import math
 import zlib
-from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -177,47 +176,53 @@ class StyleConv(nn.Module):
         return jnp.einsum("bhwi,bif->bhwf", neighbourhoods(weights), kernels) + bias
 
 
-class SPADE(nn.Module):
-    """Spatially adaptive normalisation (Park et al. 2019): (1 + gamma(p)) norm(x) + beta(p).
+class Modulation(nn.Module):
+    """(1 + gamma) norm(x) + beta, with gamma and beta from hidden style features.
 
-    gamma and beta come from one convolution; gamma is its first half.
+    SPADE (Park et al. 2019) where these are a map, AdaIN where they are one vector per image.
+    gamma is the first half of what the one layer gives.
     """
 
-    hidden: int
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "b h w c"], style: StyleMap, *, train: bool
+        self, x: Float[Array, "b h w c"], hidden: Array, *, train: bool
     ) -> Float[Array, "b h w c"]:
         channels = x.shape[-1]
         x = BatchNorm(use_affine=False, dtype=self.dtype, name="norm")(x, train=train)
-        a = leaky_relu(StyleConv(self.hidden, dtype=self.dtype, name="style")(style))
-        modulation = conv(2 * channels, dtype=self.dtype, name="modulation")(a)
+        if hidden.ndim == 4:
+            modulation = conv(2 * channels, dtype=self.dtype, name="modulation")(hidden)
+        else:
+            modulation = dense(2 * channels, dtype=self.dtype, name="modulation")(hidden)
+            modulation = modulation[:, None, None, :]
         gamma, beta = jnp.split(modulation, 2, axis=-1)
         return (1 + gamma) * x + beta
 
 
-class AdaIN(nn.Module):
-    """Modulation of a normalised map by one style vector per image."""
+class StyleFeatures(nn.Module):
+    """Hidden features of a style for each of `count` modulations, from one layer.
+
+    Published models have a layer for each modulation; all of a block read the same style, so that
+    one with their features side by side is the same function.
+    """
 
     hidden: int
+    count: int
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(
-        self, x: Float[Array, "b h w c"], style: Float[Array, "b e"], *, train: bool
-    ) -> Float[Array, "b h w c"]:
-        channels = x.shape[-1]
-        x = BatchNorm(use_affine=False, dtype=self.dtype, name="norm")(x, train=train)
-        a = leaky_relu(dense(self.hidden, dtype=self.dtype, name="style")(style))
-        modulation = dense(2 * channels, dtype=self.dtype, name="modulation")(a)
-        gamma, beta = jnp.split(modulation[:, None, None, :], 2, axis=-1)
-        return (1 + gamma) * x + beta
+    def __call__(self, style: StyleMap | Float[Array, "b e"]) -> list[Array]:
+        features = self.count * self.hidden
+        if isinstance(style, StyleMap):
+            x = StyleConv(features, dtype=self.dtype, name="layer")(style)
+        else:
+            x = dense(features, dtype=self.dtype, name="layer")(style)
+        return jnp.split(leaky_relu(x), self.count, axis=-1)
 
 
 class ModulatedResBlock(nn.Module):
-    """Residual block whose normalisations are modulated by a style (SPADE or AdaIN).
+    """Residual block whose normalisations are modulated by a style: a map or a vector.
 
     Where the number of channels changes, the shortcut is a modulated convolution, without
     activation.
@@ -225,24 +230,27 @@ class ModulatedResBlock(nn.Module):
 
     features: int
     hidden: int
-    modulation: Callable[..., nn.Module] = SPADE
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "b h w c"], style: Any, *, train: bool
+        self, x: Float[Array, "b h w c"], style: StyleMap | Float[Array, "b e"], *, train: bool
     ) -> Float[Array, "b h w f"]:
         middle = min(x.shape[-1], self.features)
+        with_shortcut = x.shape[-1] != self.features
+        style_features = StyleFeatures(
+            self.hidden, 3 if with_shortcut else 2, dtype=self.dtype, name="style"
+        )(style)
 
-        def modulate(name: str, x: Array) -> Array:
-            return self.modulation(self.hidden, dtype=self.dtype, name=name)(x, style, train=train)
+        def modulate(name: str, x: Array, hidden: Array) -> Array:
+            return Modulation(dtype=self.dtype, name=name)(x, hidden, train=train)
 
-        h = leaky_relu(modulate("modulate_0", x))
+        h = leaky_relu(modulate("modulate_0", x, style_features[0]))
         h = conv(middle, dtype=self.dtype, name="conv_0")(h)
-        h = leaky_relu(modulate("modulate_1", h))
+        h = leaky_relu(modulate("modulate_1", h, style_features[1]))
         h = conv(self.features, dtype=self.dtype, name="conv_1")(h)
-        if x.shape[-1] != self.features:
-            x = modulate("modulate_shortcut", x)
+        if with_shortcut:
+            x = modulate("modulate_shortcut", x, style_features[2])
             x = conv(self.features, dtype=self.dtype, name="conv_shortcut")(x)
         return x + h
 
@@ -258,7 +266,8 @@ class AdaINConvBlock(nn.Module):
     def __call__(
         self, x: Float[Array, "b h w c"], style: Float[Array, "b e"], *, train: bool
     ) -> Float[Array, "b h w f"]:
-        x = AdaIN(self.hidden, dtype=self.dtype, name="modulate")(x, style, train=train)
+        (hidden,) = StyleFeatures(self.hidden, 1, dtype=self.dtype, name="style")(style)
+        x = Modulation(dtype=self.dtype, name="modulate")(x, hidden, train=train)
         return conv(self.features, dtype=self.dtype, name="conv")(leaky_relu(x))
 
 

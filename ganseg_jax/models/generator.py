@@ -17,8 +17,6 @@ from ganseg_jax import geometry
 from ganseg_jax.latents import Latents
 from ganseg_jax.models.blocks import (
     MLP,
-    SPADE,
-    AdaIN,
     AdaINConvBlock,
     ModulatedResBlock,
     StyleMap,
@@ -211,7 +209,6 @@ class MaskGenerator(nn.Module):
             block = ModulatedResBlock(
                 self.hidden_channels if i < last else self.num_parts + 1,
                 self.spade_hidden,
-                modulation=SPADE if self.use_points else AdaIN,
                 dtype=self.dtype,
                 name=f"block_{i}",
             )
