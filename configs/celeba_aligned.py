@@ -20,4 +20,5 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     """The published settings; see the module's docstring for `arg`."""
     c = base_config()
     c.dataset.name = "celeba_aligned"
+    c.dataset.cache = "none"  # Too large for the memory of most hosts.
     return use_published_arg(c, arg, parts=10, ratio=1.0)
