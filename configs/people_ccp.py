@@ -1,0 +1,60 @@
+"""People in street photos at 48 px: real photos, on two CPU cores.
+
+Command:  python -m experiments.pipeline --config=configs/people_ccp.py --workdir=W \\
+              --config.dataset.source=people_ccp.tar
+"""
+
+import ml_collections
+
+from configs.common import base_config
+
+
+def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
+    """The puppets' small GANSeg, a size larger, with crops against the small number of photos."""
+    if arg:
+        raise ValueError(f"configs/people_ccp.py takes no argument, not {arg!r}")
+    c = base_config()
+    c.image_size = 48
+    c.dataset.name = "people_ccp"
+    c.dataset.augment = "flip_crop"
+    c.dataset.cache = "none"  # Crops are taken from the full-size photo.
+    c.model.num_parts = 6
+    c.model.noise_dim = 64
+    c.model.embedding_dim = 16
+    c.model.stage_channels = (64, 32, 24, 16)
+    c.model.margin = 3
+    c.model.spade_hidden = 16
+    c.model.point_divisor = 5.0
+    c.model.heatmap = "gaussian"
+    c.model.part_scale = "std"
+    c.model.background_shift = "both"
+    c.discriminator.channels = (24, 48, 96)
+    c.discriminator.hidden = 128
+    c.gan.num_steps = 4_000
+    c.gan.batch_size = 16
+    c.gan.checkpoint_every = 250
+    c.gan.log_every = 50
+    c.gan.sample_every = 250
+    c.gan.learning_rate_generator = 2e-4
+    c.gan.ema_decay = 0.99
+    c.gan.share_fakes = True
+    c.gan.gradient_penalty.kind = "r1"
+    c.gan.gradient_penalty.weight = 2.0
+    c.gan.gradient_penalty.interval = 4
+    c.gan.concentration.interval = 1
+    c.gan.area.form = "paper"
+    c.gan.area.counted_at = 128
+    c.gan.area.interval = 1
+    c.segmenter.num_steps = 600
+    c.segmenter.batch_size = 16
+    c.segmenter.checkpoint_every = 200
+    c.segmenter.log_every = 25
+    c.segmenter.sample_every = 200
+    c.segmenter.learning_rate = 1e-3
+    c.segmenter.backbone = "resnet18"
+    c.segmenter.width = 0.25
+    c.segmenter.output_stride = 4
+    c.segmenter.stem_pool = False
+    c.segmenter.atrous_rates = (2, 4, 6)
+    c.evaluation.num_samples = 1_497
+    return c
