@@ -1,0 +1,27 @@
+"""Your photos: any folder or tar archive of images of one category.
+
+Command:  python -m experiments.pipeline --config=configs/image_folder.py --workdir=W \\
+              --config.dataset.source=PHOTOS --config.dataset.data_dir=W/data
+Argument: parts=6, the number of parts, as in --config=configs/image_folder.py:parts=8
+"""
+
+import ml_collections
+
+from configs import people_ccp
+from configs.common import parse_arg
+
+
+def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
+    """The small model of `people_ccp`, at 64 px."""
+    given = parse_arg(arg, parts=6)
+    c = people_ccp.get_config()
+    c.dataset.name = "image_folder"
+    c.image_size = 64
+    c.model.num_parts = given.parts
+    c.discriminator.channels = (24, 48, 96, 96)
+    c.gan.num_steps = 10_000
+    c.gan.checkpoint_every = 500
+    c.gan.sample_every = 500
+    c.segmenter.num_steps = 2_000
+    c.evaluation.num_samples = 2_048
+    return c
