@@ -182,12 +182,15 @@ def to_state_dict(variables: Mapping[str, Any], entries: Sequence[Entry]) -> Sta
 
 
 def _check_complete(entries: Iterable[Entry], expected: Mapping[str, Any]) -> None:
-    shares: dict[str, float] = {}
+    parts: dict[str, list[tuple[int, int]]] = {}
     for entry in entries:
-        shares[entry.path] = shares.get(entry.path, 0.0) + 1.0 / entry.part[1]
-    wrong = {path for path in set(shares) | set(expected) if shares.get(path) != 1.0} | (
-        set(shares) - set(expected)
-    )
+        parts.setdefault(entry.path, []).append(entry.part)
+    whole = {
+        path
+        for path, pieces in parts.items()
+        if sorted(pieces) == [(i, len(pieces)) for i in range(len(pieces))]
+    }
+    wrong = (whole ^ set(expected)) | (set(parts) - whole)
     if wrong:
         raise AssertionError(f"the conversion table does not fit the module at {sorted(wrong)}")
 

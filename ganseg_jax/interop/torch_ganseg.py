@@ -238,7 +238,7 @@ def _generator_entries(module: Generator) -> list[Entry]:
             shortcut=image_widths[i] != image_widths[i + 1],
         )
         key, path = f"adain_blocks.{i}", f"background_generator/block_{i}"
-        entries += _modulation(f"{key}.spade1", path, "modulate", LINEAR)
+        entries += _modulation(f"{key}.spade1", path, "modulate", (0, 1), LINEAR)
         entries += layer(f"{key}.conv1", f"{path}/conv", CONV)
     entries += layer("conv.0", "image_head/conv_0", CONV)
     if module.head == "two_layer":
