@@ -13,6 +13,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
@@ -44,11 +45,12 @@ def _kernel_gradient(x: Array, y: Array, pads: tuple[int, int]) -> Array:
     y = y.reshape(-1, y.shape[-1])  # [N, F]
 
     def at(index: Array) -> Array:
-        shifted = jax.lax.dynamic_slice(x, (0, index // size, index % size, 0), shape)
+        row, col = jax.lax.div(index, np.int32(size)), jax.lax.rem(index, np.int32(size))
+        shifted = jax.lax.dynamic_slice(x, (0, row, col, 0), shape)
         return jax.lax.dot_general(shifted.reshape(-1, shape[-1]), y, (((0,), (0,)), ((), ())))
 
     # A loop, because a copy of its body for each offset would take long to compile.
-    products = jax.lax.map(at, jnp.arange(size * size))
+    products = jax.lax.map(at, jnp.arange(size * size, dtype=jnp.int32))
     return products.reshape(size, size, shape[-1], y.shape[-1])
 
 
