@@ -87,15 +87,21 @@ def _launched_in_parallel() -> bool:
     return len(workers) > 1 or int(os.environ.get("SLURM_NTASKS", 1)) > 1
 
 
-def run(main: Callable[[], None]) -> None:
-    """Runs an entry point; a user's mistake ends it with one line and exit code 2."""
+def run(main: Callable[[], None], uses_jax: bool = True) -> None:
+    """Runs an entry point; a user's mistake ends it with one line and exit code 2.
+
+    Args:
+      main: reads its flags, which have been parsed by then.
+      uses_jax: False leaves JAX, which takes seconds to import, and the process flags alone.
+    """
 
     def guarded(argv: list[str]) -> None:
         if len(argv) > 1:
             _fail(f"unexpected argument {argv[1]!r}: flags look like --name=value")
         _log_plainly()
         try:
-            start()
+            if uses_jax:
+                start()
             main()
         except UserError as error:
             _fail(str(error))
