@@ -12,10 +12,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import safetensors.numpy
 from jaxtyping import Array, Float
 
 from ganseg_jax.errors import UserError
+from ganseg_jax.interop import weights
 from ganseg_jax.interop.conversion import required_shape
 from ganseg_jax.models.convolution import convolve
 
@@ -67,7 +67,8 @@ def _normalize(x: Array) -> Array:
 
 
 def load_perceptual(path: str | Path) -> PerceptualDistance:
-    """Reads VGG-16 (torchvision's names, `features.0.weight`, ...) from .npz or .safetensors.
+    """Reads VGG-16 (torchvision's names, `features.0.weight`, ...) from any file of
+    `interop.weights`.
 
     Where the file also has LPIPS's channel weights (`lin0.model.1.weight`, ... of shape
     (1, C, 1, 1)) they are used; otherwise all channels of a block weigh 1 / C.
@@ -75,38 +76,28 @@ def load_perceptual(path: str | Path) -> PerceptualDistance:
     Raises:
         UserError: the file cannot be read, or an entry is missing or misshapen; it is named.
     """
-    return perceptual_from(_read(Path(path)), str(path))
+    return perceptual_from(weights.read(path), str(path))
 
 
-def perceptual_from(weights: Mapping[str, np.ndarray], what: str) -> PerceptualDistance:
+def perceptual_from(entries: Mapping[str, np.ndarray], what: str) -> PerceptualDistance:
     """As `load_perceptual`, from the entries of the file named `what`."""
     convolutions, channel_weights, inputs = [], [], 3
     for i, block in enumerate(BLOCKS):
         for number in block:
             name = f"features.{number}"
-            shape = required_shape(weights, f"{name}.weight", what)
-            outputs = required_shape(weights, f"{name}.bias", what)[0]
+            shape = required_shape(entries, f"{name}.weight", what)
+            outputs = required_shape(entries, f"{name}.bias", what)[0]
             if shape != (outputs, inputs, 3, 3):
                 raise UserError(
                     f"{what}: entry '{name}.weight' has shape {shape}, "
                     f"expected {(outputs, inputs, 3, 3)}"
                 )
-            kernel = np.asarray(weights[f"{name}.weight"], np.float32).transpose(2, 3, 1, 0)
-            convolutions.append((kernel, np.asarray(weights[f"{name}.bias"], np.float32)))
+            kernel = np.asarray(entries[f"{name}.weight"], np.float32).transpose(2, 3, 1, 0)
+            convolutions.append((kernel, np.asarray(entries[f"{name}.bias"], np.float32)))
             inputs = outputs
-        learned = weights.get(f"lin{i}.model.1.weight")
+        learned = entries.get(f"lin{i}.model.1.weight")
         if learned is None:
             channel_weights.append(np.full(inputs, 1 / inputs, np.float32))
         else:
             channel_weights.append(np.asarray(learned, np.float32).reshape(inputs))
     return PerceptualDistance(tuple(convolutions), tuple(channel_weights))
-
-
-def _read(path: Path) -> Mapping[str, np.ndarray]:
-    readers = {".npz": lambda p: dict(np.load(p)), ".safetensors": safetensors.numpy.load_file}
-    if path.suffix not in readers:
-        raise UserError(f"{path}: weights are read from .npz or .safetensors files")
-    try:
-        return readers[path.suffix](path)
-    except (OSError, ValueError, safetensors.SafetensorError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from error

@@ -1,8 +1,13 @@
-"""Training of a few-shot head on the features of one to ten labelled images."""
+"""Training of a few-shot head on the features of one to ten labelled images.
+
+optimizer = make_optimizer(settings, len(labels))
+state = init_state(head, optimizer, features, settings.seed)
+for _ in range(settings.epochs * len(labels)):
+    state, loss = train_step(head, optimizer, state, features, labels, order_key)
+"""
 
 import dataclasses
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -13,8 +18,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
-from ganseg_jax import prng
-from ganseg_jax.fewshot.features import Features, largest
+from ganseg_jax.fewshot.features import Features
 from ganseg_jax.models.blocks import init_variables
 
 # In label maps: pixels that nobody labelled; they count in no loss and no measure.
@@ -31,7 +35,6 @@ class HeadSettings:
         weight_decay: added to the gradients, before Adam scales them.
         decay: factor of the learning rate every `decay_every` epochs.
         decay_every: epochs.
-        log_every: epochs between two reports; the host waits for the device only there.
         seed: of the start and of the order of the images.
     """
 
@@ -40,7 +43,6 @@ class HeadSettings:
     weight_decay: float = 1e-3
     decay: float = 0.9
     decay_every: int = 50
-    log_every: int = 50
     seed: int = 0
 
 
@@ -120,46 +122,3 @@ def resize_labels(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         for old, new in zip(labels.shape[1:], size, strict=True)
     )
     return labels[:, rows[:, None], cols]
-
-
-def fit(
-    head: nn.Module,
-    features: Features,
-    labels: np.ndarray,
-    settings: HeadSettings,
-    report: Callable[[int, float], None] = lambda epoch, loss: None,
-) -> tuple[Any, np.ndarray]:
-    """Trains a head.
-
-    Args:
-        head: `CNNHead` or `MLPHead`.
-        features: maps [N, h, w, C] of the labelled images.
-        labels: [N, H, W], class of every pixel, or 255 where it is not labelled; resized to the
-            largest feature map where the sizes differ.
-        settings: see `HeadSettings`.
-        report: called with (epochs done, loss of the last one) after every `log_every` epochs.
-
-    Returns:
-        The parameters, and the loss of every epoch (float32).
-
-    Raises:
-        FloatingPointError: the loss is no longer a finite number.
-    """
-    features = tuple(jnp.asarray(x) for x in features)
-    labels = jnp.asarray(resize_labels(np.asarray(labels), largest(features)), jnp.int32)
-    count = labels.shape[0]
-    optimizer = make_optimizer(settings, count)
-    state = init_state(head, optimizer, features, settings.seed)
-    order_key = prng.stream(prng.root_key(settings.seed), "order")
-    history = []
-    for first in range(0, settings.epochs, settings.log_every):
-        epochs = min(settings.log_every, settings.epochs - first)
-        losses = []
-        for _ in range(epochs * count):
-            state, loss = train_step(head, optimizer, state, features, labels, order_key)
-            losses.append(loss)
-        history.append(np.asarray(jnp.stack(losses)).reshape(epochs, count).mean(axis=1))
-        if not np.isfinite(history[-1]).all():
-            raise FloatingPointError(f"the head's loss is not finite near epoch {first + epochs}")
-        report(first + epochs, float(history[-1][-1]))
-    return state.params, np.concatenate(history)
