@@ -1,6 +1,7 @@
 """What every entry point shares: flags, start-up, and answers to mistakes."""
 
 import difflib
+import glob
 import logging
 import os
 import re
@@ -58,8 +59,8 @@ def start() -> None:
                 "--coordinator_address, --num_processes and --process_id belong together: "
                 "give all three or none"
             )
-        if jax.default_backend.__module__ and os.environ.get("JAX_PLATFORMS") == "cpu":
-            jax.config.update("jax_cpu_collectives_implementation", "gloo")
+        # For processes without an accelerator; the others do not look at it.
+        jax.config.update("jax_cpu_collectives_implementation", "gloo")
         jax.distributed.initialize(*given)
     elif _launched_in_parallel():
         jax.distributed.initialize()
@@ -99,6 +100,7 @@ def run(main: Callable[[], None], uses_jax: bool = True) -> None:
         if len(argv) > 1:
             _fail(f"unexpected argument {argv[1]!r}: flags look like --name=value")
         _log_plainly()
+        _check_config()
         try:
             if uses_jax:
                 start()
@@ -120,6 +122,19 @@ def run(main: Callable[[], None], uses_jax: bool = True) -> None:
         _fail(_flag_mistake(error))
 
 
+def _check_config() -> None:
+    """Ends the program where --config names no file that can be read."""
+    if "config" not in flags.FLAGS or not flags.FLAGS["config"].present:
+        return
+    given = next((arg for arg in sys.argv if arg.startswith("--config=")), "").partition("=")[2]
+    file = given.partition(":")[0]
+    if file and not os.path.exists(file):
+        known = sorted(glob.glob("configs/*.py"))
+        near = difflib.get_close_matches(file, known, 1)
+        hint = f"; did you mean {near[0]}?" if near else f"; there are {', '.join(known)}"
+        _fail(f"--config: there is no file {file}{hint}")
+
+
 _PARSED: list[bool] = []
 
 
@@ -129,7 +144,7 @@ def _parse_flags(argv: list[str]) -> list[str]:
     except flags.Error as error:
         if isinstance(error, flags.UnrecognizedFlagError):
             _fail(_unknown_flag(error))
-        _fail(str(error).splitlines()[-1].strip() if "\n" in str(error) else str(error))
+        _fail(" ".join(str(error).split()))
     _PARSED.append(True)
     return remaining
 
