@@ -4,10 +4,11 @@ import io
 import os
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Int, UInt8
 from PIL import Image
 
 from ganseg_jax.files import write_whole
+from ganseg_jax.visual.palette import palette
 
 
 def encode_png(picture: UInt8[np.ndarray, "h w 3"]) -> bytes:
@@ -31,3 +32,20 @@ def save_png(path: str | os.PathLike, picture: UInt8[np.ndarray, "h w 3"]) -> No
         UserError: where the file cannot be written.
     """
     write_whole(path, encode_png(picture))
+
+
+def save_label_png(path: str | os.PathLike, labels: Int[np.ndarray, "h w"]) -> None:
+    """Writes a label map as an indexed PNG: pixel values are the labels, shown in their colours.
+
+    Args:
+        path: the file.
+        labels: 0 (background) to 255.
+
+    Raises:
+        UserError: where the file cannot be written.
+    """
+    image = Image.fromarray(np.asarray(labels).astype(np.uint8))
+    image.putpalette(palette(256).tobytes())
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG")
+    write_whole(path, buffer.getvalue())

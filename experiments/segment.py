@@ -1,0 +1,264 @@
+"""Segments photos with a trained segmenter.
+
+python -m experiments.segment --workdir=W --input=FOLDER_OR_IMAGE --output=DIR
+
+For a photo `a.jpg` (folders below --input are kept) it writes
+
+  labels/a.png     label map at the photo's own size, an indexed PNG: 0 background, 1 ... K parts
+  overlays/a.png   the parts over the photo, at most 512 px a side
+  sheet.png        the first photos side by side, bare and with their parts
+  parts.json       {"photos": {"a.jpg": {"height", "width", "parts": [{"part": 1,
+                   "center": [row, col], "area": A}, ...]}}, "skipped": {name: reason}}
+
+Centres are centres of mass of the parts' probabilities, in pixels of the photo; areas count pixels
+of the label map. Photos are read as for training: turned as the camera noted, transparency put on
+white, masks (`masks/`, `NAME_mask.png`) and hidden files left alone. Where `a.jpg` and `a.png` lie
+in one folder their results are named `a.jpg.png` and `a.png.png`.
+"""
+
+import collections
+import concurrent.futures
+import dataclasses
+import io
+import json
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from experiments import app
+
+LOG = logging.getLogger("ganseg_jax.segment")
+WORKDIR = app.define_workdir()
+INPUT = flags.DEFINE_string("input", None, "A folder of photos, or one photo.", required=True)
+OUTPUT = flags.DEFINE_string("output", None, "Folder to write to.", required=True)
+
+BATCH_SIZE = 32
+SHEET_PHOTOS = 48
+TILE = 160  # pixels
+MOST_NAMED = 20
+
+
+def main() -> None:
+    import jax
+
+    from ganseg_jax import inference
+
+    # Before anything slow: most mistakes are made here.
+    names, root = _photos(Path(INPUT.value), Path(OUTPUT.value))
+    segmenter = inference.load_segmenter(WORKDIR.value)
+    if jax.process_index() == 0:
+        segment(segmenter, root, names, Path(OUTPUT.value))
+
+
+def _photos(source: Path, output: Path) -> tuple[list[str], Path]:
+    """Names of the photos, and the folder that they are relative to."""
+    from ganseg_jax.data import images
+    from ganseg_jax.errors import UserError
+
+    if not source.exists():
+        raise UserError(f"--input={source} does not exist: give a folder of photos, or a photo")
+    if output.exists() and not output.is_dir():
+        raise UserError(f"--output={output} is a file: give a folder to write to")
+    if not source.is_dir():
+        return [source.name], source.parent
+    if output.resolve().is_relative_to(source.resolve()):
+        raise UserError(
+            f"--output={output} lies in --input={source}, whose photos the next run would mix up "
+            "with its results: write to another folder"
+        )
+    names = []
+    for folder, children, files in os.walk(source):
+        children[:] = [c for c in children if not c.startswith(".") and c != "masks"]
+        names += [
+            (Path(folder) / file).relative_to(source).as_posix()
+            for file in files
+            if Path(file).suffix.lower() in images.IMAGE_SUFFIXES
+            and not file.startswith(".")
+            and not file.endswith("_mask.png")
+        ]
+    if not names:
+        formats = ", ".join(suffix[1:] for suffix in images.IMAGE_SUFFIXES)
+        raise UserError(f"{source} has no photos (looked for {formats} in all its folders)")
+    return sorted(names), source
+
+
+@dataclasses.dataclass(frozen=True)
+class Photo:
+    """A photo that was read.
+
+    Attributes:
+      name: its path below the input.
+      picture: uint8 RGB, at most 512 px a side.
+      small: uint8 (S, S, 3), what the segmenter sees.
+      height: of the file as a viewer shows it, in pixels.
+      width: likewise.
+    """
+
+    name: str
+    picture: Any
+    small: Any
+    height: int
+    width: int
+
+
+def _read(path: Path, name: str, size: int) -> Photo | str:
+    """The photo, or why it cannot be used."""
+    import numpy as np
+    from PIL import Image
+
+    from ganseg_jax.data import images
+
+    try:
+        data = path.read_bytes()
+        stored, *_ = images.stored_image(data)
+        height, width = images.image_size(data)
+    except images.ImageError as error:
+        return str(error)
+    except OSError as error:
+        return error.strerror or str(error)
+    picture = Image.open(io.BytesIO(stored)).convert("RGB")
+    small = picture.resize((size, size), Image.Resampling.BILINEAR)
+    return Photo(name, np.asarray(picture), np.asarray(small), height, width)
+
+
+def segment(segmenter: Any, root: Path, names: list[str], output: Path) -> None:
+    """Writes all results for the photos `names` below `root`.
+
+    Raises:
+      UserError: where none of them can be read, or a result cannot be written.
+    """
+    from ganseg_jax.errors import UserError
+    from ganseg_jax.files import write_whole
+    from ganseg_jax.visual.files import save_png
+
+    results = _result_names(names)
+    records: dict[str, Any] = {}
+    skipped: dict[str, str] = {}
+    shown = []
+    for photo, probabilities in _predictions(segmenter, root, names, skipped):
+        records[photo.name], overlay = _write(photo, probabilities, output, results[photo.name])
+        if len(shown) < SHEET_PHOTOS:
+            shown.append((photo.name, _tile(photo.picture), _tile(overlay)))
+    for name, reason in list(skipped.items())[:MOST_NAMED]:
+        print(f"skipped {name}: {reason}", file=sys.stderr)
+    if len(skipped) > MOST_NAMED:
+        print(f"... and {len(skipped) - MOST_NAMED} more", file=sys.stderr)
+    if not records:
+        name, reason = next(iter(skipped.items()))
+        raise UserError(f"no photo in {root} can be read ({name}: {reason})")
+    save_png(output / "sheet.png", _sheet(shown))
+    content = {"photos": records, "skipped": skipped}
+    write_whole(output / "parts.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    LOG.info("%d photos segmented in %s; %d skipped", len(records), output, len(skipped))
+
+
+def _result_names(names: list[str]) -> dict[str, str]:
+    """Names of the PNG files, by photo; the ending is kept where it alone tells photos apart."""
+    stems = {name: name.removesuffix(Path(name).suffix) for name in names}
+    counts = collections.Counter(stems.values())
+    return {n: f"{stem if counts[stem] == 1 else n}.png" for n, stem in stems.items()}
+
+
+def _predictions(
+    segmenter: Any, root: Path, names: list[str], skipped: dict[str, str]
+) -> Iterator[tuple[Photo, Any]]:
+    """Yields photos with their probabilities at the training size, (S, S, K+1).
+
+    All photos, whatever their sizes, go through one compiled program: they are resized before it,
+    and the last batch is padded.
+    """
+    import numpy as np
+    from tqdm import tqdm
+
+    size = segmenter.image_size
+    batch_size = min(BATCH_SIZE, len(names))
+    segmenter.batch_size = batch_size
+    with (
+        concurrent.futures.ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool,
+        tqdm(total=len(names), desc="segmenting", unit=" photos", disable=None) as bar,
+    ):
+        for start in range(0, len(names), batch_size):
+            chosen = names[start : start + batch_size]
+            read = list(pool.map(lambda name: _read(root / name, name, size), chosen))
+            skipped |= {n: r for n, r in zip(chosen, read, strict=True) if isinstance(r, str)}
+            photos = [photo for photo in read if isinstance(photo, Photo)]
+            batch = np.zeros((batch_size, size, size, 3), np.uint8)
+            for row, photo in enumerate(photos):
+                batch[row] = photo.small
+            if photos:
+                yield from zip(photos, segmenter.probabilities(batch), strict=False)
+            bar.update(len(chosen))
+
+
+def _write(photo: Photo, probabilities: Any, output: Path, name: str) -> tuple[dict, Any]:
+    """Writes label map and overlay; returns the photo's entry of parts.json and the overlay."""
+    import numpy as np
+
+    from ganseg_jax.evaluation import landmarks
+    from ganseg_jax.visual import overlays
+    from ganseg_jax.visual.files import save_label_png, save_png
+
+    size, parts = probabilities.shape[0], probabilities.shape[-1] - 1
+    labels = _labels_at(probabilities, photo.height, photo.width)
+    save_label_png(output / "labels" / name, labels)
+    small = _labels_at(probabilities, *photo.picture.shape[:2])
+    overlay = overlays.overlay_labels(photo.picture[None], small[None])[0]
+    save_png(output / "overlays" / name, overlay)
+    scale = np.array([photo.height, photo.width]) / size
+    centers = landmarks.part_centers(probabilities[None])[0] * scale  # [K, 2]
+    areas = np.bincount(labels.ravel(), minlength=parts + 1)
+    entries = [
+        {
+            "part": part,
+            "center": [round(float(x), 2) for x in centers[part - 1]],
+            "area": int(areas[part]),
+        }
+        for part in range(1, parts + 1)
+    ]
+    return {"height": photo.height, "width": photo.width, "parts": entries}, overlay
+
+
+def _labels_at(probabilities: Any, height: int, width: int) -> Any:
+    """The most probable class at another size; uint8 (H, W).
+
+    One class at a time, since all of them at the size of a camera's photo would take gigabytes.
+    """
+    import numpy as np
+    from PIL import Image
+
+    labels = np.zeros((height, width), np.uint8)
+    best = np.full((height, width), -1.0, np.float32)
+    for label in range(probabilities.shape[-1]):
+        plane = Image.fromarray(np.ascontiguousarray(probabilities[..., label], np.float32))
+        resized = np.asarray(plane.resize((width, height), Image.Resampling.BILINEAR))
+        better = resized > best
+        labels[better], best[better] = label, resized[better]
+    return labels
+
+
+def _tile(picture: Any) -> Any:
+    """A picture in the middle of a square tile, its aspect kept."""
+    import numpy as np
+    from PIL import Image, ImageOps
+
+    return np.asarray(
+        ImageOps.pad(Image.fromarray(picture), (TILE, TILE), Image.Resampling.LANCZOS)
+    )
+
+
+def _sheet(shown: list[tuple[str, Any, Any]]) -> Any:
+    import numpy as np
+
+    from ganseg_jax.visual.sheets import sheet
+
+    names, pictures, overlays = zip(*shown, strict=True)
+    return sheet({"photo": np.stack(pictures), "parts": np.stack(overlays)}, names=names)
+
+
+if __name__ == "__main__":
+    app.run(main)
