@@ -1,0 +1,154 @@
+import json
+
+import jax
+import pytest
+
+from ganseg_jax.data import prepare
+from ganseg_jax.data.builders.puppets.builder import Puppets
+from ganseg_jax.errors import UserError
+from ganseg_jax.training.gan import GanSettings
+
+KEYS = {
+    "what",
+    "batch_size",
+    "dtype",
+    "image_size",
+    "device",
+    "num_devices",
+    "seconds_per_step",
+    "images_per_second",
+    "compile_seconds",
+    "flops_per_step",
+    "peak_memory_bytes",
+    "matrix_flops_per_second",
+    "utilization",
+}
+
+
+@pytest.fixture(autouse=True)
+def cache_setting():
+    """The benchmark turns the compilation cache off; the other tests keep theirs."""
+    before = jax.config.jax_enable_compilation_cache
+    yield
+    jax.config.update("jax_enable_compilation_cache", before)
+
+
+@pytest.fixture
+def benchmark(entry_point, monkeypatch, capsys):
+    """Runs the benchmark of tiny; returns the lines it printed."""
+
+    def run(what, overrides=(), rate=1e9, **given):
+        given = {"config": "configs/tiny.py", "what": what, "steps": 2, **given}
+        module = entry_point("benchmark", **given, **dict(overrides))
+        monkeypatch.setattr(module, "matrix_flops_per_second", lambda dtype: rate)
+        module.main()
+        return capsys.readouterr().out.splitlines()
+
+    return run
+
+
+@pytest.mark.parametrize("what", ["generator", "segmenter", "segmenter_step"])
+def test_last_line_is_one_json_object(benchmark, what):
+    result = json.loads(benchmark(what, batch_size=4)[-1])
+    assert result.keys() == KEYS
+    assert (result["what"], result["batch_size"], result["dtype"]) == (what, 4, "float32")
+    assert result["images_per_second"] == pytest.approx(4 / result["seconds_per_step"])
+    used = result["flops_per_step"] / result["seconds_per_step"] / result["num_devices"]
+    assert result["utilization"] == pytest.approx(used / 1e9)
+    assert result["compile_seconds"] > 0 and result["peak_memory_bytes"] > 0
+
+
+def test_gan_step_is_counted_without_the_gradient_penalty(benchmark, tmp_path):
+    asked = json.loads(benchmark("gan_step", batch_size=4, profile=tmp_path)[-1])
+    assert asked["gradient_penalty"] is False
+    always = {"config.gan.gradient_penalty.interval": 1}
+    penalized = json.loads(benchmark("gan_step", always, batch_size=4)[-1])
+    assert penalized["gradient_penalty"] is True
+    assert penalized["flops_per_step"] > 1.1 * asked["flops_per_step"]
+    assert list(tmp_path.rglob("*.xplane.pb"))
+
+
+def test_input_pipeline(benchmark, tmp_path):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Puppets, "EXPECTED_COUNTS", {"train": 30, "validation": 6, "test": 10})
+        prepare.prepare("puppets", None, tmp_path)
+    given = {"config.dataset.data_dir": tmp_path, "config.dataset.cache": "none"}
+    result = json.loads(benchmark("input_pipeline", given, batch_size=4)[-1])
+    assert result.keys() == KEYS | {"num_threads", "cache"}
+    assert result["images_per_second"] == pytest.approx(4 / result["seconds_per_step"])
+    assert result["flops_per_step"] is None and result["utilization"] is None
+
+
+def test_steps_have_both_generator_penalties_and_not_the_gradient_penalty():
+    from experiments.benchmark_cases import step_with_penalties as chosen
+
+    def intervals(gradient, concentration, area, weight=1.0):
+        return GanSettings(
+            penalty_interval=gradient,
+            concentration_interval=concentration,
+            area_interval=area,
+            penalty_weight=weight,
+        )
+
+    assert chosen(intervals(16, 2, 2)) == (2, False)
+    assert chosen(intervals(3, 2, 3)) == (6, True)  # 6, 12, ...: all multiples of 3.
+    assert chosen(intervals(4, 2, 3)) == (6, False)
+    assert chosen(intervals(6, 2, 3)) == (6, True)
+    assert chosen(intervals(12, 2, 3)) == (6, False)
+    assert chosen(intervals(1, 1, 1)) == (1, True)
+    assert chosen(intervals(1, 1, 1, weight=0.0)) == (1, False)
+
+
+def test_table_measures_other_batch_sizes_and_types(entry_point, monkeypatch, capsys):
+    module = entry_point(
+        "benchmark", config="configs/tiny.py", what="generator", batch_size=16, table=True
+    )
+
+    def measure(what, batch_size, dtype):
+        if batch_size == 32:
+            return {"batch_size": batch_size, "dtype": dtype, "error": "out of memory"}
+        row = dict.fromkeys(KEYS)
+        row |= {"batch_size": batch_size, "dtype": dtype, "what": what}
+        return row | {"seconds_per_step": batch_size / 1000, "images_per_second": 1000.0}
+
+    monkeypatch.setattr(module, "measure", measure)
+    module.main()
+    *table, last = capsys.readouterr().out.splitlines()
+    asked = json.loads(last)
+    assert (asked["batch_size"], asked["dtype"]) == (16, "float32")
+    # The tests' four devices leave 4, 8, 16 and 32.
+    rows = [line.split()[:3] for line in table]
+    assert rows[0] == ["dtype", "batch", "ms/step"]
+    for first, dtype in ((1, "bfloat16"), (5, "float32")):
+        times = [["4", "4.00"], ["8", "8.00"], ["16", "16.00"], ["32", "out"]]
+        assert rows[first : first + 4] == [[dtype, *row] for row in times]
+
+
+def test_a_batch_that_does_not_fit_is_named(entry_point, monkeypatch):
+    module = entry_point("benchmark", config="configs/tiny.py", what="generator", batch_size=8)
+
+    def fail(config):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes")
+
+    monkeypatch.setitem(module.benchmark_cases.BUILDERS, "generator", fail)
+    with pytest.raises(UserError, match="--batch_size=8 does not fit"):
+        module.main()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"batch_size": 0}, "--batch_size=0"),
+        ({"steps": 0}, "--steps=0"),
+        ({"batch_size": 6}, "gan.batch_size=6 cannot be split"),
+    ],
+)
+def test_flags_that_make_no_sense(entry_point, given, message):
+    module = entry_point("benchmark", config="configs/tiny.py", what="gan_step", **given)
+    with pytest.raises(UserError, match=message):
+        module.main()
+
+
+def test_a_missing_config_is_named(entry_point):
+    with pytest.raises(UserError, match="--config"):
+        entry_point("benchmark", what="generator").main()
