@@ -1,6 +1,7 @@
 """From a config to networks and settings, and the config file of a workdir."""
 
 import difflib
+import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,17 @@ _FREE_FIELDS = {
     "segmenter.sample_every",
 }
 
+# Fields that count something of which there must be one.
+_COUNTS = (
+    "image_size",
+    *(
+        f"{stage}.{name}"
+        for stage in ("gan", "segmenter")
+        for name in ("num_steps", "batch_size", "checkpoint_every", "log_every", "sample_every")
+    ),
+    *(f"gan.{name}.interval" for name in ("gradient_penalty", "concentration", "area")),
+)
+
 
 def build_generator(config: ConfigDict) -> Generator:
     """The generator of `config.model` at `config.image_size`.
@@ -43,10 +55,11 @@ def build_generator(config: ConfigDict) -> Generator:
       UserError: naming the field that does not fit.
     """
     fields = dict(config.model)
-    divisors = fields.pop("stage_divisors")
-    if any(config.image_size % d for d in divisors) or divisors[-1] != 1:
+    divisors = tuple(fields.pop("stage_divisors"))
+    fit = all(d >= 1 and config.image_size % d == 0 for d in divisors)
+    if not fit or divisors[-1:] != (1,):
         raise UserError(
-            f"model.stage_divisors={tuple(divisors)} must divide image_size={config.image_size} "
+            f"model.stage_divisors={divisors} must divide image_size={config.image_size} "
             "and end with 1"
         )
     generator = Generator(
@@ -84,6 +97,7 @@ def build_gan(config: ConfigDict) -> Gan:
     Raises:
       UserError: naming the field that does not fit.
     """
+    _check_counts(config)
     gan = config.gan
     settings = GanSettings(
         batch_size=gan.batch_size,
@@ -110,6 +124,10 @@ def build_gan(config: ConfigDict) -> Gan:
 def build_segmenter(config: ConfigDict) -> DeepLabV3:
     """The segmenter of `config.segmenter`, with one class for each part and the background."""
     s = config.segmenter
+    strides = (4, 8, 16, 32) if s.stem_pool else (2, 4, 8, 16, 32)
+    _choice(config, "segmenter.output_stride", strides)
+    if not s.width > 0:
+        raise UserError(f"segmenter.width={s.width} must be positive")
     return DeepLabV3(
         num_classes=config.model.num_parts + 1,
         backbone=_choice(config, "segmenter.backbone", ("resnet50", "resnet18")),
@@ -123,6 +141,7 @@ def build_segmenter(config: ConfigDict) -> DeepLabV3:
 
 def build_segmentation(config: ConfigDict) -> Segmentation:
     """Segmenter, the generator that teaches it, and settings of its training."""
+    _check_counts(config)
     s = config.segmenter
     settings = SegmenterSettings(
         batch_size=s.batch_size, learning_rate=s.learning_rate, beta1=s.beta1, beta2=s.beta2
@@ -144,14 +163,25 @@ def _part_scale(value: str) -> PartScale:
         return value
 
 
-def _choice(config: ConfigDict, field: str, allowed: tuple[str, ...]) -> str:
-    value = config
-    for name in field.split("."):
-        value = value[name]
+def _choice(config: ConfigDict, field: str, allowed: tuple) -> Any:
+    value = _field(config, field)
     if value not in allowed:
-        near = difflib.get_close_matches(str(value), allowed, 1, 0.0)[0]
-        raise UserError(f"{field}={value!r} is none of {', '.join(allowed)}; {near!r}?")
+        names = [str(choice) for choice in allowed]
+        near = difflib.get_close_matches(str(value), names, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise UserError(f"{field}={value!r} is none of {', '.join(names)}{hint}")
     return value
+
+
+def _check_counts(config: ConfigDict) -> None:
+    """Raises `UserError` naming the first number that must be at least 1 and is not."""
+    for field in _COUNTS:
+        if _field(config, field) < 1:
+            raise UserError(f"{field}={_field(config, field)} must be at least 1")
+
+
+def _field(config: ConfigDict, name: str) -> Any:
+    return functools.reduce(lambda value, key: value[key], name.split("."), config)
 
 
 def flat_fields(config: Any, prefix: str = "") -> dict[str, Any]:
@@ -190,14 +220,17 @@ def load_config(workdir: str | Path) -> ConfigDict:
 
 
 def adopt_workdir(config: ConfigDict, workdir: str | Path) -> None:
-    """Writes the config into a new workdir, or checks that it is the one the workdir began with.
+    """Writes a sound config into a new workdir, or checks that it is the one this began with.
 
     Sections of stages that have not begun, and fields that change no result (intervals, numbers
     of steps, paths), may differ; the file is brought up to date then.
 
     Raises:
-      UserError: naming the first field that differs, with both values.
+      UserError: naming the first field that makes no sense, or that differs, with both values.
     """
+    # A mistake in the last stage's settings must not come to light after hours of the first.
+    build_gan(config)
+    build_segmentation(config)
     workdir = epath.Path(workdir)
     try:
         workdir.mkdir(parents=True, exist_ok=True)

@@ -26,6 +26,7 @@ from ganseg_jax.models.blocks import (
     standard_normal,
 )
 
+PART_SCALES = ("std", "norm_variance", "mean_abs")
 PartScale = Literal["std", "norm_variance", "mean_abs"] | float
 
 
@@ -484,8 +485,19 @@ def check_generator_settings(settings: Generator) -> None:
             )
     if sizes[0] < 2 or channels[0] % 2:
         raise ValueError("stage_sizes start at 2 or more, stage_channels at an even number")
-    if settings.num_parts < 1:
-        raise ValueError(f"num_parts must be at least 1, not {settings.num_parts}")
+    least = dict(num_parts=1, points_per_part=1, noise_dim=1, embedding_dim=1, spade_hidden=1)
+    for name, minimum in (least | dict(margin=0, point_layers=0)).items():
+        if getattr(settings, name) < minimum:
+            raise ValueError(f"{name} must be at least {minimum}, not {getattr(settings, name)}")
+    if not settings.point_divisor > 0:
+        raise ValueError(f"point_divisor must be positive, not {settings.point_divisor}")
+    if isinstance(settings.part_scale, str):
+        if settings.part_scale not in PART_SCALES:
+            raise ValueError(
+                f"part_scale must be one of {PART_SCALES} or a number, not {settings.part_scale!r}"
+            )
+    elif not settings.part_scale > 0:
+        raise ValueError(f"part_scale must be positive, not {settings.part_scale}")
     needs_spread = settings.part_scale in ("std", "norm_variance")
     if settings.use_points and needs_spread and settings.points_per_part < 2:
         raise ValueError(f"part_scale {settings.part_scale!r} needs points_per_part of at least 2")

@@ -1,0 +1,146 @@
+"""From configs to networks; mistakes are named; a workdir keeps its config."""
+
+import json
+
+import jax.numpy as jnp
+import pytest
+
+from configs import celeba_wild, tiny
+from ganseg_jax import settings
+from ganseg_jax.errors import UserError
+
+
+def config_with(**fields):
+    """The tiny config with fields changed; `__` stands for the dot."""
+    config = tiny.get_config()
+    for name, value in fields.items():
+        with config.ignore_type():
+            config.update_from_flattened_dict({name.replace("__", "."): value})
+    return config
+
+
+def test_generator_has_the_config_s_settings():
+    config = config_with(dtype="bfloat16", model__grid="centers", model__part_scale="0.01")
+    generator = settings.build_generator(config)
+    assert generator.stage_sizes == (8, 16) and generator.stage_channels == (8, 4)
+    assert (generator.num_parts, generator.points_per_part, generator.margin) == (3, 3, 2)
+    assert (generator.grid, generator.part_scale) == ("centers", 0.01)
+    assert generator.dtype == jnp.bfloat16
+
+
+def test_gan_settings_are_the_config_s():
+    config = config_with(gan__area__form="paper", gan__ema_decay=0.9, gan__beta1=0.3)
+    s = settings.build_gan(config).settings
+    assert (s.batch_size, s.penalty_kind, s.penalty_weight) == (8, "unit_norm", 10)
+    assert (s.penalty_interval, s.concentration_interval, s.area_interval) == (4, 2, 2)
+    assert (s.area_form, s.ema_decay, s.beta1, s.beta2) == ("paper", 0.9, 0.3, 0.9)
+
+
+def test_segmenter_has_a_class_for_each_part_and_the_background():
+    segmentation = settings.build_segmentation(tiny.get_config())
+    module = segmentation.segmenter
+    assert (module.num_classes, module.backbone, module.atrous_rates) == (4, "resnet18", (1, 2))
+    assert segmentation.settings.batch_size == 8
+    assert segmentation.generator == settings.build_generator(tiny.get_config())
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("model__num_parts", 0, "num_parts must be at least 1, not 0"),
+        ("model__stage_divisors", (3, 1), r"stage_divisors=\(3, 1\) must divide image_size=16"),
+        ("model__stage_divisors", (2, 2), "must divide image_size=16 and end with 1"),
+        ("model__stage_divisors", (), "must divide image_size=16 and end with 1"),
+        ("model__stage_divisors", (0, 1), "must divide image_size=16 and end with 1"),
+        ("model__stage_channels", (8,), "equally long"),
+        ("model__heatmap", "gauss", "heatmap must be one of .* not 'gauss'"),
+        ("model__part_scale", "meanabs", "part_scale must be one of .* not 'meanabs'"),
+        ("image_size", 17, "must divide image_size=17"),
+        ("image_size", 0, "image_size=0 must be at least 1"),
+        ("discriminator__channels", (4,) * 5, "discriminator.channels has 5 blocks"),
+        ("dtype", "float16", "dtype='float16' is none of .* did you mean 'bfloat16'"),
+        ("gan__gradient_penalty__kind", "r2", "gan.gradient_penalty.kind='r2' is none of unit_norm, r1"),
+        ("gan__area__form", "published", "gan.area.form='published' is none of released, paper"),
+        ("gan__concentration__interval", 0, "gan.concentration.interval=0 must be at least 1"),
+        ("gan__batch_size", 0, "gan.batch_size=0 must be at least 1"),
+        ("gan__log_every", 0, "gan.log_every=0 must be at least 1"),
+        ("segmenter__backbone", "resnet51", "segmenter.backbone='resnet51' .* mean 'resnet50'"),
+        ("segmenter__output_stride", 3, "segmenter.output_stride=3 is none of 2, 4, 8"),
+        ("segmenter__checkpoint_every", -1, "segmenter.checkpoint_every=-1 must be at least 1"),
+        ("segmenter__width", 0.0, "segmenter.width=0.0 must be positive"),
+    ],
+)
+def test_mistakes_are_named_before_anything_is_written(field, value, message, tmp_path):
+    with pytest.raises(UserError, match=message):
+        settings.adopt_workdir(config_with(**{field: value}), tmp_path / "W")
+    assert not (tmp_path / "W").exists()
+
+
+def test_image_size_without_own_discriminator_must_be_a_power_of_two():
+    config = celeba_wild.get_config()
+    config.image_size = 96
+    with pytest.raises(UserError, match="power of two from 4 up, not 96"):
+        settings.build_gan(config)
+
+
+def test_config_file_gives_the_config_back(tmp_path):
+    settings.adopt_workdir(tiny.get_config(), tmp_path)
+    loaded = settings.load_config(tmp_path)
+    assert settings.flat_fields(loaded) == settings.flat_fields(tiny.get_config())
+    assert settings.build_gan(loaded) == settings.build_gan(tiny.get_config())
+    assert settings.build_segmentation(loaded) == settings.build_segmentation(tiny.get_config())
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
+def test_folder_without_config_is_named(tmp_path):
+    with pytest.raises(UserError, match="has no config.json, so nothing was trained there"):
+        settings.load_config(tmp_path)
+
+
+@pytest.fixture
+def begun(tmp_path):
+    """A workdir whose GAN has been begun."""
+    settings.adopt_workdir(tiny.get_config(), tmp_path)
+    (tmp_path / "gan" / "checkpoints").mkdir(parents=True)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("model__num_parts", 4, "was begun with model.num_parts=3, not 4"),
+        ("seed", 1, "was begun with seed=0, not 1"),
+        ("gan__area__weight", 2.0, "was begun with gan.area.weight=1.0, not 2.0"),
+        ("dataset__name", "cub", "was begun with dataset.name='puppets', not 'cub'"),
+    ],
+)
+def test_workdir_of_another_config_is_refused(begun, field, value, message):
+    before = (begun / "config.json").read_text()
+    with pytest.raises(UserError, match=message):
+        settings.adopt_workdir(config_with(**{field: value}), begun)
+    assert (begun / "config.json").read_text() == before
+
+
+def test_what_changes_no_result_may_change(begun):
+    changed = config_with(
+        gan__num_steps=20, gan__log_every=1, dataset__data_dir="elsewhere", segmenter__width=0.5
+    )
+    settings.adopt_workdir(changed, begun)
+    saved = json.loads((begun / "config.json").read_text())
+    assert saved["gan"]["num_steps"] == 20 and saved["segmenter"]["width"] == 0.5
+    # Once the segmenter has begun, its settings stay too.
+    (begun / "segmenter" / "checkpoints").mkdir(parents=True)
+    with pytest.raises(UserError, match="segmenter.width=0.5, not 0.25"):
+        settings.adopt_workdir(config_with(segmenter__width=0.25), begun)
+
+
+def test_anything_may_change_before_training(tmp_path):
+    settings.adopt_workdir(tiny.get_config(), tmp_path)
+    settings.adopt_workdir(config_with(seed=5), tmp_path)
+    assert settings.load_config(tmp_path).seed == 5
+
+
+def test_workdir_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write to .*file/W.*choose another --workdir"):
+        settings.adopt_workdir(tiny.get_config(), tmp_path / "file" / "W")
