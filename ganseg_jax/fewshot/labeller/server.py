@@ -30,6 +30,7 @@ from ganseg_jax.fewshot.labels import (
 )
 from ganseg_jax.fewshot.train import UNLABELLED
 from ganseg_jax.files import write_whole
+from ganseg_jax.visual.files import save_label_png
 from ganseg_jax.visual.palette import palette
 
 STATIC_FILES = {
@@ -112,14 +113,8 @@ class LabellerServer(http.server.ThreadingHTTPServer):
             raise UserError(f"{name}: {labels.size} values for {width}x{height} pixels")
         if np.any((labels > len(self.classes)) & (labels != UNLABELLED)):
             raise UserError(f"{name}: a value is no class")
-        image = Image.frombytes("P", (width, height), values)
-        colors = np.full((256, 3), 128, np.uint8)
-        colors[: len(self.classes) + 1] = palette(len(self.classes) + 1)
-        image.putpalette(colors.tobytes())
-        buffer = io.BytesIO()
-        image.save(buffer, format="PNG")
         with self.write_lock:
-            write_whole(self.mask_path(name), buffer.getvalue())
+            save_label_png(self.mask_path(name), labels.reshape(height, width))
 
 
 def _size(path: Path) -> tuple[int, int]:

@@ -1,0 +1,170 @@
+"""All stages on a tiny generator: samples, labels, head, auto-shot network, measures, report."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from ganseg_jax.data.pipeline import Split
+from ganseg_jax.errors import UserError
+from ganseg_jax.fewshot import evaluate, pipeline, samples
+from ganseg_jax.fewshot.autoshot import AutoShotSettings
+from ganseg_jax.fewshot.labels import classes_json
+from ganseg_jax.fewshot.source import Source
+from ganseg_jax.fewshot.train import HeadSettings
+from ganseg_jax.latents import sample_latents
+from ganseg_jax.models.blocks import init_variables
+from ganseg_jax.models.generator import Generator
+
+SETTINGS = pipeline.FewShotSettings(
+    head_kind="mlp",
+    unet_width=2,
+    unet_depth=2,
+    log_every=4,
+    checkpoint_every=4,
+    head=HeadSettings(epochs=4),
+    auto_shot=AutoShotSettings(num_samples=12, num_steps=8, batch_size=4),
+)
+
+
+@pytest.fixture(scope="module")
+def source():
+    module = Generator(
+        num_parts=2, points_per_part=3, noise_dim=4, embedding_dim=4, stage_sizes=(8, 16),
+        stage_channels=(4, 4), margin=2, spade_hidden=4, point_layers=1,
+    )  # fmt: skip
+    variables = init_variables(module, 0, sample_latents(jax.random.key(0), 1, 4), train=False)
+    return Source.of(module, ["mask", "foreground"]), variables
+
+
+@pytest.fixture(scope="module")
+def labelled(source, tmp_path_factory):
+    """Three generated images, two of them labelled: a box in each."""
+    folder = tmp_path_factory.mktemp("labels")
+    names = samples.write_samples(folder, *source, jax.random.key(3), 3)
+    for i, name in enumerate(names[:2]):
+        mask = np.zeros((16, 16), np.uint8)
+        mask[4:12, 4 + i : 10 + i] = 1
+        Image.fromarray(mask).save(folder / f"{name}_mask.png")
+    (folder / "classes.json").write_text(classes_json(["box"]))
+    return folder
+
+
+def prepare(source, labelled, folder, settings=SETTINGS, **options):
+    return pipeline.prepare(folder, *source, labelled, settings, **options)
+
+
+def test_samples_come_back_with_their_latents(source, labelled, tmp_path):
+    generator, variables = source
+    latents = samples.read_latents(labelled, ["sample_0002", "sample_0000"])
+    images = np.asarray(generator.images(variables, latents))
+    for row, name in enumerate(["sample_0002", "sample_0000"]):
+        stored = np.asarray(Image.open(labelled / f"{name}.png")).astype(float)
+        np.testing.assert_allclose(stored, (images[row] + 1) * 127.5, atol=0.51)
+    with pytest.raises(UserError, match="no latents of 'other'"):
+        samples.read_latents(labelled, ["other"])
+    with pytest.raises(UserError, match="holds images to label already"):
+        samples.write_samples(labelled, generator, variables, jax.random.key(0), 1)
+    with pytest.raises(UserError, match=r"has no latents\.npz"):
+        samples.read_latents(tmp_path, ["other"])
+
+
+def test_stages_resume_and_end_in_a_segmenter_and_a_report(source, labelled, tmp_path):
+    folder = tmp_path / "few_shot"
+    few = prepare(source, labelled, folder)
+    assert few.labelled.names == ["sample_0000", "sample_0001"]
+    params = pipeline.train_head(few)
+    images, soft = pipeline.label_samples(few, params)
+    assert images.shape == (12, 16, 16, 3) and soft.shape == (12, 16, 16, 2)
+    np.testing.assert_allclose(np.asarray(soft, int).sum(-1), 255, atol=1)
+    segmenter = pipeline.train_auto_shot(folder, images, soft, SETTINGS)
+
+    # Again: everything is there, nothing is trained, the result is the same.
+    rows = (folder / "auto_shot" / "metrics.jsonl").read_text()
+    few = prepare(source, labelled, folder)
+    for a, b in zip(
+        jax.tree.leaves(params), jax.tree.leaves(pipeline.train_head(few)), strict=True
+    ):
+        np.testing.assert_array_equal(a, b)
+    again = pipeline.train_auto_shot(folder, *pipeline.label_samples(few, params), SETTINGS)
+    assert (folder / "auto_shot" / "metrics.jsonl").read_text() == rows
+    photos = np.random.default_rng(0).integers(0, 256, (3, 21, 30, 3), np.uint8)
+    expected = segmenter.probabilities(photos)
+    assert expected.shape == (3, 21, 30, 2)
+    np.testing.assert_allclose(again.probabilities(photos), expected, atol=1e-6)
+    loaded = pipeline.load_segmenter(folder)
+    np.testing.assert_allclose(loaded.probabilities(photos), expected, atol=1e-6)
+    assert loaded(photos).shape == (3, 21, 30)
+
+    truth = np.zeros((3, 21, 30), np.int32)
+    truth[:, 5:15, 5:15] = 1
+    split = Split(photos, ["a", "b", "c"], segmentation=truth, part_names=["box"])
+    measured = evaluate.measure(
+        loaded, photos, evaluate.true_labels(split, few.labelled.classes), ["background", "box"]
+    )
+    evaluate.report(few, loaded, split, measured, (images, soft), "boxes")
+    written = json.loads((folder / "metrics.json").read_text())
+    assert written["mean_iou"] == measured.mean and written["num_shots"] == 2
+    page = (folder / "report.html").read_text()
+    assert "2-shot parts of boxes" in page and "IoU by class on 3 photos" in page
+
+
+def test_an_interrupted_auto_shot_goes_on_to_the_same_result(tmp_path):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (12, 16, 16, 3), np.uint8)
+    labels = rng.integers(0, 256, (12, 16, 16, 2), np.uint8)
+    whole = pipeline.train_auto_shot(tmp_path / "whole", images, labels, SETTINGS)
+    shorter = dataclasses.replace(SETTINGS.auto_shot, num_steps=4)
+    first = dataclasses.replace(SETTINGS, auto_shot=shorter)
+    pipeline.train_auto_shot(tmp_path / "parts", images, labels, first)
+    parts = pipeline.train_auto_shot(tmp_path / "parts", images, labels, SETTINGS)
+    np.testing.assert_allclose(parts.probabilities(images), whole.probabilities(images), atol=1e-4)
+
+
+def test_what_does_not_fit_is_said(source, labelled, tmp_path):
+    prepare(source, labelled, tmp_path)
+    changed = dataclasses.replace(SETTINGS, head_kind="cnn")
+    with pytest.raises(UserError, match="was begun with head_kind=mlp, now it is cnn"):
+        prepare(source, labelled, tmp_path, changed)
+    with pytest.raises(UserError, match="was begun with images="):
+        prepare(source, labelled, tmp_path, shots=1)
+    with pytest.raises(UserError, match="2 label maps, but 5 are asked for"):
+        prepare(source, labelled, tmp_path / "new", shots=5)
+    other = dataclasses.replace(source[0], module=source[0].module.clone(stage_sizes=(16, 32)))
+    with pytest.raises(UserError, match="are 16x16, but this generator makes 32x32"):
+        prepare((other, source[1]), labelled, tmp_path / "new")
+    with pytest.raises(UserError, match="holds no auto-shot network"):
+        pipeline.load_segmenter(tmp_path / "nowhere")
+
+
+def split_of(labels, names):
+    labels = np.array(labels, np.int32).reshape(1, 1, -1)
+    return Split(np.zeros((1, 1, labels.size, 3), np.uint8), ["a"], labels, part_names=names)
+
+
+def test_truth_is_matched_by_name_or_number():
+    split = split_of([0, 1, 2, 3, -1], ["head", "torso", "arm"])
+    by_name = evaluate.true_labels(split, ["background", "Arm", "head"])
+    np.testing.assert_array_equal(by_name.ravel(), [0, 2, 0, 1, 255])
+    by_number = evaluate.true_labels(split, ["background", "x", "y", "z"])
+    np.testing.assert_array_equal(by_number.ravel(), [0, 1, 2, 3, 255])
+    with pytest.raises(UserError, match="class 'tail' is no part.*head, torso, arm"):
+        evaluate.true_labels(split, ["background", "head", "tail"])
+    with pytest.raises(UserError, match="has 3 parts .*but the labels have 1 classes"):
+        evaluate.true_labels(split, ["background", "x"])
+
+
+def test_measures_of_a_known_case():
+    truth = np.array([[[0, 0, 1, 1, 2, 255]]])
+    predicted = np.array([[[0, 1, 1, 1, 0, 0]]])
+    measured = evaluate.measure(
+        lambda images: predicted, np.zeros((1, 1, 6, 3), np.uint8), truth, ["background", "a", "b"]
+    )
+    # Background 1 of 3 pixels, a 2 of 3, b 0 of 1; true shares 2/5, 2/5, 1/5.
+    np.testing.assert_allclose(list(measured.by_class.values()), [1 / 3, 2 / 3, 0])
+    np.testing.assert_allclose(measured.mean, 1 / 3)
+    np.testing.assert_allclose(measured.weighted, 0.4 / 3 + 0.8 / 3)
+    assert measured.images == 1
