@@ -126,7 +126,7 @@ def test_unreadable_files_are_named_and_skipped(segmented, tmp_path):
 
 def test_nothing_readable_is_a_mistake_that_writes_nothing(segmented, tmp_path):
     (tmp_path / "photos" / "text.jpg").write_text("no picture")
-    with pytest.raises(UserError, match="no photo .* text.jpg: not an image"):
+    with pytest.raises(UserError, match=r"no photo in .* \(text.jpg: not an image\)"):
         segmented()
     assert not (tmp_path / "out").exists()
 
