@@ -22,7 +22,10 @@ def _imported(name: str, arguments: list[str]):
     before = set(flags.FLAGS)
     module = importlib.import_module(f"experiments.{name}")
     try:
-        flags.FLAGS([name, *arguments])
+        with pytest.MonkeyPatch.context() as patch:
+            # Overrides of the config are looked for there.
+            patch.setattr(sys, "argv", [name, *arguments])
+            flags.FLAGS(sys.argv)
         yield module
     finally:
         flags.FLAGS.unparse_flags()
