@@ -10,6 +10,7 @@ import pytest
 from ganseg_jax.errors import UserError
 from ganseg_jax.interop import torch_ganseg
 from ganseg_jax.latents import sample_latents
+from ganseg_jax.models.blocks import AdaINConvBlock, ModulatedResBlock, StyleMap
 from ganseg_jax.models.discriminator import Discriminator
 from ganseg_jax.models.generator import Generator
 from tests.parity import fill
@@ -126,6 +127,80 @@ def test_exported_hyperparameters_describe_the_same_network(tiny):
 @pytest.mark.parametrize(("flag", "form"), [(0, "released"), (1, "paper")])
 def test_area_form(flag, form):
     assert torch_ganseg.area_form({**TINY, "smaller_init_mask": flag}) == form
+
+
+class PublishedBlock:
+    """The published blocks in NumPy, straight from a state_dict; maps are [H, W, C]."""
+
+    def __init__(self, state_dict, key):
+        self.state_dict, self.key = state_dict, key
+
+    def weights(self, name):
+        key = f"{self.key}.{name}"
+        return self.state_dict[f"{key}.weight"], self.state_dict[f"{key}.bias"]
+
+    def apply(self, name, x):
+        kernel, bias = self.weights(name)
+        if x.ndim == 1:
+            return kernel @ x + bias
+        height, width, _ = x.shape
+        padded = np.pad(x, ((1, 1), (1, 1), (0, 0)))
+        taps = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(0, 1))
+        assert taps.shape[:2] == (height, width)
+        return np.einsum("hwcij,ocij->hwo", taps, kernel) + bias
+
+    def modulate(self, name, x, style):
+        stats = [self.state_dict[f"{self.key}.{name}.norm.running_{s}"] for s in ("mean", "var")]
+        hidden = leaky(self.apply(f"{name}.conv", style))
+        gamma = self.apply(f"{name}.conv_gamma", hidden)
+        beta = self.apply(f"{name}.conv_beta", hidden)
+        return (1 + gamma) * (x - stats[0]) / np.sqrt(stats[1] + 1e-5) + beta
+
+
+def leaky(x):
+    return np.where(x > 0, x, 0.2 * x)
+
+
+def test_spade_block_is_the_published_one(tiny):
+    _, variables, _, state_dict = tiny
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((5, 4, 8))
+    masks, embeddings = rng.uniform(size=(5, 4, 3)), rng.standard_normal((3, 6))
+    block = PublishedBlock(state_dict, "spade_blocks.0")
+    style = masks @ embeddings
+    h = block.apply("conv1", leaky(block.modulate("spade1", x, style)))
+    h = block.apply("conv2", leaky(block.modulate("spade2", h, style)))
+    expected = h + block.apply("conv_shortcut", block.modulate("spade_shortcut", x, style))
+    got = jax.jit(lambda v, x, s: ModulatedResBlock(6, 128).apply(v, x, s, train=False))(
+        subtree(variables, "foreground_generator", "block_0"),
+        jnp.asarray(x[None], jnp.float32),
+        StyleMap(jnp.asarray(masks[None]), jnp.asarray(embeddings[None])),
+    )
+    assert fill.relative_error(got[0], expected) < 1e-5
+
+
+def test_adain_block_is_the_published_one(tiny):
+    _, variables, _, state_dict = tiny
+    rng = np.random.default_rng(1)
+    x, style = rng.standard_normal((5, 4, 8)), rng.standard_normal(6)
+    block = PublishedBlock(state_dict, "adain_blocks.0")
+    expected = block.apply("conv1", leaky(block.modulate("spade1", x, style)))
+    got = jax.jit(lambda v, x, s: AdaINConvBlock(6, 128).apply(v, x, s, train=False))(
+        subtree(variables, "background_generator", "block_0"),
+        jnp.asarray(x[None], jnp.float32),
+        jnp.asarray(style[None], jnp.float32),
+    )
+    assert fill.relative_error(got[0], expected) < 1e-5
+
+
+def subtree(variables, *path):
+    """Variables of a module inside the generator."""
+    result = {}
+    for collection, tree in variables.items():
+        for name in path:
+            tree = tree[name]
+        result[collection] = tree
+    return result
 
 
 def test_background_is_the_last_channel_there_and_the_first_here(tiny):
