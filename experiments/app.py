@@ -75,6 +75,8 @@ def _log_plainly() -> None:
     """Our lines without decoration; of the libraries', only warnings."""
     absl_logging.use_absl_handler()
     absl_logging.set_verbosity(absl_logging.WARNING)
+    # Orbax prints tracebacks of failures that it also raises, and that we name in one line.
+    absl_logging.get_absl_handler().addFilter(lambda record: "orbax" not in record.pathname)
     ours = logging.getLogger("ganseg_jax")
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(message)s"))

@@ -1,6 +1,9 @@
 """Checkpoints: state and data position together, written in the background by orbax."""
 
+import contextlib
 import logging
+import re
+from collections.abc import Iterator
 from typing import Any
 
 import grain.python as grain
@@ -21,6 +24,7 @@ class Checkpoints:
 
     def __init__(self, directory: str | epath.Path, keep: int = 2):
         self.directory = epath.Path(directory)
+        self._unreadable: list[int] = []
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
         try:
             self._manager = ocp.CheckpointManager(
@@ -54,10 +58,11 @@ class Checkpoints:
         items = {"state": ocp.args.StandardSave(state)}
         if data is not None:
             items["data"] = grain.PyGrainCheckpointSave(data)
-        try:
+        with self._writing():
+            # Orbax saves nothing older than what is there, be it damaged or not.
+            while self._unreadable:
+                self._manager.delete(self._unreadable.pop())
             self._manager.save(step, args=ocp.args.Composite(**items))
-        except OSError as error:
-            raise self._write_failed(error) from error
 
     def restore(self, like: Any, data: Any = None) -> tuple[int, Any] | None:
         """The newest checkpoint that can be read, or None where there is none.
@@ -71,6 +76,7 @@ class Checkpoints:
             saved by another number of processes; where no checkpoint can be read.
         """
         steps = sorted(self._manager.all_steps(), reverse=True)
+        unreadable = []
         for step in steps:
             self._check_shapes(step, like)
             self._check_processes(step, data)
@@ -89,7 +95,9 @@ class Checkpoints:
                     self.directory / str(step),
                     reason,
                 )
+                unreadable.append(step)
                 continue
+            self._unreadable = unreadable
             return step, restored["state"]
         if steps:
             raise UserError(
@@ -100,18 +108,29 @@ class Checkpoints:
 
     def close(self) -> None:
         """Waits for what is being written."""
-        try:
+        with self._writing():
             self._manager.wait_until_finished()
-            self._manager.close()
-        except OSError as error:
-            raise self._write_failed(error) from error
+        self._manager.close()
 
-    def _write_failed(self, error: OSError) -> UserError:
-        return UserError(
-            f"cannot write a checkpoint to {self.directory}: {error.strerror or error}; the last "
-            f"complete one (step {self._manager.latest_step()}) is intact, and the same command "
-            "goes on from it once there is room"
-        )
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Turns what the storage layer raises when it cannot write into a `UserError`."""
+        try:
+            yield
+        except (OSError, ValueError) as error:
+            # Arrays are written by tensorstore, whose errors are long and of no type of their own.
+            found = re.search(r": ([^:]*) \[os_error_code=", str(error))
+            if found is None and not isinstance(error, OSError):
+                raise
+            reason = found[1] if found else error.strerror or error
+            complete = max(self._manager.all_steps(read=True), default=None)
+            kept = "there is none before"
+            if complete is not None:
+                kept = f"the last complete one (step {complete}) is intact"
+            raise UserError(
+                f"cannot write a checkpoint to {self.directory}: {reason}; {kept}, and the same "
+                "command goes on from there once there is room"
+            ) from error
 
     def _check_shapes(self, step: int, like: Any) -> None:
         try:

@@ -1,11 +1,13 @@
 """The one training loop, for GAN and segmenter alike."""
 
+import contextlib
 import dataclasses
+import errno
 import logging
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -19,6 +21,8 @@ from ganseg_jax.training.checkpoint import Checkpoints
 from ganseg_jax.training.writer import Writer
 
 LOG = logging.getLogger(__name__)
+
+_REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 class NonFiniteError(UserError):
@@ -70,27 +74,35 @@ def run(stage: Stage, workdir: str | epath.Path) -> Any:
     """
     folder = epath.Path(workdir) / stage.name
     checkpoints = Checkpoints(folder / "checkpoints")
-    restored = checkpoints.restore(stage.state, stage.data)
-    first, state = (0, stage.state) if restored is None else restored
-    if first >= stage.num_steps:
-        LOG.info("%s: finished before, at step %d.", stage.name, first)
+    try:
+        restored = checkpoints.restore(stage.state, stage.data)
+        first, state = (0, stage.state) if restored is None else restored
+        stage.state = None  # The step may reuse its memory.
+        if first >= stage.num_steps:
+            LOG.info("%s: finished before, at step %d.", stage.name, first)
+            return state
+        if first:
+            LOG.info("%s: going on from step %d.", stage.name, first)
+        with _refusals_named(folder), contextlib.closing(Writer(folder, first)) as writer:
+            return _train(stage, first, state, checkpoints, writer)
+    finally:
+        # However this ends, what was saved in the background must reach the disk.
         checkpoints.close()
-        return state
-    if first:
-        LOG.info("%s: going on from step %d.", stage.name, first)
-    stage.state = None  # The step may reuse its memory.
-    writer = Writer(folder, first)
+
+
+def _train(stage: Stage, first: int, state: Any, checkpoints: Checkpoints, writer: Writer) -> Any:
     progress = _Progress(stage.name, first, stage.num_steps)
     pending: list[dict[str, jax.Array]] = []
     saved = first
     finite = jax.jit(_all_finite)
-    with _SignalFlag() as stopped:
+    with contextlib.closing(progress), _SignalFlag() as stopped:
         for step in range(first + 1, stage.num_steps + 1):
             batch = None if stage.data is None else stage.to_batch(next(stage.data))
             state, scalars = stage.step(state, batch)
             pending.append(scalars)
             last = step == stage.num_steps
-            save = last or step % stage.checkpoint_every == 0 or bool(stopped)
+            stop = bool(stopped) and not last
+            save = last or stop or step % stage.checkpoint_every == 0
             if save or step % stage.log_every == 0:
                 means = _fetch(pending, step, stage.name)
                 pending = []
@@ -106,14 +118,23 @@ def run(stage: Stage, workdir: str | epath.Path) -> Any:
                     )
                 checkpoints.save(step, state, stage.data)
                 saved = step
-            if stopped and not last:
-                checkpoints.close()
-                writer.close()
+            if stop:
                 raise Preempted(f"{stage.name}: asked to end; saved at step {step}")
-    progress.close()
-    checkpoints.close()
-    writer.close()
     return state
+
+
+@contextlib.contextmanager
+def _refusals_named(folder: epath.Path) -> Iterator[None]:
+    """A full disk or a missing permission, met while writing scalars or pictures, as one line."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _REFUSALS:
+            raise
+        raise UserError(
+            f"cannot write to {folder}: {error.strerror or error}; the last checkpoint is intact, "
+            "and the same command goes on from it once there is room"
+        ) from error
 
 
 def _fetch(pending: list[dict[str, jax.Array]], step: int, name: str) -> dict[str, float]:

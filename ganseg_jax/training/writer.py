@@ -31,7 +31,9 @@ class Writer:
         self._folder.mkdir(parents=True, exist_ok=True)
         self._path = self._folder / "metrics.jsonl"
         kept = [row for row in read_metrics(self._path) if row["step"] <= from_step]
-        self._path.write_text("".join(json.dumps(row) + "\n" for row in kept))
+        partial = self._folder / ".metrics.jsonl.partial"
+        partial.write_text("".join(json.dumps(row) + "\n" for row in kept))
+        partial.replace(self._path)
         # Local only: TensorBoard's own writer cannot open every kind of bucket.
         local = "://" not in str(self._folder)
         self._board = (

@@ -1,0 +1,157 @@
+"""The loop: what is written when, and that nothing is lost whatever cuts it off."""
+
+import dataclasses
+import errno
+import os
+import resource
+import signal
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from ganseg_jax.errors import UserError
+from ganseg_jax.training import loop
+from ganseg_jax.training.writer import Writer, read_metrics
+from tests.training.toy import add_but, numbers, stage
+
+
+def total_after(count):
+    """What the toy's sum is after so many numbers."""
+    data = numbers()
+    return sum(next(data) for _ in range(count))
+
+
+def rows(workdir):
+    return read_metrics(workdir / "toy" / "metrics.jsonl")
+
+
+def saved_steps(workdir):
+    folders = (workdir / "toy" / "checkpoints").iterdir()
+    return sorted(int(p.name) for p in folders if p.name.isdigit())
+
+
+def test_run_trains_and_writes(tmp_path, capsys):
+    state = loop.run(stage(), tmp_path)
+    assert state["total"] == total_after(6) and state["step"] == 6
+    # Logged in every third step, and wherever the state is saved.
+    assert [row["step"] for row in rows(tmp_path)] == [2, 3, 4, 6]
+    data = numbers()
+    means = [np.mean([next(data) for _ in range(n)]) for n in (2, 1, 1, 2)]
+    np.testing.assert_allclose([row["batch"] for row in rows(tmp_path)], means, rtol=1e-5)
+    assert all(row["steps_per_second"] > 0 for row in rows(tmp_path))
+    assert saved_steps(tmp_path) == [4, 6]  # The newest two.
+    samples = sorted((tmp_path / "toy" / "samples").iterdir())
+    assert [p.name for p in samples] == ["samples_0000004.png", "samples_0000006.png"]
+    assert np.asarray(Image.open(samples[0])).max() == 4
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(" ")[1] for line in lines if line.startswith("toy ")][-1] == "6/6"
+    assert "left" in lines[-1] and "batch=" in lines[-1]
+
+
+def test_finished_stage_is_not_run_again(tmp_path):
+    first = loop.run(stage(), tmp_path)
+    before = rows(tmp_path)
+
+    def never(state, batch):
+        raise AssertionError("trained again")
+
+    again = loop.run(stage(step=never), tmp_path)
+    assert again["total"] == first["total"] and rows(tmp_path) == before
+
+
+@pytest.mark.parametrize("cut", [2, 3, 5])
+def test_resumed_run_is_the_uninterrupted_one(tmp_path, cut):
+    def killed(state, scalars):
+        raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError, match="killed"):
+        loop.run(stage(step=add_but(cut, killed)), tmp_path)
+    state = loop.run(stage(), tmp_path)
+    assert state["total"] == total_after(6)
+    steps = [row["step"] for row in rows(tmp_path)]
+    assert steps == sorted(set(steps)) and steps[-1] == 6
+
+
+def test_longer_run_goes_on_from_a_shorter_one(tmp_path):
+    loop.run(stage(num_steps=5), tmp_path)
+    assert loop.run(stage(num_steps=9), tmp_path)["total"] == total_after(9)
+
+
+@pytest.mark.parametrize("value", [jnp.nan, jnp.inf])
+def test_non_finite_scalar_is_named_with_its_step(tmp_path, value):
+    def spoilt(state, scalars):
+        return jax.tree.map(lambda x: x * value, state), scalars | {"batch": jnp.float32(value)}
+
+    with pytest.raises(loop.NonFiniteError, match=rf"toy: batch is {value} at step 5;"):
+        loop.run(stage(step=add_but(5, spoilt)), tmp_path)
+    assert saved_steps(tmp_path) == [2, 4]
+    assert loop.run(stage(), tmp_path)["total"] == total_after(6)
+
+
+def test_non_finite_parameter_is_never_saved(tmp_path):
+    def spoilt(state, scalars):
+        return state | {"total": state["total"] * jnp.nan}, scalars
+
+    with pytest.raises(loop.NonFiniteError, match="not finite at step 4; the checkpoint of step 2"):
+        loop.run(stage(step=add_but(4, spoilt)), tmp_path)
+    assert saved_steps(tmp_path) == [2]
+    assert loop.run(stage(), tmp_path)["total"] == total_after(6)
+
+
+def test_sigterm_saves_and_ends(tmp_path):
+    def terminated(state, scalars):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return state, scalars
+
+    handler = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(loop.Preempted, match="asked to end; saved at step 3"):
+        loop.run(stage(step=add_but(3, terminated)), tmp_path)
+    assert signal.getsignal(signal.SIGTERM) == handler
+    assert saved_steps(tmp_path) == [2, 3]
+    assert loop.run(stage(), tmp_path)["total"] == total_after(6)
+
+
+def test_full_disk_while_logging_is_one_line(tmp_path, monkeypatch):
+    def full(state, scalars):
+        def fails(*_, **__):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(Writer, "scalars", fails)
+        return state, scalars
+
+    with pytest.raises(UserError, match="cannot write to .*toy: No space left on device; the last"):
+        loop.run(stage(step=add_but(3, full)), tmp_path)
+    monkeypatch.undo()
+    assert saved_steps(tmp_path) == [2]
+    assert loop.run(stage(), tmp_path)["total"] == total_after(6)
+
+
+def test_full_disk_while_saving_is_one_line(tmp_path):
+    """A limit on the size of files stands for the full disk."""
+    noise = np.random.default_rng(0).standard_normal(100_000).astype(np.float32)  # 400 kB.
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def full(state, scalars):
+        while not saved_steps(tmp_path):  # Step 2 is still being saved.
+            time.sleep(0.01)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+        return state, scalars
+
+    def large(**fields):
+        toy = stage(**fields)
+        return dataclasses.replace(toy, state=toy.state | {"noise": jnp.asarray(noise)})
+
+    message = r"cannot write a checkpoint to .*: File too large; the last complete one \(step 2\)"
+    try:
+        with pytest.raises(UserError, match=message):
+            loop.run(large(step=add_but(3, full)), tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert saved_steps(tmp_path) == [2]
+    state = loop.run(large(), tmp_path)
+    assert state["total"] == total_after(6)
+    np.testing.assert_array_equal(state["noise"], noise)
