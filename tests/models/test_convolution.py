@@ -1,0 +1,66 @@
+"""Our convolutions against XLA's, with their first and second derivatives."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ganseg_jax.models import convolution
+
+
+def reference(x, kernel, stride):
+    pad = (kernel.shape[0] - 1) // 2
+    return jax.lax.conv_general_dilated(
+        x,
+        kernel,
+        (stride, stride),
+        [(pad, pad)] * 2,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+
+
+def derivatives(convolve, stride):
+    """Value, first derivatives, and the derivatives of a gradient penalty, of one convolution."""
+
+    def values(x, kernel, weights):
+        def loss(x, kernel):
+            return jnp.sum(jnp.tanh(convolve(x, kernel, stride)) * weights)
+
+        def penalty(x, kernel):
+            by_x, by_kernel = jax.grad(loss, (0, 1))(x, kernel)
+            return jnp.sum(jnp.square(by_x)) + jnp.sum(by_kernel**3)
+
+        return (
+            convolve(x, kernel, stride),
+            jax.grad(loss, (0, 1))(x, kernel),
+            jax.grad(penalty, (0, 1))(x, kernel),
+        )
+
+    return jax.jit(values)
+
+
+@pytest.mark.parametrize(
+    ("size", "kernel_size", "stride"),
+    [((6, 5), 3, 1), ((6, 8), 3, 2), ((5, 6), 3, 2), ((6, 5), 1, 1), ((5, 6), 1, 2)],
+)
+def test_values_and_derivatives(size, kernel_size, stride):
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((2, *size, 3)).astype(np.float32)
+    kernel = 0.3 * rng.standard_normal((kernel_size, kernel_size, 3, 4)).astype(np.float32)
+    out = [(n - 1) // stride + 1 for n in size]
+    weights = rng.standard_normal((2, *out, 4)).astype(np.float32)
+    ours = derivatives(convolution.convolve, stride)(x, kernel, weights)
+    theirs = derivatives(reference, stride)(x, kernel, weights)
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        assert a.shape == b.shape
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4 * np.abs(b).max())
+
+
+def test_layer_adds_its_bias_and_computes_in_its_type():
+    layer = convolution.Conv(2, dtype=jnp.bfloat16)
+    x = np.ones((1, 3, 3, 1), np.float32)
+    params = {"kernel": np.ones((3, 3, 1, 2), np.float32), "bias": np.float32([0.5, -1])}
+    out = layer.apply({"params": params}, x)
+    assert out.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(out[0, 1, 1], [9.5, 8])  # The middle sees all nine pixels,
+    np.testing.assert_array_equal(out[0, 0, 0], [4.5, 3])  # a corner four.
