@@ -28,7 +28,7 @@ demo: setup
 	@echo "Open workdirs/demo/report.html"
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: setup
 	$(BIN)/ruff format --check .
