@@ -23,7 +23,7 @@ class Brightness(nn.Module):
         assert not train
         mean = jnp.mean(images, -1)
         redness = images[..., 0] - images[..., 2]
-        return 40 * jnp.stack([jnp.zeros_like(mean), mean, 2 * redness], -1)
+        return 40 * jnp.stack([jnp.zeros_like(mean), mean, 2 * redness - 1], -1)
 
 
 SEGMENTER = Segmenter(Brightness(), {}, image_size=8, batch_size=4)
