@@ -59,7 +59,7 @@ def test_segmenter_has_a_class_for_each_part_and_the_background():
         ("image_size", 0, "image_size=0 must be at least 1"),
         ("discriminator__channels", (4,) * 5, "discriminator.channels has 5 blocks"),
         ("dtype", "float16", "dtype='float16' is none of .* did you mean 'bfloat16'"),
-        ("gan__gradient_penalty__kind", "r2", "gan.gradient_penalty.kind='r2' is none of unit_norm, r1"),
+        ("gan__gradient_penalty__kind", "r2", "kind='r2' is none of unit_norm, r1"),
         ("gan__area__form", "published", "gan.area.form='published' is none of released, paper"),
         ("gan__concentration__interval", 0, "gan.concentration.interval=0 must be at least 1"),
         ("gan__batch_size", 0, "gan.batch_size=0 must be at least 1"),
