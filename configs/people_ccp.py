@@ -2,6 +2,8 @@
 
 Command:  python -m experiments.pipeline --config=configs/people_ccp.py --workdir=W \\
               --config.dataset.source=people_ccp.tar
+Hardware: meant for two CPU cores.
+Measured: nothing yet; experiments/results/people_ccp_cpu is the log of what was tried.
 """
 
 import ml_collections

@@ -1,6 +1,13 @@
 """Puppets at 32 px: the demo. Parts of rendered figures, found without labels, on a CPU.
 
 Command:  python -m experiments.pipeline --config=configs/puppets.py --workdir=W
+Hardware: 2 CPU cores (AVX2), shared with other work while this was measured: 22 minutes of GAN
+          training, 2 of the segmenter, with seed 0.
+Measured: foreground IoU 0.539, NMI inside the foreground 0.438, on the 500 test puppets; GrabCut
+          0.790 and k-means on colour and position 0.471 and 0.686.
+          The parts are the right ones (head, torso, arms, legs) but do not follow the limbs yet:
+          the aims of 0.80 and 0.50 are not reached. experiments/results/puppets has pictures,
+          and the settings that were tried.
 """
 
 import ml_collections
@@ -18,8 +25,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     c.model.num_parts = 5
     c.model.noise_dim = 64
     c.model.embedding_dim = 16
-    c.model.stage_divisors = (4, 2, 1)
-    c.model.stage_channels = (48, 32, 16)
+    c.model.stage_channels = (48, 32, 24, 16)
     c.model.margin = 2
     c.model.spade_hidden = 16
     c.model.point_divisor = 5.0  # With the published 20 one part swallows the figure.
@@ -38,7 +44,6 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     c.gan.gradient_penalty.kind = "r1"
     c.gan.gradient_penalty.weight = 2.0
     c.gan.gradient_penalty.interval = 4
-    c.gan.concentration.reduction = "sum"
     c.gan.concentration.interval = 1
     c.gan.area.form = "paper"
     c.gan.area.counted_at = 128
