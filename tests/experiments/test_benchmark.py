@@ -3,6 +3,7 @@ import json
 import jax
 import pytest
 
+from configs import tiny
 from ganseg_jax.data import prepare
 from ganseg_jax.data.builders.puppets.builder import Puppets
 from ganseg_jax.errors import UserError
@@ -60,14 +61,30 @@ def test_last_line_is_one_json_object(benchmark, what):
     assert result["compile_seconds"] > 0 and result["peak_memory_bytes"] > 0
 
 
-def test_gan_step_is_counted_without_the_gradient_penalty(benchmark, tmp_path):
-    asked = json.loads(benchmark("gan_step", batch_size=4, profile=tmp_path)[-1])
-    assert asked["gradient_penalty"] is False
-    always = {"config.gan.gradient_penalty.interval": 1}
-    penalized = json.loads(benchmark("gan_step", always, batch_size=4)[-1])
-    assert penalized["gradient_penalty"] is True
-    assert penalized["flops_per_step"] > 1.1 * asked["flops_per_step"]
+def test_gan_step_and_its_profile(benchmark, tmp_path):
+    result = json.loads(benchmark("gan_step", batch_size=4, profile=tmp_path)[-1])
+    assert result.keys() == KEYS | {"gradient_penalty"}
+    assert result["gradient_penalty"] is False
+    assert result["seconds_per_step"] > 0 and result["peak_memory_bytes"] > 0
     assert list(tmp_path.rglob("*.xplane.pb"))
+
+
+def test_gradient_penalty_is_counted_only_where_every_step_has_it(monkeypatch):
+    from experiments import benchmark_cases as cases
+
+    # Counting needs no compiled program.
+    monkeypatch.setattr(cases, "_compile", lambda lowered: (None, 0.0))
+    monkeypatch.setattr(cases, "_peak_memory", lambda program: None)
+
+    def counted(**penalty):
+        config = tiny.get_config()
+        config.gan.gradient_penalty.update(penalty)
+        case = cases.BUILDERS["gan_step"](config)
+        return case.flops, case.facts["gradient_penalty"]
+
+    never, sometimes, always = counted(weight=0.0), counted(interval=4), counted(interval=1)
+    assert never == sometimes and never[1] is False
+    assert always[1] is True and always[0] > 1.03 * never[0]
 
 
 def test_input_pipeline(benchmark, tmp_path):

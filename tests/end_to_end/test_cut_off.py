@@ -1,0 +1,152 @@
+"""Training in processes of its own: killed, asked to end, and split over two processes."""
+
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import jax
+import jax.flatten_util
+import numpy as np
+import pytest
+
+from ganseg_jax import settings
+from ganseg_jax.data import prepare
+from ganseg_jax.data.builders.puppets.builder import Puppets
+from ganseg_jax.training import gan, segmenter, stages
+from ganseg_jax.training.writer import read_metrics
+
+ROOT = pathlib.Path(__file__).parents[2]
+STEPS = {"gan": 12, "segmenter": 12}
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    """A folder with 46 puppets and room for compiled programs."""
+    folder = tmp_path_factory.mktemp("cut_off")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Puppets, "EXPECTED_COUNTS", {"train": 30, "validation": 6, "test": 10})
+        prepare.prepare("puppets", None, folder / "data")
+    return folder
+
+
+def start(base, stage, workdir, *arguments, devices=1):
+    """Starts the training of a stage in a process of its own."""
+    flags = os.environ["XLA_FLAGS"].split()
+    flags = [flag for flag in flags if "device_count" not in flag]
+    flags.append(f"--xla_force_host_platform_device_count={devices}")
+    command = [sys.executable, "-m", f"experiments.train_{stage}", "--config=configs/tiny.py"]
+    command += [
+        f"--workdir={workdir}",
+        f"--compilation_cache={base / 'cache'}",
+        f"--config.dataset.data_dir={base / 'data'}",
+        *(f"--config.{name}.num_steps={count}" for name, count in STEPS.items()),
+        *(f"--config.{name}.checkpoint_every=3" for name in STEPS),
+        *(f"--config.{name}.log_every=1" for name in STEPS),
+    ]
+    environment = os.environ | {"XLA_FLAGS": " ".join(flags)}
+    return subprocess.Popen(
+        [*command, *arguments], cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True
+    )
+
+
+def finish(*processes):
+    """Exit codes and error output; ends them all where one hangs."""
+    try:
+        outputs = [process.communicate(timeout=400)[1] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    return [process.returncode for process in processes], outputs
+
+
+def train(base, stage, workdir, *arguments, devices=1):
+    """Trains to the end."""
+    (code,), (errors,) = finish(start(base, stage, workdir, *arguments, devices=devices))
+    assert code == 0, errors
+    return errors
+
+
+def saved(stage, workdir):
+    """The newest state."""
+    config = settings.load_config(workdir)
+    if stage == "gan":
+        like = gan.init_state(settings.build_gan(config), 0)
+    else:
+        like = segmenter.init_state(settings.build_segmentation(config), 0)
+    state = jax.device_get(stages.restore_state(stage, like, workdir))
+    assert state.step == STEPS[stage]
+    return state
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(base):
+    """A workdir trained at one go, on one device."""
+    workdir = base / "uninterrupted"
+    for stage in STEPS:
+        train(base, stage, workdir)
+    return workdir
+
+
+def cut_off(base, stage, workdir, signal_number):
+    """Sends a signal as soon as there is a checkpoint; returns exit code and error output."""
+    process = start(base, stage, workdir)
+    while process.poll() is None and not list((workdir / stage / "checkpoints").glob("[0-9]")):
+        time.sleep(0.01)
+    process.send_signal(signal_number)
+    (code,), (errors,) = finish(process)
+    return code, errors
+
+
+@pytest.mark.parametrize("stage", STEPS)
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_run_cut_off_ends_as_the_uninterrupted_one(base, uninterrupted, stage, how):
+    workdir = base / f"{stage}_{how.name}"
+    if stage == "segmenter":
+        workdir.mkdir()
+        (workdir / "gan").symlink_to(uninterrupted / "gan")
+    code, errors = cut_off(base, stage, workdir, how)
+    assert code == (-signal.SIGKILL if how == signal.SIGKILL else 143), errors
+    if how == signal.SIGTERM:
+        assert f"error: {stage}: asked to end; saved at step" in errors
+        assert "Traceback" not in errors
+    assert f"{stage}: going on from step" in train(base, stage, workdir)
+    whole, resumed = saved(stage, uninterrupted), saved(stage, workdir)
+    jax.tree.map(np.testing.assert_array_equal, resumed, whole)
+    rows = [read_metrics(folder / stage / "metrics.jsonl") for folder in (workdir, uninterrupted)]
+    assert [row["step"] for row in rows[0]] == list(range(1, 13))
+    for row, expected in zip(*rows, strict=True):
+        changing = {"time", "steps_per_second"}
+        assert {k: v for k, v in row.items() if k not in changing} == {
+            k: v for k, v in expected.items() if k not in changing
+        }
+
+
+def test_two_processes_compute_what_one_does(base, uninterrupted):
+    """Two processes of two devices each, ended half-way; then one alone is refused."""
+    workdir = base / "two_processes"
+    for steps in (6, 12):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            address = f"127.0.0.1:{probe.getsockname()[1]}"
+        shared = [f"--coordinator_address={address}", "--num_processes=2"]
+        shared.append(f"--config.gan.num_steps={steps}")
+        processes = [
+            start(base, "gan", workdir, *shared, f"--process_id={i}", devices=2) for i in range(2)
+        ]
+        codes, errors = finish(*processes)
+        assert codes == [0, 0], errors
+        assert "steps/s" in errors[0] and "steps/s" not in errors[1]
+    first = [read_metrics(d / "gan" / "metrics.jsonl")[0] for d in (uninterrupted, workdir)]
+    for name in ("generator", "discriminator", "gradient_penalty", "concentration", "area"):
+        assert first[1][name] == pytest.approx(first[0][name], rel=2e-5, abs=1e-6), name
+    alone, together = saved("gan", uninterrupted), saved("gan", workdir)
+    for network in ("generator", "discriminator"):
+        a, b = (jax.flatten_util.ravel_pytree(getattr(s, network))[0] for s in (alone, together))
+        assert np.linalg.norm(a - b) < 2e-3 * np.linalg.norm(a)
+    (code,), (errors,) = finish(start(base, "gan", workdir, "--config.gan.num_steps=15"))
+    assert code == 2 and "Traceback" not in errors
+    assert "was saved by 2 processes and cannot be taken up by 1: continue with 2" in errors

@@ -1,0 +1,81 @@
+"""The whole job as a user starts it, on `configs/tiny.py`."""
+
+import json
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def start(module, *arguments):
+    command = [sys.executable, "-m", f"experiments.{module}", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=500)
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    return tmp_path_factory.mktemp("run") / "w"
+
+
+@pytest.fixture(scope="module")
+def arguments(workdir):
+    return [
+        "--config=configs/tiny.py",
+        f"--workdir={workdir}",
+        f"--config.dataset.data_dir={workdir.parent / 'data'}",
+        f"--compilation_cache={workdir.parent / 'cache'}",
+    ]
+
+
+@pytest.fixture(scope="module")
+def finished(arguments):
+    result = start("pipeline", *arguments)
+    assert result.returncode == 0, result.stderr
+    return result
+
+
+def test_everything_promised_is_there(finished, workdir):
+    metrics = json.loads((workdir / "evaluation" / "metrics.json").read_text())
+    assert all(isinstance(value, int | float) for value in metrics.values())
+    assert 0 <= metrics["foreground_iou"] <= 1 and metrics["foreground_iou_count"] == 500
+    assert metrics.keys() >= {"part_nmi", "part_ari", "foreground_nmi", "sliced_wasserstein"}
+    assert json.loads((workdir / "config.json").read_text())["image_size"] == 16
+    for stage, steps in (("gan", 8), ("segmenter", 4)):
+        rows = (workdir / stage / "metrics.jsonl").read_text().splitlines()
+        assert [json.loads(row)["step"] for row in rows] == list(range(2, steps + 1, 2))
+        assert list((workdir / stage / "samples").glob("*.png"))
+        assert (workdir / stage / "checkpoints" / str(steps)).is_dir()
+    report = (workdir / "report.html").read_text()
+    assert "data:image/png;base64," in report
+    assert not re.search(r'(src|href)="(?!data:|#)', report)
+
+
+def test_finished_stages_are_skipped(finished, arguments, workdir):
+    before = (workdir / "gan" / "metrics.jsonl").read_text()
+    result = start("pipeline", *arguments)
+    assert result.returncode == 0
+    assert "gan: finished before, at step 8" in result.stderr
+    assert "segmenter: finished before, at step 4" in result.stderr
+    assert (workdir / "gan" / "metrics.jsonl").read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "answer"),
+    [
+        (["--config.gan.num_step=3"], "num_steps"),
+        (["--config.model.num_parts=4"], "was begun with model.num_parts=3, not 4"),
+        (["--workdirr=x"], "did you mean --workdir"),
+        (["--process_id=0"], "belong together"),
+        (["extra"], "unexpected argument 'extra'"),
+    ],
+)
+def test_mistakes_get_one_line(finished, arguments, changes, answer):
+    result = start("pipeline", *arguments, *changes)
+    assert result.returncode == 2
+    (line,) = (line for line in result.stderr.splitlines() if line.startswith("error:"))
+    assert answer in line
+    assert "Traceback" not in result.stderr
