@@ -17,6 +17,7 @@ from etils import epath
 from tqdm import tqdm
 
 from ganseg_jax.errors import UserError
+from ganseg_jax.training import partition
 from ganseg_jax.training.checkpoint import Checkpoints
 from ganseg_jax.training.writer import Writer
 
@@ -101,7 +102,9 @@ def _train(stage: Stage, first: int, state: Any, checkpoints: Checkpoints, write
             state, scalars = stage.step(state, batch)
             pending.append(scalars)
             last = step == stage.num_steps
-            stop = bool(stopped) and not last
+            # Several processes get the signal at different steps; they agree when they log.
+            asked = jax.process_count() == 1 or step % stage.log_every == 0
+            stop = asked and not last and partition.anywhere(bool(stopped))
             save = last or stop or step % stage.checkpoint_every == 0
             if save or step % stage.log_every == 0:
                 means = _fetch(pending, step, stage.name)

@@ -8,7 +8,9 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from orbax.checkpoint import multihost
 
 from ganseg_jax.errors import UserError
 
@@ -62,3 +64,27 @@ def place_key(key: jax.Array, sharding: NamedSharding) -> jax.Array:
     """A random key, equal on every process, to a device array of the given sharding."""
     data = place(jax.device_get(jax.random.key_data(key)), sharding)
     return jax.random.wrap_key_data(data)
+
+
+def wait_for_all(name: str, hours: float = 12) -> None:
+    """Returns once every process is here; unlike JAX's collectives, waits as long as it takes."""
+    everyone = set(range(jax.process_count()))
+    multihost.sync_global_processes(name, timeout=int(3600 * hours), processes=everyone)
+
+
+def compile_together(step: Any, *args: Any) -> Any:
+    """Compiles a jitted function for arguments of these shapes, on all processes.
+
+    One that finds its program in the cache would else be minutes ahead of the others at the first
+    collective, where those of CPUs give up after 30 seconds.
+    """
+    compiled = step.lower(*args).compile()
+    wait_for_all("compiled")
+    return compiled
+
+
+def anywhere(flag: bool) -> bool:
+    """Whether the flag is set on any process; all of them must ask."""
+    if jax.process_count() == 1:
+        return flag
+    return bool(multihost_utils.process_allgather(np.bool_(flag)).any())

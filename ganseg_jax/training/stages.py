@@ -37,10 +37,7 @@ def ensure_data(config: ml_collections.ConfigDict) -> None:
         )
         if not prepared.already:
             LOG.info("%s", prepared)
-    if jax.process_count() > 1:
-        from jax.experimental import multihost_utils
-
-        multihost_utils.sync_global_devices("data prepared")
+    partition.wait_for_all("data prepared")
 
 
 def train_gan(config: ml_collections.ConfigDict, workdir: str) -> gan.GanState:
@@ -74,6 +71,9 @@ def train_gan(config: ml_collections.ConfigDict, workdir: str) -> gan.GanState:
         out_shardings=whole,
         donate_argnums=1,
     )
+    shape = (config.gan.batch_size, config.image_size, config.image_size, 3)
+    batch = {"image": jax.ShapeDtypeStruct(shape, jnp.uint8, sharding=split)}
+    step = partition.compile_together(step, root, state, batch)
     generator, latents = networks.generator, sheet_latents(config)
     sample = jax.jit(lambda variables: generator.apply(variables, latents, train=False))
 
@@ -120,6 +120,7 @@ def train_segmenter(config: ml_collections.ConfigDict, workdir: str) -> segmente
         out_shardings=whole,
         donate_argnums=2,
     )
+    step = partition.compile_together(step, root, teacher, state)
     latents = sheet_latents(config)
 
     @jax.jit
