@@ -33,13 +33,14 @@ _HUE_SPREAD = 0.045
 # Few enough figures at once that the arrays of 64-px images stay in the processor's cache.
 BATCH = 16
 
-_NECK, _HIP = -0.20, 0.08
-_HEAD_CENTER, _HEAD_RADIUS = -0.325, 0.125
-_SHOULDER, _LEG_ROOT = (0.115, -0.16), (0.062, 0.10)
-_ARM_LENGTHS, _ARM_RADII = (0.165, 0.155), (0.056, 0.050, 0.054)
-_LEG_LENGTHS, _LEG_RADII = (0.19, 0.19), (0.076, 0.064, 0.068)
-_TORSO_RADII = (0.135, 0.105)  # at the shoulders, at the hip
-_MARGIN = 0.1  # room around the outermost joints
+# Sturdy, so that at 32 px the thinnest limb is still four pixels wide.
+_NECK, _HIP = -0.18, 0.08
+_HEAD_CENTER, _HEAD_RADIUS = -0.315, 0.14
+_SHOULDER, _LEG_ROOT = (0.13, -0.13), (0.08, 0.10)
+_ARM_LENGTHS, _ARM_RADII = (0.15, 0.13), (0.078, 0.074, 0.080)
+_LEG_LENGTHS, _LEG_RADII = (0.17, 0.16), (0.096, 0.088, 0.092)
+_TORSO_RADII = (0.155, 0.13)  # at the shoulders, at the hip
+_MARGIN = 0.12  # room around the outermost joints
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,10 +121,10 @@ def _pose(rng: np.random.Generator, n: int):
             fixed(side * _LEG_ROOT[0], _LEG_ROOT[1]),
         )
         elbow, hand = limb(
-            roots[name][0], side, uniform(0.25, 2.4), uniform(-0.5, 0.8), _ARM_LENGTHS
+            roots[name][0], side, uniform(0.3, 2.0), uniform(-0.4, 0.6), _ARM_LENGTHS
         )
         knee, foot = limb(
-            roots[name][1], side, uniform(0.02, 0.65), uniform(-0.5, 0.15), _LEG_LENGTHS
+            roots[name][1], side, uniform(0.05, 0.6), uniform(-0.4, 0.15), _LEG_LENGTHS
         )
         joints[name] = elbow, hand, knee, foot
         bones[name] = (
