@@ -8,10 +8,12 @@ from ganseg_jax.interop import torch_ganseg
 from tests.parity import fill
 
 
-def test_logits_gradients_and_penalty():
+def errors_with(dtype):
+    """Relative errors of logits, gradient norms and penalty, computed in `dtype`."""
     golden = fill.golden("discriminator")
     state_dict = fill.fill(fill.shapes("state_dict_shapes:discriminator"))
     module, variables = torch_ganseg.load_discriminator(state_dict)
+    module = module.clone(dtype=dtype)
 
     @jax.jit
     def run(variables, images):
@@ -23,9 +25,13 @@ def test_logits_gradients_and_penalty():
         return logits_of(images), norms, 10 * penalty.mean()
 
     got = run(variables, fill.nhwc(golden["img"]))
-    errors = {
+    return {
         key: fill.relative_error(value, golden[key])
         for key, value in zip(("logits", "grad_norm", "penalty"), got, strict=True)
     }
+
+
+def test_logits_gradients_and_penalty():
+    errors = errors_with(jnp.float32)
     print(errors)
     assert max(errors.values()) <= 1e-4, errors

@@ -27,11 +27,11 @@ def generator_state_dict(name, golden):
     return state_dict
 
 
-@pytest.fixture(scope="module", params=NAMES)
-def case(request):
-    golden = fill.golden(f"generator_{request.param}")
+def load(name):
+    """Golden tensors, module, variables, latents and area form of a published configuration."""
+    golden = fill.golden(f"generator_{name}")
     hyperparameters = json.loads(str(golden["hyperparameters"]))
-    state_dict = generator_state_dict(request.param, golden)
+    state_dict = generator_state_dict(name, golden)
     module, variables = torch_ganseg.load_generator(state_dict, hyperparameters)
     latents = Latents(
         z_point=golden["in_input_noise0"],
@@ -39,10 +39,16 @@ def case(request):
         z_app=golden["in_input_noise2"],
         u_bg_pos=golden["in_bg_trans"][:, 0],
     )
-    return golden, hyperparameters, module, variables, latents
+    return golden, module, variables, latents, torch_ganseg.area_form(hyperparameters)
 
 
-def compare(output, golden, mode, area_form, tolerance):
+@pytest.fixture(scope="module", params=NAMES)
+def case(request):
+    return load(request.param)
+
+
+def errors_of(output, golden, mode, area_form):
+    """Relative errors of a `GeneratorOutput` against the golden tensors of a mode."""
     batch = output.points.shape[0]
     got = {
         "points": output.points.reshape(batch, -1, 2),
@@ -67,23 +73,20 @@ def compare(output, golden, mode, area_form, tolerance):
             expected = np.roll(expected, 1, axis=-1)  # the published order has the background last
         errors[key] = fill.relative_error(value, expected)
     assert len(errors) >= 7, errors
+    return errors
+
+
+def run(module, variables, latents, mode):
+    """The generator's output in a mode, "eval" or "train"."""
+    if mode == "eval":
+        return jax.jit(lambda v, z: module.apply(v, z, train=False))(variables, latents)
+    training = jax.jit(lambda v, z: module.apply(v, z, train=True, mutable=["batch_stats"]))
+    return training(variables, latents)[0]
+
+
+@pytest.mark.parametrize(("mode", "tolerance"), [("eval", 1e-4), ("train", 2e-4)])
+def test_output(case, mode, tolerance):
+    golden, module, variables, latents, area_form = case
+    errors = errors_of(run(module, variables, latents, mode), golden, mode, area_form)
     print(f"{mode}:", {key: f"{error:.1e}" for key, error in errors.items()})
     assert max(errors.values()) <= tolerance, errors
-
-
-def test_evaluation_mode(case):
-    golden, hyperparameters, module, variables, latents = case
-    run = jax.jit(lambda variables, latents: module.apply(variables, latents, train=False))
-    output = run(variables, latents)
-    compare(output, golden, "eval", torch_ganseg.area_form(hyperparameters), 1e-4)
-
-
-def test_training_mode(case):
-    golden, hyperparameters, module, variables, latents = case
-
-    @jax.jit
-    def run(variables, latents):
-        return module.apply(variables, latents, train=True, mutable=["batch_stats"])
-
-    output, _ = run(variables, latents)
-    compare(output, golden, "train", torch_ganseg.area_form(hyperparameters), 2e-4)

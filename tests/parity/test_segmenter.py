@@ -1,7 +1,6 @@
 """The segmenter and its loss against golden tensors of the published model."""
 
 import jax
-import pytest
 
 from ganseg_jax import losses
 from ganseg_jax.interop import torch_ganseg
@@ -9,22 +8,17 @@ from ganseg_jax.models.deeplab import DeepLabV3
 from tests.parity import fill
 
 
-@pytest.fixture(scope="module")
-def case():
+def load():
+    """Golden tensors, module and variables."""
     golden = fill.golden("segmenter")
-    shapes = fill.shapes("segmenter_shapes")
-    state_dict = fill.fill(shapes, golden, batch_norm_weights=True)
+    state_dict = fill.fill(fill.shapes("segmenter_shapes"), golden, batch_norm_weights=True)
     return golden, *torch_ganseg.load_segmenter(state_dict)
 
 
-def segment(module, variables, images):
-    return jax.jit(lambda v, x: module.apply(v, x, train=False))(variables, images)
-
-
-def test_logits_and_loss(case):
-    golden, module, variables = case
-    assert module == DeepLabV3(9)
-    logits = segment(module, variables, fill.nhwc(golden["img"]))
+def errors_of(golden, module, variables):
+    """Relative errors of logits and losses."""
+    segment = jax.jit(lambda v, x: module.apply(v, x, train=False))
+    logits = segment(variables, fill.nhwc(golden["img"]))
     labels = golden["labels"].astype("int32")
     got = {
         "logits": logits[:, ::4, ::4],
@@ -33,6 +27,12 @@ def test_logits_and_loss(case):
         "loss": losses.segmentation_loss(logits, labels),
     }
     expected = {**golden, "logits": fill.nhwc(golden["logits"])}
-    errors = {key: fill.relative_error(value, expected[key]) for key, value in got.items()}
+    return {key: fill.relative_error(value, expected[key]) for key, value in got.items()}
+
+
+def test_logits_and_loss():
+    golden, module, variables = load()
+    assert module == DeepLabV3(9)
+    errors = errors_of(golden, module, variables)
     print(errors)
     assert max(errors.values()) <= 2e-4, errors
