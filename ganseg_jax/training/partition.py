@@ -4,6 +4,7 @@ Batch statistics, losses and gradients are means over the global batch because t
 sees the global batch; the same code runs on one CPU and on a TPU pod slice.
 """
 
+import os
 from typing import Any
 
 import jax
@@ -78,9 +79,18 @@ def compile_together(step: Any, *args: Any) -> Any:
     One that finds its program in the cache would else be minutes ahead of the others at the first
     collective, where those of CPUs give up after 30 seconds.
     """
-    compiled = step.lower(*args).compile()
+    compiled = step.lower(*args).compile(compiler_options=_compiler_options())
     wait_for_all("compiled")
     return compiled
+
+
+def _compiler_options() -> dict[str, int]:
+    """On CPUs, where a step's time goes to library kernels, less work for LLVM on all others.
+
+    A quarter of the time that compiling the puppets' step takes, and the step is as fast.
+    """
+    given = "xla_backend_optimization_level" in os.environ.get("XLA_FLAGS", "")
+    return {} if given or jax.default_backend() != "cpu" else {"xla_backend_optimization_level": 1}
 
 
 def anywhere(flag: bool) -> bool:
