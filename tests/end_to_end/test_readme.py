@@ -1,0 +1,130 @@
+"""The README's commands are ones that the programs take, and those for own photos do the job."""
+
+import importlib
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from absl import flags
+
+from configs import image_folder, tiny
+from ganseg_jax.data.builders.puppets import render
+from ganseg_jax.visual.files import save_png
+
+ROOT = pathlib.Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def programs():
+    """(name, arguments) of every entry point that the README's shell blocks start."""
+    found = []
+    for block in blocks("sh"):
+        text = block.replace("\\\n", " ")
+        for line in text.splitlines():
+            for name, rest in re.findall(r"-m experiments\.(\w+)([^\"#;&]*)", line):
+                found.append((name, shlex.split(rest)))
+    return found
+
+
+def command(name):
+    """The arguments of the first command that starts an entry point and reads PHOTOS or `mine`."""
+    return next(given for program, given in programs() if program == name and "mine" in str(given))
+
+
+@pytest.mark.parametrize(("name", "arguments"), programs())
+def test_programs_take_these_flags(name, arguments, monkeypatch):
+    import experiments.app  # noqa: F401  Its flags are everyone's.
+
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "argv", [name, *arguments])
+    before = set(flags.FLAGS)
+    importlib.import_module(f"experiments.{name}")
+    try:
+        # Raises for an unknown flag, a missing required one, and a config field that is not there.
+        assert flags.FLAGS(sys.argv) == [name]
+    finally:
+        flags.FLAGS.unparse_flags()
+        for flag in set(flags.FLAGS) - before:
+            delattr(flags.FLAGS, flag)
+        del sys.modules[f"experiments.{name}"]
+
+
+def test_make_targets_exist():
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = set(re.findall(r"`?make ([a-z-]+)`?", README)) - {"from"}
+    assert {"setup", "demo", "test", "lint"} <= named
+    assert named <= targets
+
+
+def test_named_files_exist():
+    paths = re.findall(
+        r"(?:configs|experiments|ganseg_jax)/[\w/]+(?:\.py|\.png|\.md|\.sh)?", README
+    )
+    assert paths
+    for path in paths:
+        assert (ROOT / path).exists(), path
+
+
+def overrides():
+    """Flags that make `configs/image_folder.py` as small as `configs/tiny.py`."""
+    small, full = (dict(_leaves(c.get_config().to_dict())) for c in (tiny, image_folder))
+    keep = ("dataset.", "seed")
+    return [
+        f"--config.{key}={value}"
+        for key, value in small.items()
+        if full[key] != value and not key.startswith(keep)
+    ]
+
+
+def _leaves(tree, prefix=""):
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def test_own_photos(tmp_path):
+    photos = tmp_path / "PHOTOS"
+    photos.mkdir()
+    for i, image in enumerate(render.render(24, 32, seed=0).images):
+        save_png(photos / f"{i}.png", image)
+
+    def start(name, *more):
+        given = [
+            word.replace("PHOTOS", str(photos)).replace("workdirs/", f"{tmp_path}/")
+            for word in command(name)
+        ]
+        given = [re.sub(r"=(parts|samples)$", rf"={tmp_path}/\1", word) for word in given]
+        result = subprocess.run(
+            [sys.executable, "-m", f"experiments.{name}", *given, *more],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=500,
+        )
+        assert result.returncode == 0, result.stderr
+
+    cache = f"--compilation_cache={tmp_path / 'cache'}"
+    start("pipeline", *overrides(), cache)
+    assert (tmp_path / "mine" / "report.html").stat().st_size > 10_000
+    start("segment", cache)
+    assert len(list((tmp_path / "parts").rglob("*.png"))) >= 24
+    start("sample", cache)
+    assert list((tmp_path / "samples").rglob("*.png"))
+
+    (block,) = blocks("python")
+    names = {}
+    exec(block.replace("workdirs/demo", str(tmp_path / "mine")), names)
+    assert names["labels"].shape == (2, 100, 80) and names["labels"].dtype == np.int32
+    assert names["probabilities"].shape == (2, 100, 80, 4)
+    assert names["centers"].shape == (2, 3, 2)
+    assert names["out"].image.shape == (4, 16, 16, 3)
