@@ -12,9 +12,10 @@ import jax
 LATENT_STREAMS = ("z_point", "z_app", "z_bg_app", "u_bg_pos")
 
 
-def root_key(seed: int) -> jax.Array:
-    """The key that all others of a run are folded from."""
-    return jax.random.key(seed)
+def root_key(seed: int, fold: int = 0) -> jax.Array:
+    """The key that all others of a run are folded from; `fold` > 0 gives another one."""
+    key = jax.random.key(seed)
+    return stream(key, f"fold_{fold}") if fold else key
 
 
 def stream(key: jax.Array, name: str) -> jax.Array:

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -75,6 +76,8 @@ class Checkpoints:
           UserError: where a parameter has another shape, naming it; where the data position was
             saved by another number of processes; where no checkpoint can be read.
         """
+        with self._writing():
+            self._manager.wait_until_finished()
         steps = sorted(self._manager.all_steps(), reverse=True)
         unreadable = []
         for step in steps:
@@ -119,10 +122,10 @@ class Checkpoints:
             yield
         except (OSError, ValueError) as error:
             # Arrays are written by tensorstore, whose errors are long and of no type of their own.
-            found = re.search(r": ([^:]*) \[os_error_code=", str(error))
+            found = re.search(r"os_error_code='(\d+)'", str(error))
             if found is None and not isinstance(error, OSError):
                 raise
-            reason = found[1] if found else error.strerror or error
+            reason = os.strerror(int(found[1])) if found else error.strerror or error
             complete = max(self._manager.all_steps(read=True), default=None)
             kept = "there is none before"
             if complete is not None:

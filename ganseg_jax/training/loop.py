@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import errno
+import json
 import logging
 import signal
 import sys
@@ -23,7 +24,13 @@ from ganseg_jax.training.writer import Writer
 
 LOG = logging.getLogger(__name__)
 
+MAX_RETRIES = 3
+"""Goes at the steps after one checkpoint, on top of the first, with `Stage.refolded`."""
+
 _REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
+
+_REMEDY = "Lower the learning rates, change the seed, or try on_nonfinite='retry'"
+_NO_LOSSES = ("_norm", "_logit")
 
 
 class NonFiniteError(UserError):
@@ -46,8 +53,10 @@ class Stage:
       state: before the first step, on the devices.
       data: Grain iterator of local batches, whose position is saved with the state; None for a
         stage that needs no data.
-      to_batch: local batch to global arrays on the devices.
+      to_batch: local batch (None without data) to what the step takes.
       draw: state -> uint8 picture of samples, or None.
+      refolded: n -> the step with the n-th other fold of the root key, to go on with from the last
+        checkpoint where something is not finite; None to stop there.
     """
 
     name: str
@@ -60,6 +69,7 @@ class Stage:
     data: Any = None
     to_batch: Callable[[Any], Any] = lambda local: local
     draw: Callable[[Any], np.ndarray] | None = None
+    refolded: Callable[[int], Callable[[Any, Any], tuple[Any, dict[str, jax.Array]]]] | None = None
 
 
 def run(stage: Stage, workdir: str | epath.Path) -> Any:
@@ -69,7 +79,8 @@ def run(stage: Stage, workdir: str | epath.Path) -> Any:
       The final state.
 
     Raises:
-      NonFiniteError: a scalar became NaN or infinite; the checkpoints stay good.
+      NonFiniteError: a scalar became NaN or infinite, and with `refolded` did so with every fold
+        of the key too; the checkpoints stay good.
       Preempted: after SIGTERM, with the state saved.
       UserError: a checkpoint that does not fit, no room to save.
     """
@@ -78,28 +89,53 @@ def run(stage: Stage, workdir: str | epath.Path) -> Any:
     try:
         restored = checkpoints.restore(stage.state, stage.data)
         first, state = (0, stage.state) if restored is None else restored
+        like = jax.tree.map(_shape_of, stage.state)
         stage.state = None  # The step may reuse its memory.
         if first >= stage.num_steps:
             LOG.info("%s: finished before, at step %d.", stage.name, first)
             return state
         if first:
             LOG.info("%s: going on from step %d.", stage.name, first)
-        with _refusals_named(folder), contextlib.closing(Writer(folder, first)) as writer:
-            return _train(stage, first, state, checkpoints, writer)
+        retries = _Retries(folder)
+        with _refusals_named(folder), _SignalFlag() as stopped:
+            if stage.refolded and restored is None:
+                checkpoints.save(0, state, stage.data)  # To go back to.
+            while True:
+                try:
+                    with contextlib.closing(Writer(folder, first)) as writer:
+                        return _train(stage, first, state, checkpoints, writer, retries, stopped)
+                except NonFiniteError as error:
+                    if stage.refolded is None:
+                        raise
+                    state = None  # Its memory is needed to restore.
+                    first, state = checkpoints.restore(like, stage.data)
+                    retries.add(first, error)
     finally:
         # However this ends, what was saved in the background must reach the disk.
         checkpoints.close()
 
 
-def _train(stage: Stage, first: int, state: Any, checkpoints: Checkpoints, writer: Writer) -> Any:
+def _train(
+    stage: Stage,
+    first: int,
+    state: Any,
+    checkpoints: Checkpoints,
+    writer: Writer,
+    retries: "_Retries",
+    stopped: "_SignalFlag",
+) -> Any:
     progress = _Progress(stage.name, first, stage.num_steps)
     pending: list[dict[str, jax.Array]] = []
     saved = first
     finite = jax.jit(_all_finite)
-    with contextlib.closing(progress), _SignalFlag() as stopped:
+    update, fold = stage.step, 0
+    with contextlib.closing(progress):
         for step in range(first + 1, stage.num_steps + 1):
-            batch = None if stage.data is None else stage.to_batch(next(stage.data))
-            state, scalars = stage.step(state, batch)
+            if stage.refolded and fold != retries.fold(step):
+                fold = retries.fold(step)
+                update = stage.refolded(fold)
+            batch = stage.to_batch(None if stage.data is None else next(stage.data))
+            state, scalars = update(state, batch)
             pending.append(scalars)
             last = step == stage.num_steps
             # Several processes get the signal at different steps; they agree when they log.
@@ -117,13 +153,51 @@ def _train(stage: Stage, first: int, state: Any, checkpoints: Checkpoints, write
                 if not finite(state):
                     raise NonFiniteError(
                         f"{stage.name}: a parameter is not finite at step {step}; the checkpoint "
-                        f"of step {saved} is kept. Lower the learning rates, or change the seed"
+                        f"of step {saved} is kept. {_REMEDY}"
                     )
                 checkpoints.save(step, state, stage.data)
                 saved = step
             if stop:
                 raise Preempted(f"{stage.name}: asked to end; saved at step {step}")
     return state
+
+
+class _Retries:
+    """Which fold of the root key each step is taken with, kept in `retries.json`.
+
+    A list of (step gone back to, number of the fold that goes on from there), so that a run that is
+    cut off after a retry goes on as it would have.
+    """
+
+    def __init__(self, folder: epath.Path):
+        self._path = folder / "retries.json"
+        self._made: list[list[int]] = []
+        if self._path.exists():
+            self._made = json.loads(self._path.read_text())
+
+    def fold(self, step: int) -> int:
+        """The fold that `step` is taken with; 0 is the root key itself."""
+        return next((fold for first, fold in reversed(self._made) if first < step), 0)
+
+    def add(self, first: int, error: NonFiniteError) -> None:
+        """Notes that the steps after `first` are taken with a new fold, and says so.
+
+        Raises:
+          NonFiniteError: the steps after `first` were tried `MAX_RETRIES` times more before.
+        """
+        before = sum(made[0] == first for made in self._made)
+        if before >= MAX_RETRIES:
+            raise NonFiniteError(f"{error} (with {before} other folds of the key too)") from error
+        self._made.append([first, len(self._made) + 1])
+        if jax.process_index() == 0:
+            partial = self._path.with_name(".retries.json.partial")
+            partial.write_text(json.dumps(self._made) + "\n")
+            partial.replace(self._path)
+        what = str(error).partition(";")[0]
+        LOG.warning(
+            "%s. Going back to step %d with fold %d of the key (retry %d of %d from there).",
+            *(what, first, len(self._made), before + 1, MAX_RETRIES),
+        )
 
 
 @contextlib.contextmanager
@@ -144,18 +218,24 @@ def _fetch(pending: list[dict[str, jax.Array]], step: int, name: str) -> dict[st
     """Means of the scalars since the last call.
 
     Raises:
-      NonFiniteError: naming the first step and scalar that is not finite.
+      NonFiniteError: naming the first step that has scalars that are not finite, and those.
     """
     rows = jax.device_get(pending)
     for offset, row in enumerate(rows):
-        for scalar, value in row.items():
-            if not np.isfinite(value):
-                at = step - len(rows) + 1 + offset
-                raise NonFiniteError(
-                    f"{name}: {scalar} is {value} at step {at}; the last checkpoint is from "
-                    "before. Lower the learning rates, or change the seed"
-                )
+        # Losses first: what else is not finite follows from them.
+        names = sorted(row, key=lambda scalar: scalar.endswith(_NO_LOSSES))
+        wrong = [f"{scalar} is {row[scalar]}" for scalar in names if not np.isfinite(row[scalar])]
+        if wrong:
+            at = step - len(rows) + 1 + offset
+            raise NonFiniteError(
+                f"{name}: {', '.join(wrong)} at step {at}; the last checkpoint is from before. "
+                f"{_REMEDY}"
+            )
     return {scalar: float(np.mean([row[scalar] for row in rows])) for scalar in rows[0]}
+
+
+def _shape_of(x: jax.Array) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
 
 
 def _all_finite(state: Any) -> jax.Array:
@@ -212,7 +292,7 @@ class _Progress:
 
     def show(self, step: int, values: dict[str, float]) -> None:
         """Brings the display up to `step`."""
-        losses = {k: v for k, v in values.items() if not k.endswith(("_norm", "_logit"))}
+        losses = {k: v for k, v in values.items() if not k.endswith(_NO_LOSSES)}
         text = " ".join(f"{k}={v:.3g}" for k, v in losses.items())
         if self._lines:
             done, start = step - self._start[0], self._start[1]

@@ -38,11 +38,16 @@ def restored(folder, like=STATE, data=None):
         checkpoints.close()
 
 
-def damage(folder):
-    """Zeros in place of the arrays, as a failing disk would leave."""
+def damage(folder, how="zeros"):
+    """What a failing disk or a copy cut off would leave."""
+    if how == "no position":
+        (position,) = (folder / "data").glob("*.json")
+        position.write_text("")
+        return
     for path in (folder / "state").rglob("*"):
         if path.is_file() and not path.name.startswith("_"):  # Names and shapes stay readable.
-            path.write_bytes(b"\0" * path.stat().st_size)
+            size = path.stat().st_size
+            path.write_bytes(b"\0" * size if how == "zeros" else path.read_bytes()[: size // 2])
 
 
 def test_newest_state_and_data_position_come_back(tmp_path):
@@ -69,14 +74,17 @@ def test_checkpoint_cut_off_while_written_is_ignored(tmp_path):
     jax.tree.map(np.testing.assert_array_equal, state, shifted(4))
 
 
-def test_corrupt_checkpoint_is_named_and_the_one_before_used(tmp_path, caplog):
+@pytest.mark.parametrize("how", ["zeros", "halves", "no position"])
+def test_corrupt_checkpoint_is_named_and_the_one_before_used(tmp_path, caplog, how):
     saved(tmp_path / "c")
-    damage(tmp_path / "c" / "4")
+    damage(tmp_path / "c" / "4", how)
+    data, expected = numbers(), [next(n) for n in [numbers()] for _ in range(2)]
     with caplog.at_level(logging.WARNING):
         logging.getLogger("ganseg_jax").propagate = True
-        step, state = restored(tmp_path / "c")
+        step, state = restored(tmp_path / "c", data=data)
     assert step == 2 and f"{tmp_path / 'c' / '4'} cannot be read" in caplog.text
     jax.tree.map(np.testing.assert_array_equal, state, shifted(2))
+    assert next(data) == expected[1]
 
 
 def test_run_replaces_a_corrupt_checkpoint(tmp_path):

@@ -2,6 +2,8 @@
 
 import dataclasses
 import errno
+import json
+import logging
 import os
 import resource
 import signal
@@ -155,3 +157,89 @@ def test_full_disk_while_saving_is_one_line(tmp_path):
     state = loop.run(large(), tmp_path)
     assert state["total"] == total_after(6)
     np.testing.assert_array_equal(state["noise"], noise)
+
+
+def spoilt_at(steps):
+    """Fields of a toy whose scalar is NaN at each step of `steps` with the folds up to its value.
+
+    And the list of the folds that were asked for.
+    """
+
+    def refolded(fold):
+        folds_used.append(fold)
+
+        def step(state, batch):
+            state, scalars = stage().step(state, batch)
+            at = int(state["step"])
+            if fold <= steps.get(at, -1):
+                scalars |= {"batch": jnp.float32(jnp.nan)}
+            return state, scalars
+
+        return step
+
+    folds_used = []
+    return {"step": refolded(0), "refolded": refolded}, folds_used
+
+
+def retries(workdir):
+    return json.loads((workdir / "toy" / "retries.json").read_text())
+
+
+def test_retry_goes_back_with_another_fold_and_says_so(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("ganseg_jax"), "propagate", True)
+    fields, folds = spoilt_at({1: 0, 5: 2})  # Before the first checkpoint, and twice later.
+    state = loop.run(stage(**fields), tmp_path)
+    assert state["total"] == total_after(6) and state["step"] == 6
+    assert retries(tmp_path) == [[0, 1], [4, 2], [4, 3]] and folds == [0, 1, 2, 3]
+    steps = [row["step"] for row in rows(tmp_path)]
+    assert steps == [2, 3, 4, 6] and saved_steps(tmp_path) == [4, 6]
+    messages = [record.getMessage() for record in caplog.records]
+    assert [m.split(" (")[0] for m in messages if "Going back" in m] == [
+        "toy: batch is nan at step 1. Going back to step 0 with fold 1 of the key",
+        "toy: batch is nan at step 5. Going back to step 4 with fold 2 of the key",
+        "toy: batch is nan at step 5. Going back to step 4 with fold 3 of the key",
+    ]
+
+
+def test_retries_end_and_keep_the_checkpoints(tmp_path):
+    fields, folds = spoilt_at({5: 99})
+    message = r"batch is nan at step 5; .*\(with 3 other folds of the key too\)"
+    for _ in range(2):  # A restart is no way around the limit.
+        with pytest.raises(loop.NonFiniteError, match=message):
+            loop.run(stage(**fields), tmp_path)
+    assert retries(tmp_path) == [[4, 1], [4, 2], [4, 3]] and folds == [0, 1, 2, 3, 3]
+    assert saved_steps(tmp_path) == [2, 4]
+
+
+def test_run_cut_off_after_a_retry_goes_on_with_its_fold(tmp_path):
+    fields, _ = spoilt_at({3: 0})
+    loop.run(stage(num_steps=4, **fields), tmp_path)
+    fields, folds = spoilt_at({})
+    assert loop.run(stage(**fields), tmp_path)["total"] == total_after(6)
+    assert folds == [0, 1]
+
+
+def test_every_scalar_that_is_not_finite_is_named_losses_first(tmp_path):
+    def spoilt(state, scalars):
+        nan = jnp.float32(jnp.nan)
+        return state, scalars | {"a_norm": nan, "generator": nan, "area": jnp.float32(jnp.inf)}
+
+    message = "toy: area is inf, generator is nan, a_norm is nan at step 2;"
+    with pytest.raises(loop.NonFiniteError, match=message):
+        loop.run(stage(step=add_but(2, spoilt)), tmp_path)
+    assert saved_steps(tmp_path) == []
+
+
+def test_sigterm_before_a_retry_is_not_forgotten(tmp_path):
+    fields, _ = spoilt_at({5: 0})
+    plain = fields["step"]
+
+    def terminated(state, batch):
+        state, scalars = plain(state, batch)
+        if state["step"] == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return state, scalars
+
+    with pytest.raises(loop.Preempted, match="saved at step 5"):
+        loop.run(stage(**fields | {"step": terminated}), tmp_path)
+    assert retries(tmp_path) == [[4, 1]] and saved_steps(tmp_path) == [4, 5]
