@@ -5,7 +5,7 @@ import dataclasses
 import io
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import grain.python as grain
@@ -146,6 +146,17 @@ def train_iterator(
     return iter(dataset.to_iter_dataset(options))
 
 
+def load_images(
+    name: str, data_dir: str | os.PathLike, image_size: int, split: str = "train"
+) -> np.ndarray:
+    """Decodes all images of a split, in TFDS's order: uint8 (N, S, S, 3) at S = `image_size`.
+
+    Raises:
+      UserError: if the set is not prepared, has no such split, or does not fit into memory.
+    """
+    return _load_images(_EncodedImages(_split_builder(name, data_dir, split), split), image_size)
+
+
 def load_split(
     name: str,
     data_dir: str | os.PathLike,
@@ -180,6 +191,22 @@ def load_split(
             fields["visible"] = visible
             fields["landmark_names"] = metadata.get("landmarks")
     return Split(**fields)
+
+
+def image_batches(
+    name: str, data_dir: str | os.PathLike, split: str, image_size: int, batch_size: int
+) -> Iterator[np.ndarray]:
+    """The images of a split in batches, uint8 (B, S, S, 3), the last one smaller.
+
+    Raises:
+      UserError: if the set is not prepared or has no such split.
+    """
+    source = _EncodedImages(_split_builder(name, data_dir, split), split)
+    with concurrent.futures.ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        for start in range(0, len(source), batch_size):
+            indices = range(start, min(start + batch_size, len(source)))
+            loaded = pool.map(lambda i: _resized(source[i]["image"], image_size), indices)
+            yield np.stack(list(loaded))
 
 
 def _builder(name: str, data_dir: str | os.PathLike):
@@ -236,7 +263,7 @@ def _check_memory(needed: int) -> None:
     available = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
     if needed > 0.8 * 1024 * available:
         raise UserError(
-            f"cache='host' needs {needed / 2**30:.1f} GiB of memory and {available / 2**20:.1f} "
+            f"the decoded set needs {needed / 2**30:.1f} GiB of memory and {available / 2**20:.1f} "
             "GiB are free; set dataset.cache to 'none'"
         )
 

@@ -44,6 +44,7 @@ class GanSettings:
     area_interval: int = 2
     ema_decay: float = 0.0
     share_fakes: bool = False
+    flat_adam: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,13 +59,13 @@ class Gan:
     def generator_optimizer(self) -> optax.GradientTransformation:
         """Adam of the generator."""
         s = self.settings
-        return adam(s.learning_rate_generator, s.beta1, s.beta2)
+        return adam(s.learning_rate_generator, s.beta1, s.beta2, s.flat_adam)
 
     @property
     def discriminator_optimizer(self) -> optax.GradientTransformation:
         """Adam of the discriminator."""
         s = self.settings
-        return adam(s.learning_rate_discriminator, s.beta1, s.beta2)
+        return adam(s.learning_rate_discriminator, s.beta1, s.beta2, s.flat_adam)
 
 
 @flax.struct.dataclass

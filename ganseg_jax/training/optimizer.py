@@ -1,4 +1,4 @@
-"""Adam over all parameters as one vector.
+"""Adam, over all parameters as one vector unless they are sharded.
 
 The networks have hundreds of small parameters; updating them one by one makes a thousand small
 kernels, which take longer to compile than the rest of the step and cost launches on accelerators.
@@ -12,9 +12,14 @@ import jax.numpy as jnp
 import optax
 
 
-def adam(learning_rate: float, beta1: float, beta2: float) -> optax.GradientTransformation:
-    """Adam (epsilon 1e-8) whose moments are single vectors."""
-    return optax.flatten(optax.adam(learning_rate, beta1, beta2))
+def adam(
+    learning_rate: float, beta1: float, beta2: float, flat: bool = True
+) -> optax.GradientTransformation:
+    """Adam (epsilon 1e-8) whose moments are single vectors, or with `flat=False` shaped as the
+    parameters, to be sharded like them: one vector would bring them all together on every device.
+    """
+    plain = optax.adam(learning_rate, beta1, beta2)
+    return optax.flatten(plain) if flat else plain
 
 
 def flat_norm(tree: Any) -> jax.Array:

@@ -1,4 +1,4 @@
-"""One mesh with one axis, `data`: state replicated, batch split.
+"""One mesh with one axis, `data`: batch split, state replicated or, for large ones, sharded.
 
 Batch statistics, losses and gradients are means over the global batch because the compiled step
 sees the global batch; the same code runs on one CPU and on a TPU pod slice.
@@ -16,6 +16,8 @@ from orbax.checkpoint import multihost
 from ganseg_jax.errors import UserError
 
 DATA_AXIS = "data"
+MIN_SHARDED = 2**14
+"""Elements from which on a leaf is worth sharding."""
 
 
 def make_mesh(devices: list[jax.Device] | None = None) -> Mesh:
@@ -36,6 +38,36 @@ def batch_split(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(DATA_AXIS))
 
 
+def fully_sharded(tree: Any, mesh: Mesh) -> Any:
+    """Shardings of a state that is too large for one device (ZeRO: Rajbhandari et al. 2020).
+
+    Each leaf of at least `MIN_SHARDED` elements is split along its largest axis that the devices
+    divide evenly; the others, and those without such an axis, are replicated.
+
+    Args:
+      tree: arrays or their shapes.
+      mesh: the devices.
+
+    Returns:
+      A tree of `NamedSharding`.
+    """
+
+    def sharding(x: Any) -> NamedSharding:
+        shape = np.shape(x)
+        fitting = [axis for axis, length in enumerate(shape) if length and length % mesh.size == 0]
+        if np.prod(shape) < MIN_SHARDED or not fitting:
+            return replicated(mesh)
+        axis = max(fitting, key=lambda axis: shape[axis])
+        return NamedSharding(mesh, PartitionSpec(*[None] * axis, DATA_AXIS))
+
+    return jax.tree.map(sharding, tree)
+
+
+def gathered(tree: Any, mesh: Mesh) -> Any:
+    """In a compiled step: sharded values made whole where they are used."""
+    return jax.lax.with_sharding_constraint(tree, replicated(mesh))
+
+
 def check_batch_size(batch_size: int, mesh: Mesh, field: str) -> None:
     """Raises `UserError` naming `field` where the batch cannot be split evenly."""
     if batch_size < 1 or batch_size % mesh.size:
@@ -45,14 +77,21 @@ def check_batch_size(batch_size: int, mesh: Mesh, field: str) -> None:
         )
 
 
-def place(tree: Any, sharding: NamedSharding) -> Any:
-    """Host arrays, equal on every process, to device arrays of the given sharding."""
+def place(tree: Any, sharding: Any) -> Any:
+    """Host arrays, equal on every process, to device arrays, each device's share alone.
 
-    def put(x: Any) -> jax.Array:
+    Args:
+      tree: host arrays.
+      sharding: of all of them, or a tree with one for each.
+    """
+
+    def put(x: Any, sharding: NamedSharding) -> jax.Array:
         x = np.asarray(x)
         return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
 
-    return jax.tree.map(put, tree)
+    if isinstance(sharding, NamedSharding):
+        sharding = jax.tree.map(lambda _: sharding, tree)
+    return jax.tree.map(put, tree, sharding)
 
 
 def global_batch(local: Any, mesh: Mesh) -> Any:

@@ -27,6 +27,7 @@ class SegmenterSettings:
     learning_rate: float = 3e-4
     beta1: float = 0.9
     beta2: float = 0.999
+    flat_adam: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Segmentation:
     def optimizer(self) -> optax.GradientTransformation:
         """Adam of the segmenter."""
         s = self.settings
-        return adam(s.learning_rate, s.beta1, s.beta2)
+        return adam(s.learning_rate, s.beta1, s.beta2, s.flat_adam)
 
 
 @flax.struct.dataclass
