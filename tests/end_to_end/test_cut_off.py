@@ -21,6 +21,11 @@ from ganseg_jax.training.writer import read_metrics
 
 ROOT = pathlib.Path(__file__).parents[2]
 STEPS = {"gan": 12, "segmenter": 12}
+SLOW = pytest.mark.skipif(
+    "GANSEG_SLOW_TESTS" not in os.environ,
+    reason="starts 21 processes, which takes minutes: GANSEG_SLOW_TESTS=1 "
+    "pytest tests/end_to_end/test_cut_off.py -k random_moments",
+)
 
 
 @pytest.fixture(scope="module")
@@ -70,16 +75,29 @@ def train(base, stage, workdir, *arguments, devices=1):
     return errors
 
 
-def saved(stage, workdir):
-    """The newest state."""
+def saved(stage, workdir, steps=12):
+    """The newest state, which must be the last."""
     config = settings.load_config(workdir)
     if stage == "gan":
         like = gan.init_state(settings.build_gan(config), 0)
     else:
         like = segmenter.init_state(settings.build_segmentation(config), 0)
     state = jax.device_get(stages.restore_state(stage, like, workdir))
-    assert state.step == STEPS[stage]
+    assert state.step == steps
     return state
+
+
+def assert_same_run(stage, workdir, expected, steps=12):
+    """Parameters, optimisers, statistics and every logged scalar are the same, bit for bit."""
+    whole, resumed = (saved(stage, folder, steps) for folder in (expected, workdir))
+    jax.tree.map(np.testing.assert_array_equal, resumed, whole)
+    rows = [read_metrics(folder / stage / "metrics.jsonl") for folder in (workdir, expected)]
+    assert [row["step"] for row in rows[0]] == list(range(1, steps + 1))
+    for row, other in zip(*rows, strict=True):
+        changing = {"time", "steps_per_second"}
+        assert {k: v for k, v in row.items() if k not in changing} == {
+            k: v for k, v in other.items() if k not in changing
+        }
 
 
 @pytest.fixture(scope="module")
@@ -114,15 +132,52 @@ def test_run_cut_off_ends_as_the_uninterrupted_one(base, uninterrupted, stage, h
         assert f"error: {stage}: asked to end; saved at step" in errors
         assert "Traceback" not in errors
     assert f"{stage}: going on from step" in train(base, stage, workdir)
-    whole, resumed = saved(stage, uninterrupted), saved(stage, workdir)
-    jax.tree.map(np.testing.assert_array_equal, resumed, whole)
-    rows = [read_metrics(folder / stage / "metrics.jsonl") for folder in (workdir, uninterrupted)]
-    assert [row["step"] for row in rows[0]] == list(range(1, 13))
-    for row, expected in zip(*rows, strict=True):
-        changing = {"time", "steps_per_second"}
-        assert {k: v for k, v in row.items() if k not in changing} == {
-            k: v for k, v in expected.items() if k not in changing
-        }
+    assert_same_run(stage, workdir, uninterrupted)
+
+
+def kill_at_a_random_moment(base, workdir, rng, more, *arguments):
+    """Starts the GAN's training and kills it; returns the step it was seen at, 0 while starting.
+
+    Every fourth time it is killed while starting, else after up to `more` new steps and some
+    hundredths of a second, in which it takes steps, writes checkpoints, or both.
+    """
+    while_starting, steps, wait = rng.random() < 0.25, rng.integers(1, more + 1), rng.random()
+    began, seen = time.time(), 0
+    process = start(base, "gan", workdir, *arguments)
+    if while_starting:
+        time.sleep(5 * wait)
+    else:
+        taken = 0
+        while process.poll() is None and taken < steps:
+            time.sleep(0.005)
+            rows = read_metrics(workdir / "gan" / "metrics.jsonl")
+            taken = sum(row["time"] > began for row in rows)
+            seen = rows[-1]["step"] if taken else 0
+        time.sleep(0.01 * more * wait)
+    process.kill()
+    (code,), (errors,) = finish(process)
+    assert code == -signal.SIGKILL, errors
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("kills", "steps"), [(2, 12), pytest.param(20, 160, marks=SLOW)], ids=["2", "20"]
+)
+def test_killed_at_random_moments_ends_as_the_uninterrupted_one(base, uninterrupted, kills, steps):
+    arguments = [f"--config.gan.num_steps={steps}"]
+    if steps != STEPS["gan"]:
+        uninterrupted = base / f"{steps}_steps"
+        train(base, "gan", uninterrupted, *arguments)
+    workdir = base / f"killed_{kills}_times"
+    rng = np.random.default_rng(kills)
+    seen = [
+        kill_at_a_random_moment(base, workdir, rng, max(2, steps // 20), *arguments)
+        for _ in range(kills)
+    ]
+    print(f"killed at steps {seen}")
+    assert any(seen)
+    train(base, "gan", workdir, *arguments)
+    assert_same_run("gan", workdir, uninterrupted, steps)
 
 
 def test_two_processes_compute_what_one_does(base, uninterrupted):
