@@ -10,15 +10,21 @@ def base_config() -> ml_collections.ConfigDict:
     c.image_size = 128
     c.dtype = "float32"  # Compute type: float32 or bfloat16.
 
+    c.partition = ml_collections.ConfigDict()
+    c.partition.fsdp = False  # Parameters and optimiser split over the devices: for large variants.
+
     c.dataset = ml_collections.ConfigDict()
     c.dataset.name = ""
     c.dataset.data_dir = "data"
     c.dataset.source = ""  # Folder or tar to prepare the set from, where it is not prepared yet.
     c.dataset.augment = "flip"  # none, flip, flip_crop.
     c.dataset.num_threads = 4
-    c.dataset.cache = "host"  # none: decode in every epoch; host: once, kept in memory.
+    # none: decode in every epoch; host: once, kept in memory; device: on every device, where the
+    # compiled step draws its batch, without any work of the host.
+    c.dataset.cache = "host"
 
     c.model = ml_collections.ConfigDict()
+    c.model.kind = "gan"  # gan, or an ablation: autoencoder_points, autoencoder_masks.
     c.model.num_parts = 8
     c.model.points_per_part = 4
     c.model.noise_dim = 256
@@ -47,6 +53,7 @@ def base_config() -> ml_collections.ConfigDict:
     c.gan.checkpoint_every = 1_000
     c.gan.log_every = 100
     c.gan.sample_every = 1_000
+    c.gan.on_nonfinite = "stop"  # stop; retry: from the last checkpoint with other keys.
     c.gan.learning_rate_generator = 1e-4
     c.gan.learning_rate_discriminator = 4e-4
     c.gan.beta1 = 0.5
@@ -73,6 +80,7 @@ def base_config() -> ml_collections.ConfigDict:
     c.segmenter.checkpoint_every = 1_000
     c.segmenter.log_every = 100
     c.segmenter.sample_every = 1_000
+    c.segmenter.on_nonfinite = "stop"
     c.segmenter.learning_rate = 3e-4
     c.segmenter.beta1 = 0.9
     c.segmenter.beta2 = 0.999
@@ -82,6 +90,11 @@ def base_config() -> ml_collections.ConfigDict:
     c.segmenter.output_stride = 8
     c.segmenter.atrous_rates = (12, 24, 36)
     c.segmenter.stem_pool = True
+
+    # The U-Net of autoencoder_points; all else is set as for the GAN and the segmenter.
+    c.autoencoder = ml_collections.ConfigDict()
+    c.autoencoder.unet_width = 64
+    c.autoencoder.unet_depth = 4
 
     c.evaluation = ml_collections.ConfigDict()
     c.evaluation.protocols = ()  # Empty: those made for the data set.

@@ -59,6 +59,8 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     c.segmenter.output_stride = 4
     c.segmenter.stem_pool = False
     c.segmenter.atrous_rates = (2, 4, 6)
+    c.autoencoder.unet_width = 16
+    c.autoencoder.unet_depth = 3
     c.evaluation.num_samples = 2_048
     c.evaluation.embedding_samples = 100
     return c

@@ -42,6 +42,8 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     c.segmenter.width = 1 / 16
     c.segmenter.stem_pool = False
     c.segmenter.atrous_rates = (1, 2)
+    c.autoencoder.unet_width = 2
+    c.autoencoder.unet_depth = 2
     c.evaluation.num_samples = 64
     c.evaluation.embedding_samples = 16
     return c

@@ -10,10 +10,12 @@ import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
 from ganseg_jax import geometry, settings
+from ganseg_jax.errors import UserError
 from ganseg_jax.evaluation import landmarks
+from ganseg_jax.models.autoencoder import MaskReader
 from ganseg_jax.models.deeplab import DeepLabV3
 from ganseg_jax.models.generator import Generator
-from ganseg_jax.training import stages
+from ganseg_jax.training import autoencoder_stage, stages
 from ganseg_jax.training.gan import to_unit_range
 
 
@@ -24,16 +26,23 @@ def load_generator(workdir: str | Path) -> tuple[Generator, Any]:
       UserError: where nothing was trained there.
     """
     config = settings.load_config(workdir)
+    if settings.model_kind(config) != "gan":
+        raise UserError(
+            f"{workdir} holds an auto-encoder, which draws nothing: give the workdir of a GAN"
+        )
     return settings.build_generator(config), stages.restore_generator(config, workdir)
 
 
 def load_segmenter(workdir: str | Path) -> "Segmenter":
-    """The workdir's segmenter.
+    """The workdir's segmenter; an auto-encoder's masks serve as one.
 
     Raises:
       UserError: where none was trained there.
     """
     config = settings.load_config(workdir)
+    if settings.model_kind(config) != "gan":
+        reader, variables = autoencoder_stage.restore_reader(config, workdir)
+        return Segmenter(reader, variables, config.image_size)
     module = settings.build_segmenter(config)
     return Segmenter(module, stages.restore_segmenter(config, workdir), config.image_size)
 
@@ -52,7 +61,11 @@ class Segmenter:
     """
 
     def __init__(
-        self, module: DeepLabV3, variables: Any, image_size: int | None, batch_size: int = 32
+        self,
+        module: DeepLabV3 | MaskReader,
+        variables: Any,
+        image_size: int | None,
+        batch_size: int = 32,
     ):
         self.module, self.image_size, self.batch_size = module, image_size, batch_size
         self._variables = jax.device_put(variables)
@@ -91,7 +104,7 @@ class Segmenter:
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _predict(
-    module: DeepLabV3, size: int | None, classes: bool, variables: Any, images: Array
+    module: DeepLabV3 | MaskReader, size: int | None, classes: bool, variables: Any, images: Array
 ) -> Array:
     height, width = images.shape[1:3]
     x = to_unit_range(images)

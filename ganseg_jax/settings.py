@@ -11,9 +11,11 @@ import ml_collections
 from etils import epath
 
 from ganseg_jax.errors import UserError
+from ganseg_jax.models.autoencoder import AutoEncoder
 from ganseg_jax.models.deeplab import DeepLabV3
 from ganseg_jax.models.discriminator import Discriminator, default_channels
 from ganseg_jax.models.generator import Generator, PartScale, check_generator_settings
+from ganseg_jax.training.autoencoder import AutoEncoding
 from ganseg_jax.training.gan import Gan, GanSettings
 from ganseg_jax.training.segmenter import Segmentation, SegmenterSettings
 
@@ -23,7 +25,6 @@ ConfigDict = ml_collections.ConfigDict
 _FREE_FIELDS = {
     "dataset.data_dir",
     "dataset.source",
-    "dataset.cache",
     "dataset.num_threads",
     "gan.num_steps",
     "gan.checkpoint_every",
@@ -34,7 +35,13 @@ _FREE_FIELDS = {
     "segmenter.checkpoint_every",
     "segmenter.log_every",
     "segmenter.sample_every",
+    "segmenter.on_nonfinite",
 }
+
+MODEL_KINDS = ("gan", "autoencoder_points", "autoencoder_masks")
+
+# Fields that came later, with the values that older workdirs were begun with.
+_LATER_FIELDS = {"model.kind": "gan", "autoencoder.unet_width": 64, "autoencoder.unet_depth": 4}
 
 # Fields that count something of which there must be one.
 _COUNTS = (
@@ -55,6 +62,7 @@ def build_generator(config: ConfigDict) -> Generator:
       UserError: naming the field that does not fit.
     """
     fields = dict(config.model)
+    del fields["kind"]
     divisors = tuple(fields.pop("stage_divisors"))
     fit = all(d >= 1 and config.image_size % d == 0 for d in divisors)
     if not fit or divisors[-1:] != (1,):
@@ -117,6 +125,7 @@ def build_gan(config: ConfigDict) -> Gan:
         area_interval=gan.area.interval,
         ema_decay=gan.ema_decay,
         share_fakes=gan.share_fakes,
+        flat_adam=not fully_sharded(config),
     )
     return Gan(build_generator(config), build_discriminator(config), settings)
 
@@ -144,9 +153,77 @@ def build_segmentation(config: ConfigDict) -> Segmentation:
     _check_counts(config)
     s = config.segmenter
     settings = SegmenterSettings(
-        batch_size=s.batch_size, learning_rate=s.learning_rate, beta1=s.beta1, beta2=s.beta2
+        batch_size=s.batch_size,
+        learning_rate=s.learning_rate,
+        beta1=s.beta1,
+        beta2=s.beta2,
+        flat_adam=not fully_sharded(config),
     )
     return Segmentation(build_generator(config), build_segmenter(config), settings)
+
+
+def model_kind(config: ConfigDict) -> str:
+    """What is trained: "gan" (and its segmenter), "autoencoder_points" or "autoencoder_masks"."""
+    return _choice(config, "model.kind", MODEL_KINDS)
+
+
+def build_autoencoding(config: ConfigDict) -> AutoEncoding:
+    """The auto-encoder of `model.kind` and settings of its training, which are the GAN's.
+
+    Its ResNets have the width of the segmenter's backbone, its DeepLab is the segmenter.
+
+    Raises:
+      UserError: naming the field that does not fit.
+    """
+    kind = model_kind(config).removeprefix("autoencoder_")
+    if kind == "gan":
+        raise UserError(
+            "model.kind='gan' is no auto-encoder: set it to autoencoder_points or autoencoder_masks"
+        )
+    if kind == "points" and not config.model.use_points:
+        raise UserError("model.kind='autoencoder_points' does not go with model.use_points=False")
+    gan, unet = build_gan(config), config.autoencoder
+    if unet.unet_width < 1:
+        raise UserError(f"autoencoder.unet_width={unet.unet_width} must be at least 1")
+    deepest = config.image_size.bit_length() - 1
+    if not 1 <= unet.unet_depth <= deepest:
+        raise UserError(
+            f"autoencoder.unet_depth={unet.unet_depth} must be from 1 to {deepest} "
+            f"for image_size={config.image_size}"
+        )
+    network = AutoEncoder(
+        generator=gan.generator,
+        kind=kind,
+        segmenter=build_segmenter(config) if kind == "masks" else None,
+        unet_width=unet.unet_width,
+        unet_depth=unet.unet_depth,
+        resnet_width=config.segmenter.width,
+        stem_pool=config.segmenter.stem_pool,
+        dtype=compute_dtype(config),
+    )
+    return AutoEncoding(network, gan.settings)
+
+
+def retries(config: ConfigDict, stage: str) -> bool:
+    """Whether `stage` ("gan" or "segmenter") goes back where something is not finite, or stops."""
+    return _choice(config, f"{stage}.on_nonfinite", ("stop", "retry")) == "retry"
+
+
+def cached_on_devices(config: ConfigDict) -> bool:
+    """Whether the photos are to lie decoded on the devices."""
+    where = _choice(config, "dataset.cache", ("none", "host", "device"))
+    augment = _choice(config, "dataset.augment", ("none", "flip", "flip_crop"))
+    if where == "device" and augment == "flip_crop":
+        raise UserError(
+            "dataset.cache='device' mirrors photos but does not crop them: set dataset.augment to "
+            "'flip', or dataset.cache to 'host'"
+        )
+    return where == "device"
+
+
+def fully_sharded(config: ConfigDict) -> bool:
+    """Whether parameters and optimiser are split over the devices; not in old workdirs' configs."""
+    return bool(config.get("partition", {}).get("fsdp", False))
 
 
 def compute_dtype(config: ConfigDict) -> Any:
@@ -216,7 +293,34 @@ def load_config(workdir: str | Path) -> ConfigDict:
             f"{workdir} has no config.json, so nothing was trained there: give the workdir of a "
             "run, or train one with `python -m experiments.pipeline`"
         )
-    return ConfigDict(json.loads(path.read_text()))
+    fields = json.loads(path.read_text())
+    for name, value in _LATER_FIELDS.items():
+        section, _, field = name.partition(".")
+        fields.setdefault(section, {}).setdefault(field, value)
+    return ConfigDict(fields)
+
+
+def check_config(config: ConfigDict) -> None:
+    """Raises `UserError` naming the first field, of whatever stage, that makes no sense."""
+    build_gan(config)
+    build_segmentation(config)
+    if model_kind(config) != "gan":
+        build_autoencoding(config)
+    cached_on_devices(config)
+    for stage in ("gan", "segmenter"):
+        retries(config, stage)
+    inception = config.evaluation.inception_checkpoint
+    if inception and not Path(inception).is_file():
+        raise UserError(
+            f"evaluation.inception_checkpoint={inception!r}: there is no such file; give FID "
+            "Inception weights, or leave it empty to measure neither FID nor KID"
+        )
+
+
+def deciding_fields(config: ConfigDict) -> dict[str, Any]:
+    """The flat fields that decide a run's figures: all but paths, intervals and the like."""
+    free = {name for name in _FREE_FIELDS if not name.endswith(".num_steps")}
+    return {name: value for name, value in flat_fields(config).items() if name not in free}
 
 
 def adopt_workdir(config: ConfigDict, workdir: str | Path) -> None:
@@ -229,8 +333,7 @@ def adopt_workdir(config: ConfigDict, workdir: str | Path) -> None:
       UserError: naming the first field that makes no sense, or that differs, with both values.
     """
     # A mistake in the last stage's settings must not come to light after hours of the first.
-    build_gan(config)
-    build_segmentation(config)
+    check_config(config)
     workdir = epath.Path(workdir)
     try:
         workdir.mkdir(parents=True, exist_ok=True)
@@ -242,17 +345,24 @@ def adopt_workdir(config: ConfigDict, workdir: str | Path) -> None:
 
 
 def _check_same(config: ConfigDict, old: ConfigDict, workdir: epath.Path) -> None:
-    begun = [stage for stage in ("gan", "segmenter") if (workdir / stage / "checkpoints").exists()]
+    stages = ("gan", "segmenter", "autoencoder")
+    begun = [stage for stage in stages if (workdir / stage / "checkpoints").exists()]
     if not begun:
         return
+    if "autoencoder" in begun:
+        begun += ["gan", "segmenter"]  # Whose settings it is trained with.
     new_fields, old_fields = flat_fields(config), flat_fields(old)
     for name in sorted(new_fields | old_fields):
         section = name.split(".")[0]
         if name in _FREE_FIELDS or section == "evaluation":
             continue
-        if section in ("gan", "segmenter") and section not in begun:
+        if name not in old_fields:
+            continue  # Newer than the workdir, whose checkpoints will tell where it matters.
+        if section in stages and section not in begun:
             continue
         before, now = old_fields.get(name), new_fields.get(name)
+        if name == "dataset.cache" and "device" not in (before, now):
+            continue  # The same photos in the same order.
         if before != now:
             raise UserError(
                 f"{workdir} was begun with {name}={before!r}, not {now!r}: "

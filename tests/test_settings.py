@@ -67,13 +67,57 @@ def test_segmenter_has_a_class_for_each_part_and_the_background():
         ("segmenter__backbone", "resnet51", "segmenter.backbone='resnet51' .* mean 'resnet50'"),
         ("segmenter__output_stride", 3, "segmenter.output_stride=3 is none of 2, 4, 8"),
         ("segmenter__checkpoint_every", -1, "segmenter.checkpoint_every=-1 must be at least 1"),
+        ("gan__on_nonfinite", "stopp", "gan.on_nonfinite='stopp' is none of .* mean 'stop'"),
+        ("segmenter__on_nonfinite", "go", "segmenter.on_nonfinite='go' is none of stop, retry"),
+        ("dataset__cache", "disk", "dataset.cache='disk' is none of none, host, device"),
+        ("dataset__augment", "crop", "dataset.augment='crop' is none of none, flip, flip_crop"),
         ("segmenter__width", 0.0, "segmenter.width=0.0 must be positive"),
+        ("model__kind", "autoencoder", "model.kind='autoencoder' is none of gan, autoencoder_p"),
     ],
 )
 def test_mistakes_are_named_before_anything_is_written(field, value, message, tmp_path):
     with pytest.raises(UserError, match=message):
         settings.adopt_workdir(config_with(**{field: value}), tmp_path / "W")
     assert not (tmp_path / "W").exists()
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("model__use_points", False, "does not go with model.use_points=False"),
+        ("autoencoder__unet_width", 0, "autoencoder.unet_width=0 must be at least 1"),
+        ("autoencoder__unet_depth", 5, "unet_depth=5 must be from 1 to 4 for image_size=16"),
+    ],
+)
+def test_autoencoder_s_mistakes_are_named(field, value, message):
+    config = config_with(model__kind="autoencoder_points", **{field: value})
+    with pytest.raises(UserError, match=message):
+        settings.check_config(config)
+
+
+def test_autoencoders_have_the_config_s_settings():
+    points = settings.build_autoencoding(config_with(model__kind="autoencoder_points"))
+    assert (points.network.kind, points.network.unet_width, points.network.unet_depth) == (
+        "points",
+        2,
+        2,
+    )
+    assert points.settings == settings.build_gan(tiny.get_config()).settings
+    masks = settings.build_autoencoding(config_with(model__kind="autoencoder_masks"))
+    assert masks.network.segmenter == settings.build_segmenter(tiny.get_config())
+    with pytest.raises(UserError, match="model.kind='gan' is no auto-encoder"):
+        settings.build_autoencoding(tiny.get_config())
+
+
+def test_workdir_from_before_a_field_goes_on(tmp_path):
+    settings.adopt_workdir(tiny.get_config(), tmp_path)
+    (tmp_path / "gan" / "checkpoints").mkdir(parents=True)
+    saved = json.loads((tmp_path / "config.json").read_text())
+    del saved["model"]["kind"], saved["autoencoder"]
+    (tmp_path / "config.json").write_text(json.dumps(saved))
+    assert settings.load_config(tmp_path).model.kind == "gan"
+    settings.adopt_workdir(tiny.get_config(), tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["model"]["kind"] == "gan"
 
 
 def test_image_size_without_own_discriminator_must_be_a_power_of_two():
@@ -111,6 +155,8 @@ def begun(tmp_path):
         ("model__num_parts", 4, "was begun with model.num_parts=3, not 4"),
         ("seed", 1, "was begun with seed=0, not 1"),
         ("gan__area__weight", 2.0, "was begun with gan.area.weight=1.0, not 2.0"),
+        ("partition__fsdp", True, "was begun with partition.fsdp=False, not True"),
+        ("dataset__cache", "device", "was begun with dataset.cache='host', not 'device'"),
         ("dataset__name", "cub", "was begun with dataset.name='puppets', not 'cub'"),
     ],
 )
@@ -123,7 +169,12 @@ def test_workdir_of_another_config_is_refused(begun, field, value, message):
 
 def test_what_changes_no_result_may_change(begun):
     changed = config_with(
-        gan__num_steps=20, gan__log_every=1, dataset__data_dir="elsewhere", segmenter__width=0.5
+        gan__num_steps=20,
+        gan__log_every=1,
+        gan__on_nonfinite="retry",
+        dataset__data_dir="elsewhere",
+        dataset__cache="none",
+        segmenter__width=0.5,
     )
     settings.adopt_workdir(changed, begun)
     saved = json.loads((begun / "config.json").read_text())
@@ -132,6 +183,17 @@ def test_what_changes_no_result_may_change(begun):
     (begun / "segmenter" / "checkpoints").mkdir(parents=True)
     with pytest.raises(UserError, match="segmenter.width=0.5, not 0.25"):
         settings.adopt_workdir(config_with(segmenter__width=0.25), begun)
+
+
+def test_workdir_of_before_a_field_was_there_is_taken_up(begun):
+    old = json.loads((begun / "config.json").read_text())
+    del old["partition"], old["gan"]["share_fakes"]
+    (begun / "config.json").write_text(json.dumps(old))
+    assert settings.build_gan(config_with()).settings.flat_adam
+    settings.adopt_workdir(tiny.get_config(), begun)
+    assert settings.load_config(begun).gan.share_fakes is False
+    with pytest.raises(UserError, match="partition.fsdp=False, not True"):
+        settings.adopt_workdir(config_with(partition__fsdp=True), begun)
 
 
 def test_anything_may_change_before_training(tmp_path):

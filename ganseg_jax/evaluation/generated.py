@@ -37,8 +37,9 @@ def image_figures(
         real_statistics: of the photos' features, needed with `feature_fn`.
 
     Returns:
-        `sliced_wasserstein`, its levels as `sliced_wasserstein_16` and so on, `fid`, `kid`, each
-        with the number of generated images as `..._count`.
+        `sliced_wasserstein`, its levels as `sliced_wasserstein_16` and so on, `fid`, `kid` and its
+        standard deviation over random subsets, `kid_spread`; each with the number of generated
+        images as `..._count`.
     """
     if (feature_fn is None) != (real_statistics is None):
         raise ValueError("feature_fn and real_statistics belong together")
@@ -58,8 +59,8 @@ def image_figures(
     else:
         made = statistics_cache.collect(features())
         figures["fid"] = image_quality.fid(made.statistics, real_statistics.statistics)
-        distance, _ = image_quality.kernel_distance(made.sample, real_statistics.sample, seed)
-        figures["kid"] = distance
+        distance, spread = image_quality.kernel_distance(made.sample, real_statistics.sample, seed)
+        figures |= {"kid": distance, "kid_spread": spread}
     figures = {**figures, **{name + "_count": num_samples for name in figures}}
     samples = np.concatenate(kept)[:MOST_FOR_PATCHES]
     distances = image_quality.sliced_wasserstein(samples, real_images, seed)

@@ -13,11 +13,19 @@ from etils import epath
 from ganseg_jax import inference, settings
 from ganseg_jax.data import pipeline
 from ganseg_jax.errors import UserError
-from ganseg_jax.evaluation import embeddings, generated, protocols, published, references
+from ganseg_jax.evaluation import (
+    embeddings,
+    generated,
+    inception,
+    protocols,
+    published,
+    references,
+)
 from ganseg_jax.latents import sample_latents
 from ganseg_jax.training import stages
 from ganseg_jax.training.writer import read_metrics
 from ganseg_jax.visual.files import encode_png
+from ganseg_jax.visual.measures import humanize
 from ganseg_jax.visual.plots import plot_embeddings
 from ganseg_jax.visual.report import Report, write_report
 from ganseg_jax.visual.sheets import segmentation_sheet
@@ -40,18 +48,24 @@ def evaluate(config: ml_collections.ConfigDict, workdir: str) -> dict[str, float
     """
     workdir = epath.Path(workdir)
     stages.ensure_data(config)
-    generator = settings.build_generator(config)
-    variables = jax.device_put(stages.restore_generator(config, workdir))
     segmenter = inference.load_segmenter(workdir)
-    figures, tables, picture = _measure_protocols(config, segmenter)
-    figures |= _measure_samples(config, generator, variables)
+    pictures: list[tuple[str, Any]] = []
+    figures: dict[str, float] = {}
+    # An auto-encoder draws nothing: its masks of test photos are all there is to measure.
+    if settings.model_kind(config) == "gan":
+        network = inception.load_network(config)
+        generator = settings.build_generator(config)
+        variables = jax.device_put(stages.restore_generator(config, workdir))
+        figures = _measure_samples(config, generator, variables, network)
+        pictures.append(_embedding_picture(config, generator, variables))
+    measured, tables, picture = _measure_protocols(config, segmenter)
+    figures = measured | figures
+    pictures.insert(0, ("Segmented photos. Each photo, its parts, and the ground truth.", picture))
     values, counts = protocols.split_counts(figures)
     folder = workdir / "evaluation"
     folder.mkdir(parents=True, exist_ok=True)
-    pictures = [("Segmented photos. Each photo, its parts, and the ground truth.", picture)]
-    pictures.append(_embedding_picture(config, generator, variables))
-    (folder / "segmented.png").write_bytes(encode_png(pictures[0][1]))
-    (folder / "embeddings.png").write_bytes(encode_png(pictures[1][1]))
+    for name, (_, picture) in zip(("segmented", "embeddings"), pictures, strict=False):
+        (folder / f"{name}.png").write_bytes(encode_png(picture))
     partial = folder / ".metrics.json.partial"
     partial.write_text(json.dumps(figures, indent=2, sort_keys=True) + "\n")
     partial.replace(folder / "metrics.json")
@@ -119,9 +133,12 @@ def _own_table(name: str, parts: int, measured: dict, compared: dict[str, dict])
 
 
 def _measure_samples(
-    config: ml_collections.ConfigDict, generator: Any, variables: Any
+    config: ml_collections.ConfigDict,
+    generator: Any,
+    variables: Any,
+    network: inception.FeatureNetwork | None,
 ) -> dict[str, float]:
-    """Sliced Wasserstein distance of samples against the training photos."""
+    """Distances of samples from the training photos; FID and KID where there is a network."""
     count = config.evaluation.num_samples
     photos = _load(config, "train", limit=max(count, 1)).images
     key = jax.random.key(config.seed + 1)
@@ -137,7 +154,10 @@ def _measure_samples(
         images = draw(variables, jax.random.fold_in(key, next(calls)))
         return np.asarray(images)[:size]
 
-    return generated.image_figures(sample_fn, photos, count, config.seed)
+    real = None if network is None else inception.training_statistics(config, network)
+    return generated.image_figures(
+        sample_fn, photos, count, config.seed, feature_fn=network, real_statistics=real
+    )
 
 
 def _embedding_picture(
@@ -162,8 +182,11 @@ def _write_report(
     tables: list[Table],
     pictures: list[tuple[str, Any]],
 ) -> None:
-    curves = {name: read_metrics(workdir / name / "metrics.jsonl") for name in ("gan", "segmenter")}
-    sheets = sorted((workdir / "gan" / "samples").glob("*.png"))
+    trained = {"gan": config.gan, "segmenter": config.segmenter}
+    if settings.model_kind(config) != "gan":
+        trained = {"autoencoder": config.gan}
+    curves = {name: read_metrics(workdir / name / "metrics.jsonl") for name in trained}
+    sheets = sorted((workdir / next(iter(trained)) / "samples").glob("*.png"))
     chosen = sorted({0, len(sheets) // 2, len(sheets) - 1}) if sheets else []
     for index in reversed(chosen):
         step = int(sheets[index].stem.rsplit("_", 1)[1])
@@ -177,8 +200,10 @@ def _write_report(
         ("Images", ", ".join(f"{count} {split}" for split, count in sizes.items())),
         ("Image size", f"{config.image_size} px"),
         ("Parts", config.model.num_parts),
-        ("GAN", f"{config.gan.num_steps} updates of batch {config.gan.batch_size}"),
-        ("Segmenter", f"{config.segmenter.num_steps} updates of {config.segmenter.batch_size}"),
+        *(
+            (humanize(name), f"{schedule.num_steps} updates of batch {schedule.batch_size}")
+            for name, schedule in trained.items()
+        ),
         ("Training time", _training_time(curves)),
         ("Device", f"{jax.device_count()} x {device.device_kind}"),
         ("Seed", config.seed),

@@ -89,6 +89,9 @@ MEASURES = {
         "Kernel distance between Inception features of generated images and of photos.",
         "lower",
     ),
+    "kid_spread": Measure(
+        "KID, spread", "Standard deviation of KID over random subsets of the images.", ""
+    ),
     "mean_iou": Measure(
         "Mean IoU", "Intersection over union of each class, mean over the classes.", "higher"
     ),

@@ -1,7 +1,7 @@
 """Plots drawn with matplotlib."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import matplotlib
 import numpy as np
@@ -11,6 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from ganseg_jax.evaluation.equivariance import EquivarianceErrors, mean_where_measured
+from ganseg_jax.visual.measures import measure_of
 from ganseg_jax.visual.palette import palette
 
 _BACKGROUND_COLOR = "#8a8f98"
@@ -87,6 +88,40 @@ def plot_equivariance(
             axes.grid(color="#e3e6ea", lw=0.7)
             axes.spines[["top", "right"]].set_visible(False)
     panels[0, 0].legend(frameon=False)
+    return rasterize(figure)
+
+
+def plot_settings(
+    values: Mapping[str, Mapping[str, Sequence[float]]], measures: Sequence[str]
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Compares settings: a panel for each measure, a row for each setting, a dot for each seed.
+
+    Args:
+        values: setting -> measure -> a value for each seed; a setting may lack a measure.
+        measures: those to show.
+
+    Returns:
+        A picture on white, (H, W, 3) uint8; a bar is the mean.
+    """
+    names = list(values)
+    size = (1.6 + 2.6 * len(measures), 1.2 + 0.34 * len(names))
+    figure = Figure(figsize=size, dpi=110, layout="constrained")
+    panels = figure.subplots(1, len(measures), sharey=True, squeeze=False)[0]
+    for axes, name in zip(panels, measures, strict=True):
+        measure = measure_of(name)
+        factor = 100 if measure.percent else 1
+        for row, setting in enumerate(names):
+            seen = factor * np.asarray(values[setting].get(name, ()))
+            if len(seen):
+                axes.barh(row, seen.mean(), height=0.62, color="#9cc4e0")
+            axes.plot(seen, np.full(len(seen), row), "o", ms=4, color="#0072B2")
+        better = f"\n{measure.better} is better" if measure.better else ""
+        axes.set_xlabel(measure.title + (" (%)" if measure.percent else "") + better, fontsize=9)
+        axes.grid(axis="x", color="#e3e6ea", lw=0.7)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0].set_yticks(range(len(names)), names, fontsize=9)
+    panels[0].invert_yaxis()
     return rasterize(figure)
 
 

@@ -25,6 +25,7 @@ def sample_sheet(
     columns: int = 8,
     scale: int | None = None,
     grid: str = "corners",
+    photos: UInt8[np.ndarray, "n s s 3"] | None = None,
 ) -> Picture:
     """Generated samples: rows of images, images with points, masks overlaid, and masks.
 
@@ -36,6 +37,7 @@ def sample_sheet(
         columns: samples side by side; more samples continue in another block of rows.
         scale: enlargement of each pixel; by default such that a tile has about 128 px a side.
         grid: the generator's, see `overlays.draw_points`.
+        photos: what the images reconstruct, (N, S, S, 3) uint8, for a row above them.
 
     Returns:
         (H, W, 3) uint8.
@@ -44,7 +46,8 @@ def sample_sheet(
     scale = scale or default_scale(size)
     pictures = overlays.enlarge(overlays.to_uint8(images), scale)
     soft = overlays.enlarge(np.asarray(masks, np.float32), scale)
-    rows = {
+    above = {} if photos is None else {"photo": overlays.enlarge(photos, scale)}
+    rows = above | {
         "image": pictures,
         "points": overlays.draw_points(pictures, points, part_centers, size, grid),
         "overlay": overlays.overlay_masks(pictures, soft),

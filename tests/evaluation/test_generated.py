@@ -32,7 +32,7 @@ def test_better_samples_have_better_figures():
     bad = generated.image_figures(sampler(low=0.5), images, 50, 0, **options)
     assert set(good) == {
         name + suffix
-        for name in ("sliced_wasserstein", "sliced_wasserstein_16", "fid", "kid")
+        for name in ("sliced_wasserstein", "sliced_wasserstein_16", "fid", "kid", "kid_spread")
         for suffix in ("", "_count")
     }
     assert good["fid_count"] == 50 and good["sliced_wasserstein_count"] == 50

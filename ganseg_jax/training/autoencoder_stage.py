@@ -1,0 +1,94 @@
+"""Training of an auto-encoder, in place of GAN and segmenter, from a config and a workdir."""
+
+import logging
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+from clu import parameter_overview
+
+from ganseg_jax import prng, settings
+from ganseg_jax.data import pipeline
+from ganseg_jax.models.autoencoder import MaskReader
+from ganseg_jax.training import autoencoder, loop, partition, photos, stages
+from ganseg_jax.training.gan import to_unit_range
+from ganseg_jax.visual.sheets import sample_sheet
+
+LOG = logging.getLogger(__name__)
+
+NAME = "autoencoder"
+
+
+def train_autoencoder(
+    config: ml_collections.ConfigDict, workdir: str
+) -> autoencoder.AutoEncoderState:
+    """Trains the auto-encoder, or goes on with it; see `loop.run` for what it writes and raises.
+
+    Steps, batch, intervals, Adam and penalties are those of `config.gan`.
+    """
+    autoencoding = settings.build_autoencoding(config)
+    mesh = partition.make_mesh()
+    partition.check_batch_size(config.gan.batch_size, mesh, "gan.batch_size")
+    stages.ensure_data(config)
+    stages.check_set_size(config)
+    on_devices = settings.cached_on_devices(config)
+    source = (photos.on_devices if on_devices else photos.from_host)(config, mesh)
+    whole = partition.replicated(mesh)
+    root = partition.place_key(prng.root_key(config.seed), whole)
+    state = partition.place(autoencoder.init_state(autoencoding, config.seed), whole)
+    count = parameter_overview.count_parameters(state.autoencoder["params"])
+    LOG.info("%s: %s parameters", NAME, f"{count:,}")
+
+    def draw_and_step(root: jax.Array, state: Any, given: Any) -> Any:
+        return autoencoder.step(autoencoding, root, state, source.draw(given, state.step))
+
+    step = jax.jit(
+        draw_and_step,
+        in_shardings=(whole, whole, source.sharding),
+        out_shardings=whole,
+        donate_argnums=1,
+    )
+    step = partition.compile_together(step, root, state, source.example)
+    dataset, network = config.dataset, autoencoding.network
+    shown = pipeline.load_split(
+        dataset.name, dataset.data_dir, "train", config.image_size, stages.SHEET_SAMPLES
+    ).images
+    reconstruct = jax.jit(lambda v, x: network.apply(v, to_unit_range(x), train=False))
+
+    def draw(state: autoencoder.AutoEncoderState) -> np.ndarray:
+        out = jax.device_get(reconstruct(state.autoencoder, shown))
+        return sample_sheet(
+            out.image,
+            out.masks,
+            out.points,
+            out.part_centers,
+            grid=network.generator.grid,
+            photos=shown,
+        )
+
+    stage = loop.Stage(
+        name=NAME,
+        num_steps=config.gan.num_steps,
+        checkpoint_every=config.gan.checkpoint_every,
+        log_every=config.gan.log_every,
+        sample_every=config.gan.sample_every,
+        step=lambda state, given: step(root, state, given),
+        state=state,
+        data=source.data,
+        to_batch=source.to_argument,
+        draw=draw,
+    )
+    return loop.run(stage, workdir)
+
+
+def restore_reader(config: ml_collections.ConfigDict, workdir: str) -> tuple[MaskReader, Any]:
+    """The trained auto-encoder as a segmenter: module and variables, on the host.
+
+    Raises:
+      UserError: where none was trained in the workdir.
+    """
+    autoencoding = settings.build_autoencoding(config)
+    like = autoencoder.init_state(autoencoding, config.seed)
+    state = jax.device_get(stages.restore_state(NAME, like, workdir))
+    return MaskReader(autoencoding.network), MaskReader.variables_of(state.autoencoder)

@@ -1,0 +1,65 @@
+"""An auto-encoder from photos to figures, on `configs/tiny.py`."""
+
+import json
+
+import numpy as np
+import pytest
+
+import ganseg_jax
+from configs import tiny
+from ganseg_jax import pipeline, settings
+from ganseg_jax.data import prepare
+from ganseg_jax.data.builders.puppets.builder import Puppets
+from ganseg_jax.errors import UserError
+from ganseg_jax.training.writer import read_metrics
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """Config, workdir and figures of a run of two steps."""
+    folder = tmp_path_factory.mktemp("run")
+    config = tiny.get_config()
+    config.model.kind = "autoencoder_points"
+    config.dataset.data_dir = str(folder / "data")
+    config.gan.num_steps = config.gan.sample_every = 2
+    config.evaluation.references = False
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Puppets, "EXPECTED_COUNTS", {"train": 30, "validation": 6, "test": 10})
+        prepare.prepare("puppets", None, config.dataset.data_dir)
+    return config, folder / "W", pipeline.run_all(config, str(folder / "W"))
+
+
+def test_masks_of_test_photos_are_measured(run):
+    _, workdir, figures = run
+    assert json.loads((workdir / "evaluation" / "metrics.json").read_text()) == figures
+    assert 0 <= figures["foreground_iou"] <= 1 and figures["foreground_iou_count"] == 10
+    # It draws nothing that could be compared with photos.
+    assert not {"sliced_wasserstein", "fid"} & figures.keys()
+    assert (workdir / "evaluation" / "segmented.png").exists()
+    (row,) = read_metrics(workdir / "autoencoder" / "metrics.jsonl")
+    assert row["step"] == 2 and row["reconstruction"] > 0
+    assert len(list((workdir / "autoencoder" / "samples").iterdir())) == 1
+    report = (workdir / "report.html").read_text()
+    assert "Autoencoder" in report and "Reconstruction" in report
+    assert not (workdir / "gan").exists() and not (workdir / "segmenter").exists()
+
+
+def test_it_segments_and_does_not_draw(run):
+    config, workdir, _ = run
+    photos = np.random.default_rng(0).integers(0, 256, (2, 20, 24, 3), np.uint8)
+    segment = ganseg_jax.load_segmenter(workdir)
+    assert segment(photos).shape == (2, 20, 24)
+    probabilities = segment.probabilities(photos)
+    assert probabilities.shape == (2, 20, 24, config.model.num_parts + 1)
+    np.testing.assert_allclose(probabilities.sum(-1), 1, atol=1e-4)
+    with pytest.raises(UserError, match="holds an auto-encoder, which draws nothing"):
+        ganseg_jax.load_generator(workdir)
+
+
+def test_workdir_stays_with_its_settings(run):
+    config, workdir, _ = run
+    for name, value in (("model.kind", "gan"), ("gan.area.weight", 2.0)):
+        changed = config.copy_and_resolve_references()
+        changed.update_from_flattened_dict({name: value})
+        with pytest.raises(UserError, match=f"was begun with {name}="):
+            settings.adopt_workdir(changed, workdir)

@@ -1,0 +1,106 @@
+"""Inception features for FID: from the user's weight file to statistics of the training photos."""
+
+import types
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import tiny
+from ganseg_jax import settings
+from ganseg_jax.data import pipeline, prepare
+from ganseg_jax.data.builders.puppets.builder import Puppets
+from ganseg_jax.errors import UserError
+from ganseg_jax.evaluation import image_quality, inception
+
+
+class MeanColor:
+    """Stands for the network: its features are the mean colour, times a weight."""
+
+    def apply(self, variables, images):
+        return types.SimpleNamespace(pool3=jnp.mean(images, (1, 2)) * variables["weight"])
+
+
+def mean_color(weight=2.0, batch_size=4, fingerprint="a"):
+    return inception.FeatureNetwork(MeanColor(), {"weight": weight}, fingerprint, batch_size)
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    """The tiny config, with 46 puppets prepared."""
+    config = tiny.get_config()
+    config.dataset.data_dir = str(tmp_path_factory.mktemp("data"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Puppets, "EXPECTED_COUNTS", {"train": 30, "validation": 6, "test": 10})
+        prepare.prepare("puppets", None, config.dataset.data_dir)
+    return config
+
+
+def test_features_are_those_of_images_in_0_to_1_whatever_the_batches():
+    images = np.random.default_rng(0).integers(0, 256, (10, 5, 5, 3), np.uint8)
+    expected = 2 * images.mean((1, 2), dtype=np.float64) / 255
+    for batch_size in (4, 10, 32):
+        got = mean_color(batch_size=batch_size)(images)
+        assert got.shape == (10, 3)
+        np.testing.assert_allclose(got, expected, rtol=1e-5)
+
+
+def test_training_statistics_are_of_every_photo_and_kept(config):
+    statistics = inception.training_statistics(config, mean_color())
+    photos = pipeline.load_split("puppets", config.dataset.data_dir, "train", 16).images
+    expected = image_quality.feature_statistics([mean_color()(photos)])
+    assert statistics.statistics.count == len(photos) == 30
+    np.testing.assert_allclose(statistics.statistics.mean, expected.mean, rtol=1e-6)
+    np.testing.assert_allclose(statistics.statistics.covariance, expected.covariance, rtol=1e-4)
+    np.testing.assert_allclose(statistics.sample, mean_color()(photos), rtol=1e-6)
+
+    # The same weights find them again, so that this one is never called; others do not.
+    uncallable = types.SimpleNamespace(fingerprint="a", batch_size=4)
+    again = inception.training_statistics(config, uncallable)
+    np.testing.assert_array_equal(again.statistics.mean, statistics.statistics.mean)
+    other = inception.training_statistics(config, mean_color(weight=4.0, fingerprint="b"))
+    np.testing.assert_allclose(other.statistics.mean, 2 * statistics.statistics.mean, rtol=1e-6)
+
+
+def test_no_file_no_network(config):
+    assert inception.load_network(config) is None
+
+
+def test_wrong_files_are_named(config, tmp_path):
+    config = config.copy_and_resolve_references()
+    torch_names = tmp_path / "classifier.npz"
+    np.savez(torch_names, **{"fc.weight": np.zeros((1000, 2048), np.float32)})
+    (tmp_path / "broken.npz").write_bytes(b"PK no archive")
+    for name, message in (
+        ("none.npz", "none.npz': .*there is no such weight file"),
+        ("broken.npz", "broken.npz': .*cannot be read as a weight file"),
+        ("weights.bin", "weights.bin': .*weight files end in .npz"),
+        ("classifier.npz", "classifier.npz': .*FID Inception"),
+    ):
+        config.evaluation.inception_checkpoint = str(tmp_path / name)
+        with pytest.raises(UserError, match=f"evaluation.inception_checkpoint='.*{message}"):
+            inception.load_network(config)
+
+
+def test_missing_file_comes_to_light_before_training(config, tmp_path):
+    config = config.copy_and_resolve_references()
+    config.evaluation.inception_checkpoint = str(tmp_path / "none.npz")
+    with pytest.raises(UserError, match="inception_checkpoint='.*none.npz': there is no such file"):
+        settings.adopt_workdir(config, tmp_path / "W")
+    assert not (tmp_path / "W").exists()
+
+
+def test_fingerprint_is_the_file_s(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        inception, "load_fid_inception", lambda content: (MeanColor(), dict(content))
+    )
+    config = config.copy_and_resolve_references()
+    networks = []
+    for name, weight in (("a", 2.0), ("b", 3.0)):
+        np.savez(tmp_path / f"{name}.npz", weight=np.float32(weight))
+        config.evaluation.inception_checkpoint = str(tmp_path / f"{name}.npz")
+        networks.append(inception.load_network(config))
+    assert networks[0].fingerprint != networks[1].fingerprint
+    assert networks[0].batch_size == config.evaluation.batch_size
+    white = np.full((1, 4, 4, 3), 255, np.uint8)
+    np.testing.assert_allclose(networks[1](white), [[3, 3, 3]], rtol=1e-6)
