@@ -46,7 +46,7 @@ def train_gan(config: ml_collections.ConfigDict, workdir: str) -> gan.GanState:
     mesh = partition.make_mesh()
     partition.check_batch_size(config.gan.batch_size, mesh, "gan.batch_size")
     ensure_data(config)
-    _check_set_size(config)
+    check_set_size(config)
     data = pipeline.train_iterator(
         config.dataset.name,
         config.dataset.data_dir,
@@ -192,7 +192,8 @@ def sheet_latents(config: ml_collections.ConfigDict) -> Any:
     return sample_latents(key, SHEET_SAMPLES, config.model.noise_dim)
 
 
-def _check_set_size(config: ml_collections.ConfigDict) -> None:
+def check_set_size(config: ml_collections.ConfigDict) -> None:
+    """Raises `UserError` where a batch of the GAN has more images than there are to train on."""
     count = pipeline.split_sizes(config.dataset.name, config.dataset.data_dir)["train"]
     if count < config.gan.batch_size:
         raise UserError(
