@@ -41,7 +41,12 @@ _FREE_FIELDS = {
 MODEL_KINDS = ("gan", "autoencoder_points", "autoencoder_masks")
 
 # Fields that came later, with the values that older workdirs were begun with.
-_LATER_FIELDS = {"model.kind": "gan", "autoencoder.unet_width": 64, "autoencoder.unet_depth": 4}
+_LATER_FIELDS = {
+    "model.kind": "gan",
+    "autoencoder.unet_width": 64,
+    "autoencoder.unet_depth": 4,
+    "partition.fsdp": False,
+}
 
 # Fields that count something of which there must be one.
 _COUNTS = (
@@ -222,8 +227,8 @@ def cached_on_devices(config: ConfigDict) -> bool:
 
 
 def fully_sharded(config: ConfigDict) -> bool:
-    """Whether parameters and optimiser are split over the devices; not in old workdirs' configs."""
-    return bool(config.get("partition", {}).get("fsdp", False))
+    """Whether parameters and optimisers are split over the devices."""
+    return config.partition.fsdp
 
 
 def compute_dtype(config: ConfigDict) -> Any:
@@ -356,8 +361,8 @@ def _check_same(config: ConfigDict, old: ConfigDict, workdir: epath.Path) -> Non
         section = name.split(".")[0]
         if name in _FREE_FIELDS or section == "evaluation":
             continue
-        if name not in old_fields:
-            continue  # Newer than the workdir, whose checkpoints will tell where it matters.
+        if section == "autoencoder" and new_fields["model.kind"] == "gan":
+            continue
         if section in stages and section not in begun:
             continue
         before, now = old_fields.get(name), new_fields.get(name)

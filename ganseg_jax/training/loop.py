@@ -55,8 +55,9 @@ class Stage:
         stage that needs no data.
       to_batch: local batch (None without data) to what the step takes.
       draw: state -> uint8 picture of samples, or None.
-      refolded: n -> the step with the n-th other fold of the root key, to go on with from the last
-        checkpoint where something is not finite; None to stop there.
+      refolded: n -> the step with the n-th other fold of the root key; None where there is but one.
+      retry: to go on with another fold from the last checkpoint where something is not finite,
+        instead of stopping there.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Stage:
     to_batch: Callable[[Any], Any] = lambda local: local
     draw: Callable[[Any], np.ndarray] | None = None
     refolded: Callable[[int], Callable[[Any, Any], tuple[Any, dict[str, jax.Array]]]] | None = None
+    retry: bool = False
 
 
 def run(stage: Stage, workdir: str | epath.Path) -> Any:
@@ -79,7 +81,7 @@ def run(stage: Stage, workdir: str | epath.Path) -> Any:
       The final state.
 
     Raises:
-      NonFiniteError: a scalar became NaN or infinite, and with `refolded` did so with every fold
+      NonFiniteError: a scalar became NaN or infinite, and with `retry` did so with other folds
         of the key too; the checkpoints stay good.
       Preempted: after SIGTERM, with the state saved.
       UserError: a checkpoint that does not fit, no room to save.
@@ -98,18 +100,20 @@ def run(stage: Stage, workdir: str | epath.Path) -> Any:
             LOG.info("%s: going on from step %d.", stage.name, first)
         retries = _Retries(folder)
         with _refusals_named(folder), _SignalFlag() as stopped:
-            if stage.refolded and restored is None:
+            if stage.retry and restored is None:
                 checkpoints.save(0, state, stage.data)  # To go back to.
             while True:
                 try:
                     with contextlib.closing(Writer(folder, first)) as writer:
                         return _train(stage, first, state, checkpoints, writer, retries, stopped)
                 except NonFiniteError as error:
-                    if stage.refolded is None:
+                    if not stage.retry:
                         raise
-                    state = None  # Its memory is needed to restore.
-                    first, state = checkpoints.restore(like, stage.data)
-                    retries.add(first, error)
+                    problem = str(error)
+                # Here, not in the handler, nothing holds on to the old state's memory.
+                state = None
+                first, state = checkpoints.restore(like, stage.data)
+                retries.add(first, problem)
     finally:
         # However this ends, what was saved in the background must reach the disk.
         checkpoints.close()
@@ -179,7 +183,7 @@ class _Retries:
         """The fold that `step` is taken with; 0 is the root key itself."""
         return next((fold for first, fold in reversed(self._made) if first < step), 0)
 
-    def add(self, first: int, error: NonFiniteError) -> None:
+    def add(self, first: int, problem: str) -> None:
         """Notes that the steps after `first` are taken with a new fold, and says so.
 
         Raises:
@@ -187,13 +191,13 @@ class _Retries:
         """
         before = sum(made[0] == first for made in self._made)
         if before >= MAX_RETRIES:
-            raise NonFiniteError(f"{error} (with {before} other folds of the key too)") from error
+            raise NonFiniteError(f"{problem} (with {before} other folds of the key too)")
         self._made.append([first, len(self._made) + 1])
         if jax.process_index() == 0:
             partial = self._path.with_name(".retries.json.partial")
             partial.write_text(json.dumps(self._made) + "\n")
             partial.replace(self._path)
-        what = str(error).partition(";")[0]
+        what = problem.partition(";")[0]
         LOG.warning(
             "%s. Going back to step %d with fold %d of the key (retry %d of %d from there).",
             *(what, first, len(self._made), before + 1, MAX_RETRIES),

@@ -2,6 +2,7 @@
 
 import functools
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -10,13 +11,14 @@ import ml_collections
 import numpy as np
 from clu import parameter_overview
 from etils import epath
+from jax.sharding import Mesh, NamedSharding
 
 from ganseg_jax import prng, settings
 from ganseg_jax.data import pipeline, prepare
 from ganseg_jax.errors import UserError
 from ganseg_jax.interop import torch_deeplab
 from ganseg_jax.latents import sample_latents
-from ganseg_jax.training import checkpoint, gan, loop, partition, segmenter
+from ganseg_jax.training import checkpoint, gan, loop, partition, photos, segmenter
 from ganseg_jax.visual.sheets import sample_sheet, segmentation_sheet
 
 LOG = logging.getLogger(__name__)
@@ -43,43 +45,34 @@ def ensure_data(config: ml_collections.ConfigDict) -> None:
 def train_gan(config: ml_collections.ConfigDict, workdir: str) -> gan.GanState:
     """Trains the GAN, or goes on with it; see `loop.run` for what it writes and raises."""
     networks = settings.build_gan(config)
+    retry, on_devices = settings.retries(config, "gan"), settings.cached_on_devices(config)
     mesh = partition.make_mesh()
     partition.check_batch_size(config.gan.batch_size, mesh, "gan.batch_size")
     ensure_data(config)
     check_set_size(config)
-    data = pipeline.train_iterator(
-        config.dataset.name,
-        config.dataset.data_dir,
-        image_size=config.image_size,
-        batch_size=config.gan.batch_size,
-        seed=config.seed,
-        augment=config.dataset.augment,
-        num_threads=config.dataset.num_threads,
-        cache=config.dataset.cache,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-    )
-    whole, split = partition.replicated(mesh), partition.batch_split(mesh)
-    root = partition.place_key(prng.root_key(config.seed), whole)
-    state = partition.place(gan.init_state(networks, config.seed), whole)
+    source = (photos.on_devices if on_devices else photos.from_host)(config, mesh)
+    whole = partition.replicated(mesh)
+    root = _root(config, whole)
+    state = gan.init_state(networks, config.seed)
+    shardings = _shardings(config, state, mesh)
+    state = partition.place(state, shardings)
     for name in ("generator", "discriminator"):
         count = parameter_overview.count_parameters(getattr(state, name)["params"])
         LOG.info("%s: %s parameters", name, f"{count:,}")
-    step = jax.jit(
-        functools.partial(gan.step, networks),
-        in_shardings=(whole, whole, split),
-        out_shardings=whole,
-        donate_argnums=1,
-    )
-    shape = (config.gan.batch_size, config.image_size, config.image_size, 3)
-    batch = {"image": jax.ShapeDtypeStruct(shape, jnp.uint8, sharding=split)}
-    step = partition.compile_together(step, root, state, batch)
+    step = gan_program(networks, source, shardings, mesh)
+    step = partition.compile_together(step, root, state, source.example)
     generator, latents = networks.generator, sheet_latents(config)
-    sample = jax.jit(lambda variables: generator.apply(variables, latents, train=False))
+    sample = jax.jit(
+        lambda variables: generator.apply(variables, latents, train=False), out_shardings=whole
+    )
 
     def draw(state: gan.GanState) -> np.ndarray:
         out = jax.device_get(sample(state.sampling_variables))
         return sample_sheet(out.image, out.masks, out.points, out.part_centers, grid=generator.grid)
+
+    def refolded(fold: int) -> Any:
+        root = _root(config, whole, fold)
+        return lambda state, given: step(root, state, given)
 
     stage = loop.Stage(
         name="gan",
@@ -87,23 +80,55 @@ def train_gan(config: ml_collections.ConfigDict, workdir: str) -> gan.GanState:
         checkpoint_every=config.gan.checkpoint_every,
         log_every=config.gan.log_every,
         sample_every=config.gan.sample_every,
-        step=lambda state, batch: step(root, state, batch),
+        step=refolded(0),
+        refolded=refolded,
+        retry=retry,
         state=state,
-        data=data,
-        to_batch=lambda local: partition.global_batch(local, mesh),
+        data=source.data,
+        to_batch=source.to_argument,
         draw=draw,
     )
     return loop.run(stage, workdir)
 
 
+def gan_program(
+    networks: gan.Gan, source: photos.Photos, shardings: Any, mesh: Mesh
+) -> Callable[..., Any]:
+    """The jitted step (root key, state, what `source` gives) -> (state, scalars).
+
+    Args:
+      networks: networks and settings.
+      source: of the photos.
+      shardings: of the state: one for all of it, or one for each leaf.
+      mesh: the devices.
+    """
+    whole = partition.replicated(mesh)
+
+    def step(root: jax.Array, state: gan.GanState, given: Any) -> tuple[gan.GanState, gan.Metrics]:
+        if not isinstance(shardings, NamedSharding):
+            state = state.replace(
+                generator=partition.gathered(state.generator, mesh),
+                discriminator=partition.gathered(state.discriminator, mesh),
+            )
+        return gan.step(networks, root, state, source.draw(given, state.step))
+
+    return jax.jit(
+        step,
+        in_shardings=(whole, shardings, source.sharding),
+        out_shardings=(shardings, whole),
+        donate_argnums=1,
+    )
+
+
 def train_segmenter(config: ml_collections.ConfigDict, workdir: str) -> segmenter.SegmenterState:
     """Trains the segmenter on the workdir's generator, or goes on with it."""
     networks = settings.build_segmentation(config)
+    retry = settings.retries(config, "segmenter")
     mesh = partition.make_mesh()
     partition.check_batch_size(config.segmenter.batch_size, mesh, "segmenter.batch_size")
     whole, split = partition.replicated(mesh), partition.batch_split(mesh)
     teacher = partition.place(restore_generator(config, workdir), whole)
-    root = partition.place_key(prng.root_key(config.seed), whole)
+    root = _root(config, whole)
     state = segmenter.init_state(networks, config.seed)
     if config.segmenter.backbone_checkpoint:
         from ganseg_jax.interop import weights
@@ -113,17 +138,24 @@ def train_segmenter(config: ml_collections.ConfigDict, workdir: str) -> segmente
         )
         variables = torch_deeplab.with_backbone(state.segmenter, backbone)
         state = segmenter.state_from_variables(networks, variables)
-    state = partition.place(state, whole)
+    shardings = _shardings(config, state, mesh)
+    state = partition.place(state, shardings)
+
+    def update(root: jax.Array, teacher: Any, state: segmenter.SegmenterState) -> Any:
+        if not isinstance(shardings, NamedSharding):
+            state = state.replace(segmenter=partition.gathered(state.segmenter, mesh))
+        return segmenter.step(networks, root, teacher, split, state)
+
     step = jax.jit(
-        lambda root, teacher, state: segmenter.step(networks, root, teacher, split, state),
-        in_shardings=(whole, whole, whole),
-        out_shardings=whole,
+        update,
+        in_shardings=(whole, whole, shardings),
+        out_shardings=(shardings, whole),
         donate_argnums=2,
     )
     step = partition.compile_together(step, root, teacher, state)
     latents = sheet_latents(config)
 
-    @jax.jit
+    @functools.partial(jax.jit, out_shardings=whole)
     def predict(teacher: Any, variables: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
         samples = networks.generator.apply(teacher, latents, train=False)
         logits = networks.segmenter.apply(variables, samples.image, train=False)
@@ -134,13 +166,19 @@ def train_segmenter(config: ml_collections.ConfigDict, workdir: str) -> segmente
         images = np.round((images + 1) * 127.5).clip(0, 255).astype(np.uint8)
         return segmentation_sheet(images, predicted, masks)
 
+    def refolded(fold: int) -> Any:
+        root = _root(config, whole, fold)
+        return lambda state, _: step(root, teacher, state)
+
     stage = loop.Stage(
         name="segmenter",
         num_steps=config.segmenter.num_steps,
         checkpoint_every=config.segmenter.checkpoint_every,
         log_every=config.segmenter.log_every,
         sample_every=config.segmenter.sample_every,
-        step=lambda state, _: step(root, teacher, state),
+        step=refolded(0),
+        refolded=refolded,
+        retry=retry,
         state=state,
         draw=draw,
     )
@@ -184,6 +222,16 @@ def restore_state(stage: str, like: Any, workdir: str) -> Any:
     if restored is None:
         raise UserError(f"{folder} holds no complete checkpoint: train the {stage} stage first")
     return restored[1]
+
+
+def _shardings(config: ml_collections.ConfigDict, state: Any, mesh: Mesh) -> Any:
+    if settings.fully_sharded(config):
+        return partition.fully_sharded(state, mesh)
+    return partition.replicated(mesh)
+
+
+def _root(config: ml_collections.ConfigDict, sharding: Any, fold: int = 0) -> jax.Array:
+    return partition.place_key(prng.root_key(config.seed, fold), sharding)
 
 
 def sheet_latents(config: ml_collections.ConfigDict) -> Any:

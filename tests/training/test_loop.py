@@ -178,7 +178,7 @@ def spoilt_at(steps):
         return step
 
     folds_used = []
-    return {"step": refolded(0), "refolded": refolded}, folds_used
+    return {"step": refolded(0), "refolded": refolded, "retry": True}, folds_used
 
 
 def retries(workdir):
@@ -215,6 +215,7 @@ def test_run_cut_off_after_a_retry_goes_on_with_its_fold(tmp_path):
     fields, _ = spoilt_at({3: 0})
     loop.run(stage(num_steps=4, **fields), tmp_path)
     fields, folds = spoilt_at({})
+    fields["retry"] = False  # Whatever is to happen from now on.
     assert loop.run(stage(**fields), tmp_path)["total"] == total_after(6)
     assert folds == [0, 1]
 
