@@ -23,7 +23,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 STEPS = {"gan": 12, "segmenter": 12}
 SLOW = pytest.mark.skipif(
     "GANSEG_SLOW_TESTS" not in os.environ,
-    reason="starts 21 processes, which takes minutes: GANSEG_SLOW_TESTS=1 "
+    reason="trains 22 times, which takes minutes: GANSEG_SLOW_TESTS=1 "
     "pytest tests/end_to_end/test_cut_off.py -k random_moments",
 )
 
@@ -38,30 +38,41 @@ def base(tmp_path_factory):
     return folder
 
 
-def start(base, stage, workdir, *arguments, devices=1):
-    """Starts the training of a stage in a process of its own."""
-    flags = os.environ["XLA_FLAGS"].split()
-    flags = [flag for flag in flags if "device_count" not in flag]
-    flags.append(f"--xla_force_host_platform_device_count={devices}")
-    command = [sys.executable, "-m", f"experiments.train_{stage}", "--config=configs/tiny.py"]
-    command += [
-        f"--workdir={workdir}",
+def flags_of(base):
+    """The flags of every training here, but for the workdir."""
+    return [
+        "--config=configs/tiny.py",
         f"--compilation_cache={base / 'cache'}",
         f"--config.dataset.data_dir={base / 'data'}",
         *(f"--config.{name}.num_steps={count}" for name, count in STEPS.items()),
         *(f"--config.{name}.checkpoint_every=3" for name in STEPS),
         *(f"--config.{name}.log_every=1" for name in STEPS),
     ]
-    environment = os.environ | {"XLA_FLAGS": " ".join(flags)}
+
+
+def environment(devices):
+    """This process's, with another number of devices."""
+    flags = [flag for flag in os.environ["XLA_FLAGS"].split() if "device_count" not in flag]
+    flags.append(f"--xla_force_host_platform_device_count={devices}")
+    return os.environ | {"XLA_FLAGS": " ".join(flags)}
+
+
+def start(base, stage, workdir, *arguments, devices=1):
+    """Starts the training of a stage in a process of its own."""
+    command = [sys.executable, "-m", f"experiments.train_{stage}", f"--workdir={workdir}"]
     return subprocess.Popen(
-        [*command, *arguments], cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True
+        [*command, *flags_of(base), *arguments],
+        cwd=ROOT,
+        env=environment(devices),
+        stderr=subprocess.PIPE,
+        text=True,
     )
 
 
 def finish(*processes):
     """Exit codes and error output; ends them all where one hangs."""
     try:
-        outputs = [process.communicate(timeout=400)[1] for process in processes]
+        outputs = [process.communicate(timeout=1500)[1] for process in processes]
     finally:
         for process in processes:
             process.kill()
@@ -135,47 +146,30 @@ def test_run_cut_off_ends_as_the_uninterrupted_one(base, uninterrupted, stage, h
     assert_same_run(stage, workdir, uninterrupted)
 
 
-def kill_at_a_random_moment(base, workdir, rng, more, *arguments):
-    """Starts the GAN's training and kills it; returns the step it was seen at, 0 while starting.
-
-    Every fourth time it is killed while starting, else after up to `more` new steps and some
-    hundredths of a second, in which it takes steps, writes checkpoints, or both.
-    """
-    while_starting, steps, wait = rng.random() < 0.25, rng.integers(1, more + 1), rng.random()
-    began, seen = time.time(), 0
-    process = start(base, "gan", workdir, *arguments)
-    if while_starting:
-        time.sleep(5 * wait)
-    else:
-        taken = 0
-        while process.poll() is None and taken < steps:
-            time.sleep(0.005)
-            rows = read_metrics(workdir / "gan" / "metrics.jsonl")
-            taken = sum(row["time"] > began for row in rows)
-            seen = rows[-1]["step"] if taken else 0
-        time.sleep(0.01 * more * wait)
-    process.kill()
-    (code,), (errors,) = finish(process)
-    assert code == -signal.SIGKILL, errors
-    return seen
-
-
 @pytest.mark.parametrize(
     ("kills", "steps"), [(2, 12), pytest.param(20, 160, marks=SLOW)], ids=["2", "20"]
 )
-def test_killed_at_random_moments_ends_as_the_uninterrupted_one(base, uninterrupted, kills, steps):
+def test_killed_at_random_moments_ends_as_the_uninterrupted_one(base, request, kills, steps):
     arguments = [f"--config.gan.num_steps={steps}"]
-    if steps != STEPS["gan"]:
+    if steps == STEPS["gan"]:
+        uninterrupted = request.getfixturevalue("uninterrupted")
+    else:
         uninterrupted = base / f"{steps}_steps"
         train(base, "gan", uninterrupted, *arguments)
     workdir = base / f"killed_{kills}_times"
-    rng = np.random.default_rng(kills)
-    seen = [
-        kill_at_a_random_moment(base, workdir, rng, max(2, steps // 20), *arguments)
-        for _ in range(kills)
-    ]
-    print(f"killed at steps {seen}")
-    assert any(seen)
+    command = [sys.executable, "-m", "tests.end_to_end.killing", kills, max(2, steps // 20)]
+    command += [workdir, *flags_of(base), *arguments]
+    killing = subprocess.run(
+        [str(word) for word in command],
+        cwd=ROOT,
+        env=environment(devices=1),
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=3000,
+    )
+    assert killing.returncode == 0
+    print(killing.stdout)
+    assert any(int(step) for step in killing.stdout.partition("steps")[2].split())
     train(base, "gan", workdir, *arguments)
     assert_same_run("gan", workdir, uninterrupted, steps)
 
