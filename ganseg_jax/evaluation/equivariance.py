@@ -7,6 +7,7 @@ past the margin and a grid whose pitch does not halve from stage to stage keep t
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 import jax
 import jax.numpy as jnp
@@ -116,6 +117,28 @@ def equivariance_errors(
             mask_errors[index] = sums[0] / sums[1]
             image_errors[index] = sums[2] / sums[3]
     return EquivarianceErrors(np.asarray(shifts), mask_errors, image_errors)
+
+
+def all_foreground(module: Generator, variables: Mapping) -> dict:
+    """Variables with which no pixel is background, so that the image is compared everywhere.
+
+    Untrained masks are nowhere sure of the foreground; this takes the background's share away.
+    """
+    variables = jax.tree.map(np.array, dict(variables))
+    last = f"block_{len(module.stage_sizes) - 1}"
+    variables["params"]["mask_generator"][last]["conv_1"]["bias"][0] = -30.0
+    return variables
+
+
+def errors_of_both_grids(
+    module: Generator, variables: Mapping, latents: Latents, shifts: Sequence[int]
+) -> dict[str, EquivarianceErrors]:
+    """Errors by grid, "corners" and "centers", of the same weights, which fit both."""
+    errors = {}
+    for grid in get_args(GridKind):
+        points, decode = decoder(module.clone(grid=grid), variables, latents)
+        errors[grid] = equivariance_errors(decode, points, shifts, grid)
+    return errors
 
 
 def mean_where_measured(values: Float[np.ndarray, "t d"], axis: int) -> np.ndarray:

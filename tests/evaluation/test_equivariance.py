@@ -5,7 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ganseg_jax.evaluation.equivariance import decoder, equivariance_errors
+from ganseg_jax.evaluation.equivariance import (
+    all_foreground,
+    equivariance_errors,
+    errors_of_both_grids,
+)
 from ganseg_jax.latents import sample_latents
 from ganseg_jax.models.blocks import init_variables
 from ganseg_jax.models.generator import Generator
@@ -70,27 +74,23 @@ def small_generators():
 
     A bias takes the background's share away, so that the image is all foreground.
     """
-    measured = {}
-    for grid in ("corners", "centers"):
-        module = Generator(
-            num_parts=2,
-            noise_dim=16,
-            embedding_dim=8,
-            stage_sizes=(32, 64),
-            stage_channels=(16, 8),
-            margin=10,
-            spade_hidden=8,
-            point_divisor=2.0,
-            heatmap="gaussian",
-            part_scale="std",
-            grid=grid,
-        )
-        latents = sample_latents(jax.random.key(1), 2, 16)
-        variables = init_variables(module, 0, latents, train=False)
-        variables["params"]["mask_generator"]["block_1"]["conv_1"]["bias"][0] = -30
-        points, decode = decoder(module, variables, latents)
-        measured[grid] = equivariance_errors(decode, points, [2, 6], grid)
-    return measured
+    module = Generator(
+        num_parts=2,
+        noise_dim=16,
+        embedding_dim=8,
+        stage_sizes=(32, 64),
+        stage_channels=(16, 8),
+        margin=10,
+        spade_hidden=8,
+        point_divisor=2.0,
+        heatmap="gaussian",
+        part_scale="std",
+    )
+    latents = sample_latents(jax.random.key(1), 2, 16)
+    variables = init_variables(module, 0, latents, train=False)
+    foreground = all_foreground(module, variables)
+    assert variables["params"]["mask_generator"]["block_1"]["conv_1"]["bias"][0] == 0
+    return errors_of_both_grids(module, foreground, latents, [2, 6])
 
 
 def test_centers_are_exact_away_from_the_border_and_corners_are_not(small_generators):
