@@ -224,7 +224,10 @@ def found_runs(config: ml_collections.ConfigDict, workdir: epath.Path) -> dict[s
     for name, setting in known_settings(config).items():
         runs = {}
         for folder in (workdir / folder_of(config, setting)).glob("seed_*"):
-            seed = int(folder.name.removeprefix("seed_"))
+            number = folder.name.removeprefix("seed_")
+            if not number.isdecimal():
+                continue
+            seed = int(number)
             figures = finished_run(config_of(config, setting, seed), folder)
             if figures is not None:
                 runs[seed] = protocols.split_counts(figures)[0]

@@ -248,8 +248,9 @@ def update(
     def generator_loss(output: GeneratorOutput) -> tuple[Array, Metrics]:
         logits = gan.discriminator.apply({"params": d_params}, output.image)
         terms = {"generator": losses.generator_adversarial(logits)}
-        if gan.generator.use_points or s.area_form == "released":
-            terms |= generator_penalties(s, output, step, gan.generator.grid)
+        # Without points nothing says how large a part is to be.
+        penalized = s if gan.generator.use_points else dataclasses.replace(s, area_weight=0.0)
+        terms |= generator_penalties(penalized, output, step, gan.generator.grid)
         return sum(terms.values()), terms
 
     cotangent, terms = jax.grad(generator_loss, has_aux=True)(output)

@@ -1,5 +1,6 @@
 """The GAN's step against the same update written out, and what it may and may not change."""
 
+import dataclasses
 import functools
 
 import jax
@@ -229,3 +230,15 @@ def test_generator_penalties_by_hand(settings, step, expected):
 
 def test_bytes_to_unit_range():
     np.testing.assert_allclose(gan.to_unit_range(np.uint8([0, 51, 255])), [-1, -0.6, 1], atol=1e-6)
+
+
+@pytest.mark.parametrize("form", ["released", "paper"])
+def test_without_points_only_the_area_loss_is_left_out(form):
+    networks = small_gan(area_form=form)
+    networks = dataclasses.replace(
+        networks, generator=dataclasses.replace(GENERATOR, use_points=False)
+    )
+    step = functools.partial(gan.step, networks)
+    state = gan.init_state(networks, 0)
+    _, scalars = jax.eval_shape(step, prng.root_key(0), state, photos(0))
+    assert "concentration" in scalars and "area" not in scalars
