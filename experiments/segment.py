@@ -1,14 +1,17 @@
 """Segments photos with a trained segmenter.
 
 python -m experiments.segment --workdir=W --input=FOLDER_OR_IMAGE --output=DIR
+python -m experiments.segment --workdir=W --few_shot=few_shot --input=FOLDER_OR_IMAGE --output=DIR
 
-For a photo `a.jpg` (folders below --input are kept) it writes
+The second takes the network that `experiments.few_shot` trained in W/few_shot. For a photo `a.jpg`
+(folders below --input are kept) it writes
 
   labels/a.png     label map at the photo's own size, an indexed PNG: 0 background, 1 ... K parts
   overlays/a.png   the parts over the photo, at most 512 px a side
   sheet.png        the first photos side by side, bare and with their parts
   parts.json       {"photos": {"a.jpg": {"height", "width", "parts": [{"part": 1,
-                   "center": [row, col], "area": A}, ...]}}, "skipped": {name: reason}}
+                   "center": [row, col], "area": A}, ...]}}, "skipped": {name: reason}};
+                   with --few_shot each part has its "name", which sheet.png shows too
 
 Centres are centres of mass of the parts' probabilities, in pixels of the photo; areas count pixels
 of the label map. Photos are read as for training: turned as the camera noted, transparency put on
@@ -18,13 +21,11 @@ in one folder their results are named `a.jpg.png` and `a.png.png`.
 
 import collections
 import concurrent.futures
-import dataclasses
-import io
 import json
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,9 @@ LOG = logging.getLogger("ganseg_jax.segment")
 WORKDIR = app.define_workdir()
 INPUT = flags.DEFINE_string("input", None, "A folder of photos, or one photo.", required=True)
 OUTPUT = flags.DEFINE_string("output", None, "Folder to write to.", required=True)
+FEW_SHOT = flags.DEFINE_string(
+    "few_shot", None, "Folder of the workdir that experiments.few_shot wrote: use its network."
+)
 
 BATCH_SIZE = 32
 SHEET_PHOTOS = 48
@@ -46,84 +50,23 @@ MOST_NAMED = 20
 def main() -> None:
     import jax
 
-    from ganseg_jax import inference
+    from ganseg_jax.data.folder import find_photos
 
     # Before anything slow: most mistakes are made here.
-    names, root = _photos(Path(INPUT.value), Path(OUTPUT.value))
-    segmenter = inference.load_segmenter(WORKDIR.value)
+    names, root = find_photos(Path(INPUT.value), Path(OUTPUT.value))
+    segmenter = _load_segmenter()
     if jax.process_index() == 0:
         segment(segmenter, root, names, Path(OUTPUT.value))
 
 
-def _photos(source: Path, output: Path) -> tuple[list[str], Path]:
-    """Names of the photos, and the folder that they are relative to."""
-    from ganseg_jax.data import images
-    from ganseg_jax.errors import UserError
+def _load_segmenter() -> Any:
+    if FEW_SHOT.value is None:
+        from ganseg_jax import inference
 
-    if not source.exists():
-        raise UserError(f"--input={source} does not exist: give a folder of photos, or a photo")
-    if output.exists() and not output.is_dir():
-        raise UserError(f"--output={output} is a file: give a folder to write to")
-    if not source.is_dir():
-        return [source.name], source.parent
-    if output.resolve().is_relative_to(source.resolve()):
-        raise UserError(
-            f"--output={output} lies in --input={source}, whose photos the next run would mix up "
-            "with its results: write to another folder"
-        )
-    names = []
-    for folder, children, files in os.walk(source):
-        children[:] = [c for c in children if not c.startswith(".") and c != "masks"]
-        names += [
-            (Path(folder) / file).relative_to(source).as_posix()
-            for file in files
-            if Path(file).suffix.lower() in images.IMAGE_SUFFIXES
-            and not file.startswith(".")
-            and not file.endswith("_mask.png")
-        ]
-    if not names:
-        formats = ", ".join(suffix[1:] for suffix in images.IMAGE_SUFFIXES)
-        raise UserError(f"{source} has no photos (looked for {formats} in all its folders)")
-    return sorted(names), source
+        return inference.load_segmenter(WORKDIR.value)
+    from ganseg_jax.fewshot import results
 
-
-@dataclasses.dataclass(frozen=True)
-class Photo:
-    """A photo that was read.
-
-    Attributes:
-      name: its path below the input.
-      picture: uint8 RGB, at most 512 px a side.
-      small: uint8 (S, S, 3), what the segmenter sees.
-      height: of the file as a viewer shows it, in pixels.
-      width: likewise.
-    """
-
-    name: str
-    picture: Any
-    small: Any
-    height: int
-    width: int
-
-
-def _read(path: Path, name: str, size: int) -> Photo | str:
-    """The photo, or why it cannot be used."""
-    import numpy as np
-    from PIL import Image
-
-    from ganseg_jax.data import images
-
-    try:
-        data = path.read_bytes()
-        stored, *_ = images.stored_image(data)
-        height, width = images.image_size(data)
-    except images.ImageError as error:
-        return str(error)
-    except OSError as error:
-        return error.strerror or str(error)
-    picture = Image.open(io.BytesIO(stored)).convert("RGB")
-    small = picture.resize((size, size), Image.Resampling.BILINEAR)
-    return Photo(name, np.asarray(picture), np.asarray(small), height, width)
+    return results.load_segmenter(Path(WORKDIR.value) / FEW_SHOT.value)
 
 
 def segment(segmenter: Any, root: Path, names: list[str], output: Path) -> None:
@@ -141,7 +84,9 @@ def segment(segmenter: Any, root: Path, names: list[str], output: Path) -> None:
     skipped: dict[str, str] = {}
     shown = []
     for photo, probabilities in _predictions(segmenter, root, names, skipped):
-        records[photo.name], overlay = _write(photo, probabilities, output, results[photo.name])
+        records[photo.name], overlay = _write(
+            photo, probabilities, output, results[photo.name], segmenter.classes
+        )
         if len(shown) < SHEET_PHOTOS:
             shown.append((photo.name, _tile(photo.picture), _tile(overlay)))
     for name, reason in list(skipped.items())[:MOST_NAMED]:
@@ -151,7 +96,7 @@ def segment(segmenter: Any, root: Path, names: list[str], output: Path) -> None:
     if not records:
         name, reason = next(iter(skipped.items()))
         raise UserError(f"no photo in {root} can be read ({name}: {reason})")
-    save_png(output / "sheet.png", _sheet(shown))
+    save_png(output / "sheet.png", _sheet(shown, segmenter.classes))
     content = {"photos": records, "skipped": skipped}
     write_whole(output / "parts.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     LOG.info("%d photos segmented in %s; %d skipped", len(records), output, len(skipped))
@@ -166,7 +111,7 @@ def _result_names(names: list[str]) -> dict[str, str]:
 
 def _predictions(
     segmenter: Any, root: Path, names: list[str], skipped: dict[str, str]
-) -> Iterator[tuple[Photo, Any]]:
+) -> Iterator[tuple[Any, Any]]:
     """Yields photos with their probabilities at the training size, (S, S, K+1).
 
     All photos, whatever their sizes, go through one compiled program: they are resized before it,
@@ -174,6 +119,8 @@ def _predictions(
     """
     import numpy as np
     from tqdm import tqdm
+
+    from ganseg_jax.data.folder import Photo, read_photo
 
     size = segmenter.image_size
     batch_size = min(BATCH_SIZE, len(names))
@@ -184,7 +131,7 @@ def _predictions(
     ):
         for start in range(0, len(names), batch_size):
             chosen = names[start : start + batch_size]
-            read = list(pool.map(lambda name: _read(root / name, name, size), chosen))
+            read = list(pool.map(lambda name: read_photo(root / name, name, size), chosen))
             skipped |= {n: r for n, r in zip(chosen, read, strict=True) if isinstance(r, str)}
             photos = [photo for photo in read if isinstance(photo, Photo)]
             batch = np.zeros((batch_size, size, size, 3), np.uint8)
@@ -195,7 +142,9 @@ def _predictions(
             bar.update(len(chosen))
 
 
-def _write(photo: Photo, probabilities: Any, output: Path, name: str) -> tuple[dict, Any]:
+def _write(
+    photo: Any, probabilities: Any, output: Path, name: str, classes: Sequence[str] | None
+) -> tuple[dict, Any]:
     """Writes label map and overlay; returns the photo's entry of parts.json and the overlay."""
     import numpy as np
 
@@ -215,6 +164,7 @@ def _write(photo: Photo, probabilities: Any, output: Path, name: str) -> tuple[d
     entries = [
         {
             "part": part,
+            **({"name": classes[part]} if classes else {}),
             "center": [round(float(x), 2) for x in centers[part - 1]],
             "area": int(areas[part]),
         }
@@ -251,13 +201,15 @@ def _tile(picture: Any) -> Any:
     )
 
 
-def _sheet(shown: list[tuple[str, Any, Any]]) -> Any:
+def _sheet(shown: list[tuple[str, Any, Any]], classes: Sequence[str] | None) -> Any:
     import numpy as np
 
+    from ganseg_jax.visual.legend import with_legend
     from ganseg_jax.visual.sheets import sheet
 
     names, pictures, overlays = zip(*shown, strict=True)
-    return sheet({"photo": np.stack(pictures), "parts": np.stack(overlays)}, names=names)
+    picture = sheet({"photo": np.stack(pictures), "parts": np.stack(overlays)}, names=names)
+    return with_legend(picture, classes) if classes else picture
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Trained networks as plain functions: `load_generator`, `load_segmenter`."""
 
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from ganseg_jax.evaluation import landmarks
 from ganseg_jax.models.autoencoder import MaskReader
 from ganseg_jax.models.deeplab import DeepLabV3
 from ganseg_jax.models.generator import Generator
+from ganseg_jax.models.unet import UNet
 from ganseg_jax.training import autoencoder_stage, stages
 from ganseg_jax.training.gan import to_unit_range
 
@@ -36,9 +38,16 @@ def load_generator(workdir: str | Path) -> tuple[Generator, Any]:
 def load_segmenter(workdir: str | Path) -> "Segmenter":
     """The workdir's segmenter; an auto-encoder's masks serve as one.
 
+    Given the folder that `experiments.few_shot` wrote (`W/few_shot`), its U-Net.
+
     Raises:
-      UserError: where none was trained there.
+      UserError: where none was trained there, or a few-shot one is not finished.
     """
+    # Few-shot results are segmenters themselves, so that module imports this one.
+    from ganseg_jax.fewshot import results
+
+    if results.is_result(workdir):
+        return results.load_segmenter(workdir)
     config = settings.load_config(workdir)
     if settings.model_kind(config) != "gan":
         reader, variables = autoencoder_stage.restore_reader(config, workdir)
@@ -58,16 +67,19 @@ class Segmenter:
       variables: its variables.
       image_size: side of the images it was trained on; None to run at each photo's own size.
       batch_size: photos segmented at a time.
+      classes: their names, background first; None where the parts have none.
     """
 
     def __init__(
         self,
-        module: DeepLabV3 | MaskReader,
+        module: DeepLabV3 | MaskReader | UNet,
         variables: Any,
         image_size: int | None,
         batch_size: int = 32,
+        classes: Sequence[str] | None = None,
     ):
         self.module, self.image_size, self.batch_size = module, image_size, batch_size
+        self.classes = None if classes is None else tuple(classes)
         self._variables = jax.device_put(variables)
 
     def __call__(self, images: UInt8[np.ndarray, "n h w 3"]) -> Int[np.ndarray, "n h w"]:
@@ -104,7 +116,11 @@ class Segmenter:
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _predict(
-    module: DeepLabV3 | MaskReader, size: int | None, classes: bool, variables: Any, images: Array
+    module: DeepLabV3 | MaskReader | UNet,
+    size: int | None,
+    classes: bool,
+    variables: Any,
+    images: Array,
 ) -> Array:
     height, width = images.shape[1:3]
     x = to_unit_range(images)

@@ -7,6 +7,7 @@ with the head's labels, `F/metrics.json` and `F/report.html` what was measured.
 import dataclasses
 import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,6 @@ from ganseg_jax.geometry import resize_bilinear
 from ganseg_jax.inference import Segmenter
 from ganseg_jax.models.unet import UNet
 from ganseg_jax.training import loop
-from ganseg_jax.training.checkpoint import Checkpoints
 
 LOG = logging.getLogger(__name__)
 
@@ -126,11 +126,11 @@ def prepare(
         "layers": [layer.path for layer in source.layers],
         "image_size": size[0],
     }
-    _remember(folder / "config.json", json.loads(json.dumps(content)))
+    remember(folder / "config.json", json.loads(json.dumps(content)))
     return FewShot(folder, source, variables, labelled, latents, settings)
 
 
-def _remember(path: Path, content: dict[str, Any]) -> None:
+def remember(path: Path, content: dict[str, Any]) -> None:
     """Writes the config, or compares it with the one that is there."""
     if not path.exists():
         write_whole(path, json.dumps(content, indent=2) + "\n")
@@ -147,12 +147,15 @@ def labelled_features(few: FewShot) -> Features:
     """Features of the labelled images, [N, h, w, C] each, on the device."""
 
     @jax.jit
-    def features_of(variables, latents, index):
-        one = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, index, 1), latents)
-        return few.source.generate(variables, one)[1]
+    def features_of(variables, latents):
+        return few.source.generate(variables, latents)[1]
 
-    # One image at a time: the generator's other activations are larger than its features.
-    made = [features_of(few.variables, few.latents, i) for i in range(len(few.labelled.names))]
+    # One image at a time: the generator's other activations are larger than its features. And the
+    # program is the same for any number of images.
+    made = [
+        features_of(few.variables, jax.tree.map(lambda x, i=i: x[i : i + 1], few.latents))
+        for i in range(len(few.labelled.names))
+    ]
     return tuple(jnp.concatenate(maps) for maps in zip(*made, strict=True))
 
 
@@ -247,7 +250,11 @@ def sample_batches(images: np.ndarray, labels: np.ndarray, batch_size: int, seed
 
 
 def train_auto_shot(
-    folder: Path, images: np.ndarray, labels: np.ndarray, settings: FewShotSettings
+    folder: Path,
+    images: np.ndarray,
+    labels: np.ndarray,
+    settings: FewShotSettings,
+    classes: Sequence[str] | None = None,
 ) -> Segmenter:
     """Trains the U-Net on labelled images, or goes on with it.
 
@@ -255,7 +262,9 @@ def train_auto_shot(
         folder: `folder / "auto_shot"` gets checkpoints and metrics.
         images: uint8 [N, S, S, 3].
         labels: uint8 [N, S, S, C], probabilities times 255.
-        settings: see `FewShotSettings`; `auto_shot.num_samples` must be N.
+        settings: see `FewShotSettings`; `auto_shot.num_samples` decides alone how many updates
+            the learning rate's schedule takes for an epoch.
+        classes: names, background first, for the segmenter.
     """
     network = UNet(labels.shape[-1], settings.unet_width, settings.unet_depth)
     chosen = settings.auto_shot
@@ -275,30 +284,4 @@ def train_auto_shot(
         data=sample_batches(images, labels, chosen.batch_size, chosen.seed),
     )
     state = loop.run(stage, folder)
-    return Segmenter(network, state.variables, image_size=None)
-
-
-def load_segmenter(folder: str | Path) -> Segmenter:
-    """The U-Net that was trained in F: photos of any size in one pass, as `ganseg_jax.Segmenter`.
-
-    Raises:
-        UserError: nothing was trained there.
-    """
-    folder = Path(folder)
-    path = folder / "config.json"
-    if not path.exists() or not (folder / "auto_shot").exists():
-        raise UserError(f"{folder} holds no auto-shot network: run `experiments.few_shot` first")
-    config = json.loads(path.read_text())
-    network = UNet(len(config["classes"]), config["unet_width"], config["unet_depth"])
-    chosen = dict(config["auto_shot"])
-    augmentation = dict(chosen.pop("augmentation"))
-    augmentation["scale"] = tuple(augmentation["scale"])
-    settings = autoshot.AutoShotSettings(
-        **chosen, augmentation=autoshot.Augmentation(**augmentation)
-    )
-    checkpoints = Checkpoints(folder / "auto_shot" / "checkpoints")
-    restored = checkpoints.restore(autoshot.init_state(network, config["image_size"], settings))
-    checkpoints.close()
-    if restored is None:
-        raise UserError(f"{folder} holds no complete checkpoint of an auto-shot network")
-    return Segmenter(network, restored[1].variables, image_size=None)
+    return Segmenter(network, state.variables, image_size=images.shape[1], classes=classes)

@@ -6,18 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from ganseg_jax import inference, settings
 from ganseg_jax.data import pipeline as data
 from ganseg_jax.errors import UserError
 from ganseg_jax.fewshot import evaluate, pipeline
-from ganseg_jax.fewshot.source import Source
+from ganseg_jax.fewshot.source import LARGEST_MAP, Source
 from ganseg_jax.interop import torch_stylegan2, weights
 
 LOG = logging.getLogger(__name__)
-
-# Feature maps of StyleGAN2 above this size are averaged down to it (CVPR 2021).
-LARGEST_MAP = 512
 
 
 def few_shot(
@@ -59,24 +57,36 @@ def few_shot(
         len(few.labelled.names),
         ", ".join(few.labelled.classes),
     )
+    # Before the long stages, since names that do not fit are found here.
+    photos, truth, dataset = _photos(workdir, few.labelled.classes)
     params = pipeline.train_head(few)
     samples = pipeline.label_samples(few, params)
-    segmenter = pipeline.train_auto_shot(few.folder, *samples, few.settings)
-
-    photos = measured = None
-    dataset = "generated images"
-    if (workdir / "config.json").exists():
-        config = settings.load_config(workdir)
-        dataset = config.dataset.name
-        photos = data.load_split(dataset, config.dataset.data_dir, "test", config.image_size)
-    if photos is not None and photos.segmentation is not None:
-        truth = evaluate.true_labels(photos, few.labelled.classes)
+    segmenter = pipeline.train_auto_shot(few.folder, *samples, few.settings, few.labelled.classes)
+    measured = None
+    if truth is not None:
         measured = evaluate.measure(segmenter, photos.images, truth, few.labelled.classes)
         for name, value in measured.figures().items():
             print(f"{name} = {value:.4f} (n = {measured.images})")
     evaluate.report(few, segmenter, photos, measured, samples, dataset)
     LOG.info("Report: %s", few.folder / "report.html")
     return measured
+
+
+def _photos(
+    workdir: Path, classes: Sequence[str]
+) -> tuple[data.Split | None, np.ndarray | None, str]:
+    """The test photos of the workdir's data set, their labels where it has some, and its name."""
+    if not (workdir / "config.json").exists():
+        return None, None, "generated images"
+    config = settings.load_config(workdir)
+    name, folder = config.dataset.name, config.dataset.data_dir
+    try:
+        photos = data.load_split(name, folder, "test", config.image_size)
+    except UserError as error:  # Of no consequence for training.
+        LOG.warning("Nothing will be measured: %s", error)
+        return None, None, name
+    truth = None if photos.segmentation is None else evaluate.true_labels(photos, classes)
+    return photos, truth, name
 
 
 def load_source(

@@ -15,6 +15,9 @@ from ganseg_jax.fewshot.features import Features, Layer, generate, named_layers
 from ganseg_jax.latents import Latents, sample_latents
 from ganseg_jax.models.stylegan2 import StyleGAN2Generator
 
+# Feature maps of StyleGAN2 above this size are averaged down to it (CVPR 2021).
+LARGEST_MAP = 512
+
 
 @dataclasses.dataclass(frozen=True)
 class Source:

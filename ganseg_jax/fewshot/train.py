@@ -110,7 +110,8 @@ def init_state(
     head: nn.Module, optimizer: optax.GradientTransformation, features: Features, seed: int
 ) -> HeadState:
     """The state before the first step; of `features` only the shapes are used."""
-    variables = init_variables(head, seed, [x[:1] for x in features], kernel_gain=2.0)
+    shapes = [jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype) for x in features]
+    variables = init_variables(head, seed, shapes, kernel_gain=2.0)
     params = jax.tree.map(jnp.asarray, variables["params"])
     return HeadState(jnp.int32(0), params, jax.jit(optimizer.init)(params))
 

@@ -1,7 +1,9 @@
 """Entry points run in this process, and a workdir whose networks are as they were initialised."""
 
 import contextlib
+import dataclasses
 import importlib
+import json
 import sys
 
 import jax
@@ -10,7 +12,12 @@ import pytest
 from absl import flags
 
 from configs import tiny
-from ganseg_jax import settings
+from ganseg_jax import inference, settings
+from ganseg_jax.fewshot import autoshot, pipeline, train
+from ganseg_jax.fewshot.heads import make_head
+from ganseg_jax.fewshot.source import Source
+from ganseg_jax.files import write_whole
+from ganseg_jax.models.unet import UNet
 from ganseg_jax.training import checkpoint, gan, partition, segmenter
 
 
@@ -63,3 +70,37 @@ def workdir(tmp_path_factory):
         checkpoints.save(0, partition.place(jax.tree.map(np.asarray, state), whole))
         checkpoints.close()
     return folder
+
+
+@pytest.fixture(scope="session")
+def few_shot(workdir):
+    """The name of a folder in it as `experiments.few_shot` leaves it, trained not at all."""
+    generator, variables = inference.load_generator(workdir)
+    source, classes = Source.of(generator, ["mask"]), ["background", "round", "long"]
+    chosen = pipeline.FewShotSettings(
+        "mlp",
+        unet_width=2,
+        unet_depth=2,
+        head=train.HeadSettings(epochs=1),
+        auto_shot=autoshot.AutoShotSettings(num_samples=16, num_steps=1),
+    )
+    folder = workdir / "few_shot"
+    content = dataclasses.asdict(chosen) | {
+        "classes": classes,
+        "images": ["sample_0000"],
+        "layers": [layer.path for layer in source.layers],
+        "image_size": 16,
+    }
+    write_whole(folder / "config.json", json.dumps(content))
+    latents = source.sample(variables, jax.random.key(0), 1)
+    _, features = jax.eval_shape(source.generate, variables, latents)
+    optimizer = train.make_optimizer(chosen.head, 1)
+    states = {
+        "head": train.init_state(make_head("mlp", 3), optimizer, features, 0),
+        "auto_shot": autoshot.init_state(UNet(3, 2, 2), 16, chosen.auto_shot),
+    }
+    for stage, state in states.items():
+        checkpoints = checkpoint.Checkpoints(folder / stage / "checkpoints")
+        checkpoints.save(1, state)
+        checkpoints.close()
+    return folder.name

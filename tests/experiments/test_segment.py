@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from ganseg_jax import load_segmenter
+from ganseg_jax.data.folder import find_photos
 from ganseg_jax.errors import UserError
 from ganseg_jax.visual.palette import palette
 
@@ -16,7 +17,7 @@ RED, BLUE, WHITE = (220, 30, 30), (30, 30, 220), (255, 255, 255)
 class ByColor:
     """A segmenter of 8-px images that knows its parts by their colour: red 1, blue 2."""
 
-    image_size, batch_size = 8, 99
+    image_size, batch_size, classes = 8, 99, None
 
     def __init__(self):
         self.shapes = []
@@ -44,7 +45,7 @@ def segmented(entry_point, tmp_path, capsys):
         module = entry_point("segment", workdir="none", input=photos, output=output)
         module.BATCH_SIZE = batch_size
         segmenter = ByColor()
-        names, root = module._photos(photos, output)
+        names, root = find_photos(photos, output)
         module.segment(segmenter, root, names, output)
         return json.loads((output / "parts.json").read_text()), segmenter, capsys.readouterr().err
 
@@ -157,6 +158,30 @@ def test_a_trained_workdir_and_a_single_photo(entry_point, workdir, tmp_path):
     entry = json.loads((output / "parts.json").read_text())["photos"]["photo.png"]
     centers = [p["center"] for p in entry["parts"]]
     np.testing.assert_allclose(centers, segmenter.part_centers(images)[0], atol=0.7)
+
+
+def test_a_few_shot_network_names_its_parts(entry_point, workdir, few_shot, tmp_path):
+    (tmp_path / "photos").mkdir()
+    picture().save(tmp_path / "photos" / "a.png")
+    picture(30, 20).save(tmp_path / "photos" / "b.png")
+    given = {"workdir": workdir, "input": tmp_path / "photos", "output": tmp_path / "out"}
+    entry_point("segment", few_shot=few_shot, **given).main()
+    photos = json.loads((tmp_path / "out" / "parts.json").read_text())["photos"]
+    for entry in photos.values():
+        assert [(p["part"], p["name"]) for p in entry["parts"]] == [(1, "round"), (2, "long")]
+    labels = np.asarray(Image.open(tmp_path / "out" / "labels" / "a.png"))
+    segmenter = load_segmenter(workdir / few_shot)
+    assert (labels == segmenter(np.asarray(picture())[None])[0]).mean() > 0.97
+    # The legend is above the sheet that there is without names.
+    assert Image.open(tmp_path / "out" / "sheet.png").height == 22 + 2 * (160 + 3) + 18 + 3
+
+
+def test_a_missing_few_shot_network_is_named(entry_point, workdir, tmp_path):
+    picture().save(tmp_path / "a.png")
+    given = {"workdir": workdir, "input": tmp_path / "a.png", "output": tmp_path / "out"}
+    with pytest.raises(UserError, match="none holds no few-shot result"):
+        entry_point("segment", few_shot="none", **given).main()
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import ganseg_jax
 from ganseg_jax.data.pipeline import Split
 from ganseg_jax.errors import UserError
-from ganseg_jax.fewshot import evaluate, pipeline, samples
+from ganseg_jax.fewshot import autoshot, evaluate, pipeline, results, samples
 from ganseg_jax.fewshot.autoshot import AutoShotSettings
 from ganseg_jax.fewshot.labels import classes_json
 from ganseg_jax.fewshot.source import Source
@@ -18,6 +19,8 @@ from ganseg_jax.fewshot.train import HeadSettings
 from ganseg_jax.latents import sample_latents
 from ganseg_jax.models.blocks import init_variables
 from ganseg_jax.models.generator import Generator
+from ganseg_jax.models.unet import UNet
+from ganseg_jax.training.checkpoint import Checkpoints
 
 SETTINGS = pipeline.FewShotSettings(
     head_kind="mlp",
@@ -28,14 +31,15 @@ SETTINGS = pipeline.FewShotSettings(
     head=HeadSettings(epochs=4),
     auto_shot=AutoShotSettings(num_samples=12, num_steps=8, batch_size=4),
 )
+OPTIONS = dict(
+    num_parts=2, points_per_part=3, noise_dim=4, embedding_dim=4, stage_sizes=(8, 16),
+    stage_channels=(4, 4), margin=2, spade_hidden=4, point_layers=1,
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def source():
-    module = Generator(
-        num_parts=2, points_per_part=3, noise_dim=4, embedding_dim=4, stage_sizes=(8, 16),
-        stage_channels=(4, 4), margin=2, spade_hidden=4, point_layers=1,
-    )  # fmt: skip
+    module = Generator(**OPTIONS)
     variables = init_variables(module, 0, sample_latents(jax.random.key(0), 1, 4), train=False)
     return Source.of(module, ["mask", "foreground"]), variables
 
@@ -95,9 +99,23 @@ def test_stages_resume_and_end_in_a_segmenter_and_a_report(source, labelled, tmp
     expected = segmenter.probabilities(photos)
     assert expected.shape == (3, 21, 30, 2)
     np.testing.assert_allclose(again.probabilities(photos), expected, atol=1e-6)
-    loaded = pipeline.load_segmenter(folder)
+    loaded = ganseg_jax.load_segmenter(folder)
+    assert loaded.classes == ("background", "box") and loaded.image_size == 16
     np.testing.assert_allclose(loaded.probabilities(photos), expected, atol=1e-6)
-    assert loaded(photos).shape == (3, 21, 30)
+    labels = loaded(photos)
+    assert labels.shape == (3, 21, 30) and labels.dtype == np.int32
+    assert loaded.part_centers(photos).shape == (3, 1, 2)
+    loaded.image_size = None  # One pass at the photo's own size, which sees more than 16 px.
+    own = loaded.probabilities(photos)
+    assert own.shape == expected.shape and np.abs(own - expected).max() > 1e-3
+    loaded.image_size = 16
+
+    head = results.load_head(folder, source[0].module, source[1])
+    assert head.classes == loaded.classes and head.source.layers == few.source.layers
+    jax.tree.map(np.testing.assert_array_equal, head.params, params)
+    other = Generator(**{**OPTIONS, "stage_sizes": (8, 8, 16), "stage_channels": (4, 4, 4)})
+    with pytest.raises(UserError, match="trained on features of another generator"):
+        results.load_head(folder, other, source[1])
 
     truth = np.zeros((3, 21, 30), np.int32)
     truth[:, 5:15, 5:15] = 1
@@ -136,8 +154,21 @@ def test_what_does_not_fit_is_said(source, labelled, tmp_path):
     other = dataclasses.replace(source[0], module=source[0].module.clone(stage_sizes=(16, 32)))
     with pytest.raises(UserError, match="are 16x16, but this generator makes 32x32"):
         prepare((other, source[1]), labelled, tmp_path / "new")
-    with pytest.raises(UserError, match="holds no auto-shot network"):
-        pipeline.load_segmenter(tmp_path / "nowhere")
+
+
+def test_unfinished_results_are_said(source, labelled, tmp_path):
+    with pytest.raises(UserError, match="nowhere holds no few-shot result: run.*few_shot"):
+        results.load_segmenter(tmp_path / "nowhere")
+    few = prepare(source, labelled, tmp_path)
+    with pytest.raises(UserError, match=r"head in .* is not finished \(0 of 8 steps\)"):
+        results.load_head(tmp_path, source[0].module, source[1])
+    assert not (tmp_path / "head").exists()
+    state = autoshot.init_state(UNet(2, 2, 2), 16, SETTINGS.auto_shot)
+    checkpoints = Checkpoints(few.folder / "auto_shot" / "checkpoints")
+    checkpoints.save(4, state)
+    checkpoints.close()
+    with pytest.raises(UserError, match=r"network in .* is not finished \(4 of 8 steps\)"):
+        ganseg_jax.load_segmenter(tmp_path)
 
 
 def split_of(labels, names):
