@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
 
@@ -11,6 +12,7 @@ from ganseg_jax import pipeline, settings
 from ganseg_jax.data import prepare
 from ganseg_jax.data.builders.puppets.builder import Puppets
 from ganseg_jax.errors import UserError
+from ganseg_jax.training import partition
 from ganseg_jax.training.writer import read_metrics
 
 
@@ -22,11 +24,16 @@ def run(tmp_path_factory):
     config.model.kind = "autoencoder_points"
     config.dataset.data_dir = str(folder / "data")
     config.gan.num_steps = config.gan.sample_every = 2
+    config.gan.log_every = 1
     config.evaluation.references = False
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Puppets, "EXPECTED_COUNTS", {"train": 30, "validation": 6, "test": 10})
         prepare.prepare("puppets", None, config.dataset.data_dir)
-    return config, folder / "W", pipeline.run_all(config, str(folder / "W"))
+        # A program for one device compiles quicker.
+        mesh = partition.make_mesh(jax.local_devices()[:1])
+        patch.setattr(partition, "make_mesh", lambda devices=None: mesh)
+        figures = pipeline.run_all(config, str(folder / "W"))
+    return config, folder / "W", figures
 
 
 def test_masks_of_test_photos_are_measured(run):
@@ -36,8 +43,9 @@ def test_masks_of_test_photos_are_measured(run):
     # It draws nothing that could be compared with photos.
     assert not {"sliced_wasserstein", "fid"} & figures.keys()
     assert (workdir / "evaluation" / "segmented.png").exists()
-    (row,) = read_metrics(workdir / "autoencoder" / "metrics.jsonl")
-    assert row["step"] == 2 and row["reconstruction"] > 0
+    rows = read_metrics(workdir / "autoencoder" / "metrics.jsonl")
+    assert [row["step"] for row in rows] == [1, 2]
+    assert all(row["reconstruction"] > 0 for row in rows)
     assert len(list((workdir / "autoencoder" / "samples").iterdir())) == 1
     report = (workdir / "report.html").read_text()
     assert "Autoencoder" in report and "Reconstruction" in report
@@ -48,7 +56,6 @@ def test_it_segments_and_does_not_draw(run):
     config, workdir, _ = run
     photos = np.random.default_rng(0).integers(0, 256, (2, 20, 24, 3), np.uint8)
     segment = ganseg_jax.load_segmenter(workdir)
-    assert segment(photos).shape == (2, 20, 24)
     probabilities = segment.probabilities(photos)
     assert probabilities.shape == (2, 20, 24, config.model.num_parts + 1)
     np.testing.assert_allclose(probabilities.sum(-1), 1, atol=1e-4)
