@@ -14,7 +14,8 @@ WHAT is one of
 
 The last line printed is a JSON object. `seconds_per_step` is the median of the steps after
 warm-up; `flops_per_step` are those of the program over all devices, `peak_memory_bytes` those of
-it on one; `matrix_flops_per_second` is what one device reaches in a large matrix product of the
+it on one, `communication_bytes` what its collectives put together (reductions, gathers);
+`matrix_flops_per_second` is what one device reaches in a large matrix product of the
 same type, and `utilization` the share of it that the step reaches. What is not known is null.
 Weights and images are random; compiled programs are not taken from the cache. --table also
 measures a quarter, half and twice the batch size, in both types if --dtype is not given.
@@ -124,6 +125,7 @@ def measure(what: str, batch_size: int, dtype: str) -> dict[str, Any]:
         "compile_seconds": case.compile_seconds,
         "flops_per_step": case.flops,
         "peak_memory_bytes": case.peak_memory,
+        "communication_bytes": case.communication,
         "matrix_flops_per_second": rate,
         "utilization": case.flops / seconds / rate / count if rate else None,
         **case.facts,

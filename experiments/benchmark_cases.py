@@ -18,6 +18,7 @@ class Case:
       compile_seconds: None where nothing is compiled.
       flops: of a step over all devices, None where not known.
       peak_memory: bytes on one device, None where not known.
+      communication: bytes that collectives of a step put together, None where nothing is compiled.
       burst: steps that are only meaningful as a mean, because workers finish them together.
       facts: more entries of the result.
     """
@@ -27,6 +28,7 @@ class Case:
     compile_seconds: float | None = None
     flops: float | None = None
     peak_memory: int | None = None
+    communication: int | None = None
     burst: int = 1
     facts: dict[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -46,8 +48,42 @@ def step_with_penalties(gan_settings: Any) -> tuple[int, bool]:
     return both, True
 
 
-def _gan_step(config: Any) -> Case:
+def lower_gan_step(config: Any) -> tuple[Any, Any]:
+    """The GAN's step for all devices, and the one whose operations are those of most steps."""
     import jax
+    import jax.numpy as jnp
+
+    from ganseg_jax import settings
+    from ganseg_jax.training import gan
+
+    networks, size = settings.build_gan(config), config.image_size
+    whole, split, root = _places(config, "gan.batch_size", config.gan.batch_size)
+    state = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole),
+        jax.eval_shape(lambda: gan.init_state(networks, config.seed)),
+    )
+    shape = (config.gan.batch_size, size, size, 3)
+    batch = {"image": jax.ShapeDtypeStruct(shape, jnp.uint8, sharding=split)}
+
+    def lower(networks: gan.Gan) -> jax.stages.Lowered:
+        step = jax.jit(
+            functools.partial(gan.step, networks, batch_sharding=split),
+            in_shardings=(whole, whole, split),
+            out_shardings=whole,
+            donate_argnums=1,
+        )
+        return step.lower(root, state, batch)
+
+    counted = lowered = lower(networks)
+    _, penalized = step_with_penalties(networks.settings)
+    if not penalized and networks.settings.penalty_weight:
+        # XLA counts the dearer branch, that with the penalty; most steps take the other one.
+        without = dataclasses.replace(networks.settings, penalty_weight=0.0)
+        counted = lower(dataclasses.replace(networks, settings=without))
+    return lowered, counted
+
+
+def _gan_step(config: Any) -> Case:
     import numpy as np
 
     from ganseg_jax import settings
@@ -58,21 +94,7 @@ def _gan_step(config: Any) -> Case:
     number, penalized = step_with_penalties(networks.settings)
     state = partition.place(gan.init_state(networks, config.seed), whole)
     batch = partition.place({"image": _photos(config, config.gan.batch_size)}, split)
-
-    def lower(networks: gan.Gan) -> jax.stages.Lowered:
-        step = jax.jit(
-            functools.partial(gan.step, networks),
-            in_shardings=(whole, whole, split),
-            out_shardings=whole,
-            donate_argnums=1,
-        )
-        return step.lower(root, state, batch)
-
-    counted = lowered = lower(networks)
-    if not penalized and networks.settings.penalty_weight:
-        # XLA counts the dearer branch, that with the penalty; this step takes the other one.
-        without = dataclasses.replace(networks.settings, penalty_weight=0.0)
-        counted = lower(dataclasses.replace(networks, settings=without))
+    lowered, counted = lower_gan_step(config)
 
     def prepare(state: gan.GanState) -> gan.GanState:
         return state.replace(step=partition.place(np.int32(number), whole))
@@ -216,7 +238,14 @@ def _stepping(
         nonlocal state
         state = jax.block_until_ready(prepare(state))
 
-    return Case(step, ready, compile_seconds, _flops(counted), _peak_memory(program))
+    return Case(
+        step,
+        ready,
+        compile_seconds,
+        flops(counted),
+        _peak_memory(program),
+        communication=_communication(program),
+    )
 
 
 def _repeating(lowered: Any, *arguments: Any) -> Case:
@@ -227,8 +256,9 @@ def _repeating(lowered: Any, *arguments: Any) -> Case:
     return Case(
         lambda: jax.block_until_ready(program(*arguments)),
         compile_seconds=compile_seconds,
-        flops=_flops(lowered),
+        flops=flops(lowered),
         peak_memory=_peak_memory(program),
+        communication=_communication(program),
     )
 
 
@@ -238,19 +268,25 @@ def _compile(lowered: Any) -> tuple[Any, float]:
     return program, time.perf_counter() - start
 
 
-def _flops(lowered: Any) -> float | None:
+def flops(lowered: Any) -> float | None:
     """XLA's count of operations, over all devices.
 
     Of the program before the backend's own rewriting: afterwards matrix products and convolutions
     are library calls on some devices, which XLA counts as nothing.
     """
-    flops = (lowered.cost_analysis() or {}).get("flops")
-    return flops if flops and flops > 0 else None
+    count = (lowered.cost_analysis() or {}).get("flops")
+    return count if count and count > 0 else None
 
 
 def _peak_memory(program: Any) -> int | None:
     analysis = program.memory_analysis()
     return getattr(analysis, "peak_memory_in_bytes", 0) or None
+
+
+def _communication(program: Any) -> int:
+    from ganseg_jax.training import communication
+
+    return sum(traffic.bytes for traffic in communication.communication(program).values())
 
 
 BUILDERS: dict[str, Callable[[Any], Case]] = {

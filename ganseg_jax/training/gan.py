@@ -280,7 +280,11 @@ def update(
 
 
 def step(
-    gan: Gan, root: jax.Array, state: GanState, batch: dict[str, Array]
+    gan: Gan,
+    root: jax.Array,
+    state: GanState,
+    batch: dict[str, Array],
+    batch_sharding: jax.sharding.Sharding | None = None,
 ) -> tuple[GanState, Metrics]:
     """One training step on a batch of photos; all randomness is folded from `root` and the step.
 
@@ -289,11 +293,16 @@ def step(
       root: `prng.root_key(seed)`.
       state: before the step.
       batch: {"image": uint8 (B, S, S, 3)}.
+      batch_sharding: how the fakes are split over the devices (static); None to leave it open.
     """
     real = to_unit_range(batch["image"])
 
     def draw(scope: str) -> Latents:
         keys = prng.streams(prng.step_key(root, state.step, scope))
-        return sample_latents(keys, real.shape[0], gan.generator.noise_dim)
+        latents = sample_latents(keys, real.shape[0], gan.generator.noise_dim)
+        if batch_sharding is None:
+            return latents
+        # Nothing else ties the generator's update to the split batch: every device would do all.
+        return jax.lax.with_sharding_constraint(latents, batch_sharding)
 
     return update(gan, state, real, draw("discriminator"), draw("generator"))

@@ -102,7 +102,7 @@ def gan_program(
       shardings: of the state: one for all of it, or one for each leaf.
       mesh: the devices.
     """
-    whole = partition.replicated(mesh)
+    whole, split = partition.replicated(mesh), partition.batch_split(mesh)
 
     def step(root: jax.Array, state: gan.GanState, given: Any) -> tuple[gan.GanState, gan.Metrics]:
         if not isinstance(shardings, NamedSharding):
@@ -110,7 +110,7 @@ def gan_program(
                 generator=partition.gathered(state.generator, mesh),
                 discriminator=partition.gathered(state.discriminator, mesh),
             )
-        return gan.step(networks, root, state, source.draw(given, state.step))
+        return gan.step(networks, root, state, source.draw(given, state.step), split)
 
     return jax.jit(
         step,

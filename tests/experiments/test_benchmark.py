@@ -21,6 +21,7 @@ KEYS = {
     "compile_seconds",
     "flops_per_step",
     "peak_memory_bytes",
+    "communication_bytes",
     "matrix_flops_per_second",
     "utilization",
 }
@@ -66,6 +67,7 @@ def test_gan_step_and_its_profile(benchmark, tmp_path):
     assert result.keys() == KEYS | {"gradient_penalty"}
     assert result["gradient_penalty"] is False
     assert result["seconds_per_step"] > 0 and result["peak_memory_bytes"] > 0
+    assert result["communication_bytes"] > 0
     assert list(tmp_path.rglob("*.xplane.pb"))
 
 
@@ -75,6 +77,7 @@ def test_gradient_penalty_is_counted_only_where_every_step_has_it(monkeypatch):
     # Counting needs no compiled program.
     monkeypatch.setattr(cases, "_compile", lambda lowered: (None, 0.0))
     monkeypatch.setattr(cases, "_peak_memory", lambda program: None)
+    monkeypatch.setattr(cases, "_communication", lambda program: None)
 
     def counted(**penalty):
         config = tiny.get_config()

@@ -38,7 +38,7 @@ def config(data_dir):
 def short_step(monkeypatch):
     """A GAN step that draws a number and adds up the photos; NaN in step 6 with the first key."""
 
-    def step(networks, root, state, batch):
+    def step(networks, root, state, batch, batch_sharding):
         drawn = jax.random.uniform(prng.step_key(root, state.step, "generator"))
         same = jnp.all(jax.random.key_data(root) == jax.random.key_data(prng.root_key(0)))
         drawn = jnp.where(same & (state.step == 5), jnp.nan, drawn)
