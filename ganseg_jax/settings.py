@@ -46,6 +46,8 @@ _LATER_FIELDS = {
     "autoencoder.unet_width": 64,
     "autoencoder.unet_depth": 4,
     "partition.fsdp": False,
+    "gan.concentration.final_share": 1.0,
+    "gan.concentration.decay_steps": 0,
 }
 
 # Fields that count something of which there must be one.
@@ -124,6 +126,8 @@ def build_gan(config: ConfigDict) -> Gan:
         concentration_weight=gan.concentration.weight,
         concentration_reduction=_choice(config, "gan.concentration.reduction", ("mean", "sum")),
         concentration_interval=gan.concentration.interval,
+        concentration_final_share=gan.concentration.final_share,
+        concentration_decay_steps=gan.concentration.decay_steps,
         area_weight=gan.area.weight,
         area_form=_choice(config, "gan.area.form", ("released", "paper")),
         area_counted_at=gan.area.counted_at,

@@ -25,6 +25,8 @@ class GanSettings:
     """Losses and optimisers of the GAN; the fields of `config.gan` that the step reads.
 
     An interval n applies a term in every n-th step, not rescaled; a weight of 0 leaves it out.
+    The concentration's weight falls linearly to `concentration_final_share` of it over the first
+    `concentration_decay_steps` steps.
     """
 
     batch_size: int = 64
@@ -38,6 +40,8 @@ class GanSettings:
     concentration_weight: float = 10.0
     concentration_reduction: Literal["mean", "sum"] = "mean"
     concentration_interval: int = 2
+    concentration_final_share: float = 1.0
+    concentration_decay_steps: int = 0
     area_weight: float = 1.0
     area_form: Literal["released", "paper"] = "released"
     area_counted_at: int = 0
@@ -178,7 +182,11 @@ def generator_penalties(
     if s.concentration_weight:
         each = losses.concentration(output.masks, output.part_centers, grid)  # [B, K]
         parts = 1 if s.concentration_reduction == "mean" else each.shape[1]
-        weight = jnp.where(_every(step, s.concentration_interval), s.concentration_weight, 0.0)
+        weight = s.concentration_weight
+        if s.concentration_decay_steps:
+            done = jnp.minimum(step / s.concentration_decay_steps, 1.0)
+            weight *= 1.0 + (s.concentration_final_share - 1.0) * done
+        weight = jnp.where(_every(step, s.concentration_interval), weight, 0.0)
         penalties["concentration"] = weight * parts * jnp.mean(each)
     if s.area_weight:
         form = (

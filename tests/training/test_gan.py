@@ -199,6 +199,11 @@ def output_with(concentration_at, size=SIZE):
     )
 
 
+FALLING = dict(
+    concentration_weight=3.0, concentration_final_share=1 / 3, concentration_decay_steps=8
+)
+
+
 @pytest.mark.parametrize(
     ("settings", "step", "expected"),
     [
@@ -208,6 +213,9 @@ def output_with(concentration_at, size=SIZE):
         (dict(concentration_weight=3.0, concentration_interval=1), 1, {"concentration": 3.0}),
         (dict(concentration_weight=3.0, concentration_reduction="sum"), 2, {"concentration": 6.0}),
         (dict(concentration_weight=0.0), 0, {}),
+        # Half of the way from 3 to 1, and after its end.
+        (FALLING, 4, {"concentration": 2.0}),
+        (FALLING, 20, {"concentration": 1.0}),
         # Discs of radius 0.5 * 8 / 2 pixels; one pixel of part 1 is there.
         (dict(area_weight=2.0), 0, {"area": 2 * (np.pi * 4 - 1)}),
         (dict(area_weight=2.0), 3, {"area": 0.0}),
