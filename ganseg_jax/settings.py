@@ -304,8 +304,11 @@ def load_config(workdir: str | Path) -> ConfigDict:
         )
     fields = json.loads(path.read_text())
     for name, value in _LATER_FIELDS.items():
-        section, _, field = name.partition(".")
-        fields.setdefault(section, {}).setdefault(field, value)
+        *sections, field = name.split(".")
+        section = fields
+        for each in sections:
+            section = section.setdefault(each, {})
+        section.setdefault(field, value)
     return ConfigDict(fields)
 
 
