@@ -68,9 +68,10 @@ def base_config() -> ml_collections.ConfigDict:
     c.gan.concentration.weight = 10.0
     c.gan.concentration.reduction = "mean"  # Over parts: mean, sum.
     c.gan.concentration.interval = 2
-    # The weight falls to this share of it over the first steps; 0 steps: it stays.
+    # The weight falls to this share of it between these steps; until 0: it stays.
     c.gan.concentration.final_share = 1.0
-    c.gan.concentration.decay_steps = 0
+    c.gan.concentration.decay_from = 0
+    c.gan.concentration.decay_until = 0
     c.gan.area = ml_collections.ConfigDict()
     c.gan.area.weight = 1.0
     c.gan.area.form = "released"  # released: disc of the points' spread; paper: heatmaps.

@@ -47,7 +47,8 @@ _LATER_FIELDS = {
     "autoencoder.unet_depth": 4,
     "partition.fsdp": False,
     "gan.concentration.final_share": 1.0,
-    "gan.concentration.decay_steps": 0,
+    "gan.concentration.decay_from": 0,
+    "gan.concentration.decay_until": 0,
 }
 
 # Fields that count something of which there must be one.
@@ -114,6 +115,12 @@ def build_gan(config: ConfigDict) -> Gan:
     """
     _check_counts(config)
     gan = config.gan
+    decay = gan.concentration.decay_from, gan.concentration.decay_until
+    if decay != (0, 0) and not 0 <= decay[0] < decay[1]:
+        raise UserError(
+            f"gan.concentration.decay_from={decay[0]} must be 0 or more and below "
+            f"gan.concentration.decay_until={decay[1]}"
+        )
     settings = GanSettings(
         batch_size=gan.batch_size,
         learning_rate_generator=gan.learning_rate_generator,
@@ -127,7 +134,8 @@ def build_gan(config: ConfigDict) -> Gan:
         concentration_reduction=_choice(config, "gan.concentration.reduction", ("mean", "sum")),
         concentration_interval=gan.concentration.interval,
         concentration_final_share=gan.concentration.final_share,
-        concentration_decay_steps=gan.concentration.decay_steps,
+        concentration_decay_from=gan.concentration.decay_from,
+        concentration_decay_until=gan.concentration.decay_until,
         area_weight=gan.area.weight,
         area_form=_choice(config, "gan.area.form", ("released", "paper")),
         area_counted_at=gan.area.counted_at,

@@ -25,8 +25,8 @@ class GanSettings:
     """Losses and optimisers of the GAN; the fields of `config.gan` that the step reads.
 
     An interval n applies a term in every n-th step, not rescaled; a weight of 0 leaves it out.
-    The concentration's weight falls linearly to `concentration_final_share` of it over the first
-    `concentration_decay_steps` steps.
+    The concentration's weight falls to `concentration_final_share` of it, linearly from step
+    `concentration_decay_from` until step `concentration_decay_until`; where that is 0, it stays.
     """
 
     batch_size: int = 64
@@ -41,7 +41,8 @@ class GanSettings:
     concentration_reduction: Literal["mean", "sum"] = "mean"
     concentration_interval: int = 2
     concentration_final_share: float = 1.0
-    concentration_decay_steps: int = 0
+    concentration_decay_from: int = 0
+    concentration_decay_until: int = 0
     area_weight: float = 1.0
     area_form: Literal["released", "paper"] = "released"
     area_counted_at: int = 0
@@ -183,8 +184,9 @@ def generator_penalties(
         each = losses.concentration(output.masks, output.part_centers, grid)  # [B, K]
         parts = 1 if s.concentration_reduction == "mean" else each.shape[1]
         weight = s.concentration_weight
-        if s.concentration_decay_steps:
-            done = jnp.minimum(step / s.concentration_decay_steps, 1.0)
+        if s.concentration_decay_until:
+            steps = s.concentration_decay_until - s.concentration_decay_from
+            done = jnp.clip((step - s.concentration_decay_from) / steps, 0.0, 1.0)
             weight *= 1.0 + (s.concentration_final_share - 1.0) * done
         weight = jnp.where(_every(step, s.concentration_interval), weight, 0.0)
         penalties["concentration"] = weight * parts * jnp.mean(each)

@@ -200,7 +200,10 @@ def output_with(concentration_at, size=SIZE):
 
 
 FALLING = dict(
-    concentration_weight=3.0, concentration_final_share=1 / 3, concentration_decay_steps=8
+    concentration_weight=3.0,
+    concentration_final_share=1 / 3,
+    concentration_decay_from=2,
+    concentration_decay_until=6,
 )
 
 
@@ -213,7 +216,8 @@ FALLING = dict(
         (dict(concentration_weight=3.0, concentration_interval=1), 1, {"concentration": 3.0}),
         (dict(concentration_weight=3.0, concentration_reduction="sum"), 2, {"concentration": 6.0}),
         (dict(concentration_weight=0.0), 0, {}),
-        # Half of the way from 3 to 1, and after its end.
+        # Before it falls, half of the way from 3 to 1, and after its end.
+        (FALLING, 2, {"concentration": 3.0}),
         (FALLING, 4, {"concentration": 2.0}),
         (FALLING, 20, {"concentration": 1.0}),
         # Discs of radius 0.5 * 8 / 2 pixels; one pixel of part 1 is there.
