@@ -48,6 +48,11 @@ class Source:
         """Whether latents are styles."""
         return isinstance(self.module, StyleGAN2Generator)
 
+    def image_size(self, variables: Any) -> int:
+        """Side of the generated images in pixels."""
+        latents = jax.eval_shape(lambda v: self.sample(v, jax.random.key(0), 1), variables)
+        return jax.eval_shape(self.images, variables, latents).shape[1]
+
     def sample(self, variables: Any, key: jax.Array, batch: int) -> Any:
         """Random latents of `batch` images."""
         if not self.is_stylegan2:

@@ -1,0 +1,164 @@
+"""Folders of photos in a generator's latent space: reconstructions, parts, latents."""
+
+import concurrent.futures
+import dataclasses
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+
+from ganseg_jax.data.folder import find_photos, read_photo
+from ganseg_jax.errors import UserError
+from ganseg_jax.fewshot import projection
+from ganseg_jax.fewshot.results import Head
+from ganseg_jax.fewshot.samples import LATENTS_FILE
+from ganseg_jax.fewshot.source import Source, latents_to_arrays, to_uint8
+from ganseg_jax.files import write_whole
+from ganseg_jax.geometry import resize_bilinear
+from ganseg_jax.visual import overlays
+from ganseg_jax.visual.files import save_label_png, save_png
+from ganseg_jax.visual.legend import with_legend
+from ganseg_jax.visual.sheets import default_scale, sheet
+
+SHEET_PHOTOS = 48
+
+
+@dataclasses.dataclass(frozen=True)
+class Reconstructions:
+    """Photos and what the generator makes of their latents; `from_arrays` of samples reads them.
+
+    Attributes:
+        photos: at the generator's size.
+        images: generated.
+        labels: class of every pixel by the head, or by GANSeg's own masks; None without either.
+        errors: mean squared error in [-1, 1].
+        latents: named arrays with a row for each photo; the noise maps of StyleGAN2 among them,
+            as `noise/NAME`.
+    """
+
+    photos: UInt8[np.ndarray, "n s s 3"]
+    images: UInt8[np.ndarray, "n s s 3"]
+    labels: Int[np.ndarray, "n s s"] | None
+    errors: Float[np.ndarray, " n"]
+    latents: dict[str, np.ndarray]
+
+
+def reconstruct(
+    source: Source,
+    variables: Any,
+    photos: UInt8[np.ndarray, "n s s 3"],
+    settings: projection.ProjectionSettings,
+    *,
+    head: Head | None = None,
+    batch_size: int = 8,
+    progress: Callable[[int, float], None] = lambda steps, loss: None,
+    **options: Any,
+) -> Reconstructions:
+    """Projects photos, a batch at a time.
+
+    Args:
+        source: the generator.
+        variables: its variables.
+        photos: of the generator's size.
+        settings: see `ProjectionSettings`.
+        head: labels the reconstructions from their features.
+        batch_size: photos at a time; the last batch is padded.
+        progress: called with the steps done of all `batches * settings.num_steps`, and the loss.
+        options: further arguments of `projection.project`.
+    """
+    batch_size = min(batch_size, len(photos))
+    finish = jax.jit(lambda v, latents: _finish(source, head, v, latents))
+    rows = []
+    for start in range(0, len(photos), batch_size):
+        chosen = photos[np.minimum(np.arange(start, start + batch_size), len(photos) - 1)]
+        targets = jnp.asarray(chosen, jnp.float32) / 127.5 - 1.0
+        done = start // batch_size * settings.num_steps
+        latents, found = projection.project(
+            source,
+            variables,
+            targets,
+            settings,
+            report=lambda step, loss, done=done: progress(done + step, loss),
+            **options,
+        )
+        images, labels = finish(found, latents)
+        arrays = latents_to_arrays(latents)
+        if source.is_stylegan2:
+            arrays |= {f"noise/{name}": x for name, x in found["noise"].items()}
+        error = jnp.mean(jnp.square(jnp.clip(images, -1, 1) - targets), axis=(1, 2, 3))
+        row = Reconstructions(chosen, to_uint8(images), labels, error, arrays)
+        row = jax.tree.map(np.asarray, vars(row))
+        rows.append(jax.tree.map(lambda x, start=start: x[: len(photos) - start], row))
+    return Reconstructions(**jax.tree.map(lambda *x: np.concatenate(x), *rows))
+
+
+def _finish(source: Source, head: Head | None, variables: Any, latents: Any) -> tuple:
+    """Images in [-1, 1] and labels, or None."""
+    if head is not None:
+        images, features = source.generate(variables, latents)
+        logits = head.module.apply({"params": head.params}, features)
+        return images, jnp.argmax(resize_bilinear(logits, *images.shape[1:3]), -1)
+    if source.is_stylegan2:
+        return source.images(variables, latents), None
+    out = source.module.apply(variables, latents, train=False)
+    return out.image, jnp.argmax(out.masks, -1)
+
+
+def read_folder(
+    folder: Path, output: Path, size: int
+) -> tuple[list[str], UInt8[np.ndarray, "n s s 3"], dict[str, str]]:
+    """Names and photos of a folder at one size, and why others were left out.
+
+    Raises:
+        UserError: where there is none, or none can be read.
+    """
+    names, root = find_photos(folder, output)
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        read = list(pool.map(lambda name: read_photo(root / name, name, size), names))
+    skipped = {n: r for n, r in zip(names, read, strict=True) if isinstance(r, str)}
+    good = [photo for photo in read if not isinstance(photo, str)]
+    if not good:
+        name, reason = next(iter(skipped.items()))
+        raise UserError(f"no photo in {root} can be read ({name}: {reason})")
+    return [photo.name for photo in good], np.stack([photo.small for photo in good]), skipped
+
+
+def write(
+    output: Path,
+    names: list[str],
+    made: Reconstructions,
+    skipped: dict[str, str],
+    classes: tuple[str, ...] | None = None,
+) -> None:
+    """Writes reconstructions, label maps, sheet, errors, and latents last.
+
+    Raises:
+        UserError: a file cannot be written.
+    """
+    for i, name in enumerate(names):
+        save_png(output / "reconstructions" / f"{name}.png", made.images[i])
+        if made.labels is not None:
+            save_label_png(output / "labels" / f"{name}.png", made.labels[i])
+    scale = default_scale(made.photos.shape[1])
+    shown = slice(0, SHEET_PHOTOS)
+    photos, images = (overlays.enlarge(x[shown], scale) for x in (made.photos, made.images))
+    rows = {"photo": photos, "reconstruction": images}
+    if made.labels is not None:
+        labels = overlays.enlarge(made.labels[shown], scale)
+        rows["parts"] = overlays.overlay_labels(photos, labels)
+    picture = sheet(rows, names=names[shown])
+    save_png(output / "sheet.png", with_legend(picture, classes) if classes else picture)
+    content = {
+        "photos": {n: {"squared_error": float(e)} for n, e in zip(names, made.errors, strict=True)},
+        "skipped": skipped,
+    }
+    write_whole(output / "projection.json", json.dumps(content, indent=1, ensure_ascii=False))
+    buffer = io.BytesIO()
+    np.savez(buffer, names=np.array(names), **made.latents)
+    write_whole(output / LATENTS_FILE, buffer.getvalue())
