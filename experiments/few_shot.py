@@ -23,7 +23,12 @@ GENERATOR = flags.DEFINE_string(
 SHOTS = flags.DEFINE_integer("shots", None, "Use this many of the labelled images; default: all.")
 CLASSES = flags.DEFINE_list("classes", None, "Class names; default: those that come with labels.")
 LAYERS = flags.DEFINE_list("layers", [], "Some of mask, foreground, background; default: all.")
-HEAD = flags.DEFINE_enum("head", "cnn", ["cnn", "mlp"], "Network on the features.")
+HEAD = flags.DEFINE_enum(
+    "head",
+    "auto",
+    ["auto", "cnn", "mlp"],
+    "Network on the features; auto: mlp, which sees single pixels, for images below 128 px.",
+)
 EPOCHS = flags.DEFINE_integer("epochs", 1000, "Epochs of the head.")
 NUM_SAMPLES = flags.DEFINE_integer("num_samples", 5000, "Generated images for the U-Net.")
 NUM_STEPS = flags.DEFINE_integer("num_steps", 20_000, "Updates of the U-Net.")

@@ -157,6 +157,15 @@ def upsampling_matrix(size: int, larger: int) -> Float[Array, "n m"]:
 
 HeadKind = Literal["cnn", "mlp"]
 
+# The CNN head sees 61 x 61 pixels. Where that is most of the image it learns from a few labels
+# where things are, not what they are: at 32 px it repeats the one labelled image everywhere.
+SMALLEST_FOR_CNN = 128
+
+
+def suitable_kind(image_size: int) -> HeadKind:
+    """The head that generalises from a few labels at this size."""
+    return "cnn" if image_size >= SMALLEST_FOR_CNN else "mlp"
+
 
 def make_head(kind: HeadKind, num_classes: int, dtype: Any = jnp.float32) -> nn.Module:
     """The head named "cnn" or "mlp"."""

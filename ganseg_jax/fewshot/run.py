@@ -1,5 +1,6 @@
 """The whole of few-shot segmentation, from a workdir and a folder of labels."""
 
+import dataclasses
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from ganseg_jax import inference, settings
 from ganseg_jax.data import pipeline as data
 from ganseg_jax.errors import UserError
 from ganseg_jax.fewshot import evaluate, pipeline
+from ganseg_jax.fewshot.heads import suitable_kind
 from ganseg_jax.fewshot.source import LARGEST_MAP, Source
 from ganseg_jax.interop import torch_stylegan2, weights
 
@@ -34,7 +36,7 @@ def few_shot(
     Args:
         workdir: of a trained GAN; with `generator`, any folder.
         labels: folder of labelled generated images.
-        chosen: settings of the stages.
+        chosen: settings of the stages; a `head_kind` of "auto" takes the one for the image size.
         output: name of the result's folder.
         generator: file of a StyleGAN2 checkpoint to use instead of the workdir's generator.
         layers: groups of layers (see `features.named_layers`); all by default.
@@ -49,6 +51,9 @@ def few_shot(
     """
     workdir = Path(workdir)
     source, variables = load_source(workdir, generator, layers)
+    if chosen.head_kind == "auto":
+        kind = suitable_kind(source.image_size(variables))
+        chosen = dataclasses.replace(chosen, head_kind=kind)
     few = pipeline.prepare(
         workdir / output, source, variables, labels, chosen, shots=shots, classes=classes
     )

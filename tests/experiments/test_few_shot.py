@@ -1,6 +1,7 @@
 """From samples to a few-shot network through the entry points."""
 
 import dataclasses
+import json
 import shutil
 
 import jax
@@ -37,12 +38,14 @@ def labelled(workdir, tmp_path):
 
 
 def test_a_network_is_trained_where_the_data_set_is_missing(entry_point, labelled):
-    given = {"workdir": labelled, "labels": labelled / "to_label", "head": "mlp", "layers": "mask"}
+    given = {"workdir": labelled, "labels": labelled / "to_label", "layers": "mask"}
     entry_point("few_shot", output="mine", **given, **SIZES).main()
     segmenter = load_segmenter(labelled / "mine")
     assert segmenter.classes == ("background", "head", "torso")
     assert segmenter(np.zeros((1, 20, 30, 3), np.uint8)).shape == (1, 20, 30)
     assert (labelled / "mine" / "report.html").exists()
+    # At 16 px.
+    assert json.loads((labelled / "mine" / "config.json").read_text())["head_kind"] == "mlp"
     assert not (labelled / "mine" / "metrics.json").exists()
 
 
@@ -52,5 +55,5 @@ def test_classes_that_the_data_set_lacks_are_said_before_training(labelled, monk
     monkeypatch.setattr(run.data, "load_split", lambda *arguments: split)
     chosen = dataclasses.replace(pipeline.FewShotSettings(), head_kind="mlp")
     with pytest.raises(UserError, match="class 'torso' is no part of the data set"):
-        run.few_shot(labelled, labelled / "to_label", chosen)
-    assert not (labelled / "few_shot" / "head").exists()
+        run.few_shot(labelled, labelled / "to_label", chosen, output="named")
+    assert not (labelled / "named" / "head").exists()

@@ -215,3 +215,15 @@ def test_ten_shot_step_with_5056_channels_at_256_px_stays_under_4_gb(kind):
         4 * 10 * sum(s * s * c for s, c in zip(STYLEGAN2_SIZES, STYLEGAN2_CHANNELS, strict=True))
     )
     assert features < peak < 4e9
+
+
+def test_small_images_get_the_head_that_sees_single_pixels():
+    assert [heads.suitable_kind(size) for size in (32, 64, 128, 1024)] == ["mlp"] * 2 + ["cnn"] * 2
+    # What an input pixel changes: 61 x 61 pixels of the CNN's output.
+    head = heads.CNNHead(2, channels=(1,) * 8)
+    maps = (jnp.zeros((1, 81, 81, 1)),)
+    shapes = jax.eval_shape(head.init, jax.random.key(0), maps)
+    params = jax.tree.map(lambda x: jnp.full(x.shape, float(len(x.shape) > 1)), shapes)
+    changed = head.apply(params, (maps[0].at[0, 40, 40, 0].set(1.0),)) != head.apply(params, maps)
+    rows, cols = jnp.nonzero(changed[0, ..., 0])
+    assert (rows.min(), rows.max(), cols.min(), cols.max()) == (10, 70, 10, 70)
