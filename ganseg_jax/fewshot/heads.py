@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -167,9 +167,12 @@ def suitable_kind(image_size: int) -> HeadKind:
     return "cnn" if image_size >= SMALLEST_FOR_CNN else "mlp"
 
 
-def make_head(kind: HeadKind, num_classes: int, dtype: Any = jnp.float32) -> nn.Module:
-    """The head named "cnn" or "mlp"."""
-    heads: dict[str, Callable[..., nn.Module]] = {"cnn": CNNHead, "mlp": MLPHead}
-    if kind not in heads:
-        raise ValueError(f"head must be one of {tuple(heads)}, not {kind!r}")
-    return heads[kind](num_classes, dtype=dtype)
+def make_head(
+    kind: HeadKind, num_classes: int, mlp_hidden: Sequence[int] = MLPHead.hidden
+) -> nn.Module:
+    """The head named "cnn" or "mlp"; `mlp_hidden` are the hidden layers of the second."""
+    if kind == "cnn":
+        return CNNHead(num_classes)
+    if kind == "mlp":
+        return MLPHead(num_classes, hidden=tuple(mlp_hidden))
+    raise ValueError(f"head must be one of ('cnn', 'mlp'), not {kind!r}")

@@ -43,6 +43,7 @@ class FewShotSettings:
 
     Attributes:
         head_kind: "cnn" or "mlp".
+        mlp_hidden: channels of the MLP's hidden layers.
         unet_width: channels of the U-Net at full size.
         unet_depth: halvings of its maps.
         log_every: steps between two lines of progress.
@@ -52,6 +53,7 @@ class FewShotSettings:
     """
 
     head_kind: str = "cnn"
+    mlp_hidden: tuple[int, ...] = (2000, 200)
     unet_width: int = 64
     unet_depth: int = 4
     log_every: int = 100
@@ -83,7 +85,9 @@ class FewShot:
     @property
     def head(self) -> nn.Module:
         """The network from features to logits."""
-        return make_head(self.settings.head_kind, len(self.labelled.classes))
+        return make_head(
+            self.settings.head_kind, len(self.labelled.classes), self.settings.mlp_hidden
+        )
 
 
 def prepare(

@@ -13,7 +13,7 @@ from ganseg_jax import prng
 from ganseg_jax.errors import UserError
 from ganseg_jax.fewshot import autoshot, train
 from ganseg_jax.fewshot.features import named_layers
-from ganseg_jax.fewshot.heads import make_head
+from ganseg_jax.fewshot.heads import MLPHead, make_head
 from ganseg_jax.fewshot.source import LARGEST_MAP, Source
 from ganseg_jax.inference import Segmenter
 from ganseg_jax.models.unet import UNet
@@ -81,7 +81,9 @@ def load_head(folder: str | Path, module: nn.Module, variables: Any) -> Head:
     source = Source(module, layers, max_size=LARGEST_MAP)
     latents = source.sample(variables, prng.root_key(0), 1)
     _, features = jax.eval_shape(source.generate, variables, latents)
-    head = make_head(config["head_kind"], len(config["classes"]))
+    head = make_head(
+        config["head_kind"], len(config["classes"]), config.get("mlp_hidden", MLPHead.hidden)
+    )
     settings, shots = train.HeadSettings(**config["head"]), len(config["images"])
     optimizer = train.make_optimizer(settings, shots)
     like = train.init_state(head, optimizer, features, settings.seed)

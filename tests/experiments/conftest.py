@@ -79,6 +79,7 @@ def few_shot(workdir):
     source, classes = Source.of(generator, ["mask"]), ["background", "round", "long"]
     chosen = pipeline.FewShotSettings(
         "mlp",
+        mlp_hidden=(8, 8),
         unet_width=2,
         unet_depth=2,
         head=train.HeadSettings(epochs=1),
@@ -96,7 +97,7 @@ def few_shot(workdir):
     _, features = jax.eval_shape(source.generate, variables, latents)
     optimizer = train.make_optimizer(chosen.head, 1)
     states = {
-        "head": train.init_state(make_head("mlp", 3), optimizer, features, 0),
+        "head": train.init_state(make_head("mlp", 3, chosen.mlp_hidden), optimizer, features, 0),
         "auto_shot": autoshot.init_state(UNet(3, 2, 2), 16, chosen.auto_shot),
     }
     for stage, state in states.items():

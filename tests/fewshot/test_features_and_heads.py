@@ -187,6 +187,7 @@ def test_head_sizes_of_the_paper():
         assert cnn[f"conv_{i}"]["kernel"].shape == (3, 3, widths[i], widths[i + 1])
     shapes = [mlp[f"dense_{i}"]["kernel"].shape for i in range(3)]
     assert shapes == [(50, 2000), (2000, 200), (200, 4)]
+    assert heads.make_head("mlp", 4, [8, 6]).hidden == (8, 6)
     with pytest.raises(ValueError, match="'cnn', 'mlp'"):
         heads.make_head("transformer", 4)
 

@@ -24,6 +24,7 @@ from ganseg_jax.training.checkpoint import Checkpoints
 
 SETTINGS = pipeline.FewShotSettings(
     head_kind="mlp",
+    mlp_hidden=(16, 8),
     unet_width=2,
     unet_depth=2,
     log_every=4,

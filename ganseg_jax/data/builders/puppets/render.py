@@ -27,7 +27,7 @@ JOINT_NAMES = (
 )
 
 # Middle of each part's hue family, in turns, and the half width within which figures vary.
-_HUES = np.array([0.13, 0.0, 0.36, 0.56, 0.79], np.float32)
+HUES = np.array([0.13, 0.0, 0.36, 0.56, 0.79], np.float32)
 _HUE_SPREAD = 0.045
 
 # Few enough figures at once that the arrays of 64-px images stay in the processor's cache.
@@ -194,8 +194,8 @@ def _distance(px, py, to_image, scale, bones) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _part_colors(rng: np.random.Generator, n: int) -> np.ndarray:
-    shape = (n, len(_HUES))
-    hue = _HUES + rng.uniform(-_HUE_SPREAD, _HUE_SPREAD, shape)
+    shape = (n, len(HUES))
+    hue = HUES + rng.uniform(-_HUE_SPREAD, _HUE_SPREAD, shape)
     saturation, value = rng.uniform(0.65, 1.0, shape), rng.uniform(0.7, 1.0, shape)
     return _hsv_to_rgb(hue, saturation, value)
 
