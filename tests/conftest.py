@@ -10,3 +10,6 @@ if "xla_backend_optimization_level" not in flags:
     # Tests compile much and compute little.
     flags += " --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 os.environ["XLA_FLAGS"] = flags
+# XLA's threads on CPUs: a device that waits for the others at a collective blocks one of them, and
+# with as few threads as cores all of them may wait for each other.
+os.environ.setdefault("NPROC", "32")

@@ -148,11 +148,8 @@ def _measure_samples(
         latents = sample_latents(key, config.evaluation.batch_size, config.model.noise_dim)
         return generator.apply(variables, latents, train=False).image
 
-    calls = iter(range(2**31))
-
-    def sample_fn(size: int) -> np.ndarray:
-        images = draw(variables, jax.random.fold_in(key, next(calls)))
-        return np.asarray(images)[:size]
+    def sample_fn(batch: int) -> np.ndarray:
+        return np.asarray(draw(variables, jax.random.fold_in(key, batch)))
 
     real = None if network is None else inception.training_statistics(config, network)
     return generated.image_figures(
