@@ -144,7 +144,7 @@ def _train(
             last = step == stage.num_steps
             # Several processes get the signal at different steps; they agree when they log.
             asked = jax.process_count() == 1 or step % stage.log_every == 0
-            stop = asked and not last and partition.anywhere(bool(stopped))
+            stop = asked and not last and partition.anywhere(bool(stopped), after=state)
             save = last or stop or step % stage.checkpoint_every == 0
             if save or step % stage.log_every == 0:
                 means = _fetch(pending, step, stage.name)

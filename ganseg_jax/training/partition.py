@@ -123,17 +123,30 @@ def compile_together(step: Any, *args: Any) -> Any:
     return compiled
 
 
-def _compiler_options() -> dict[str, int]:
-    """On CPUs, where a step's time goes to library kernels, less work for LLVM on all others.
+def _compiler_options() -> dict[str, int | bool]:
+    """Of CPUs; accelerators have none.
 
-    A quarter of the time that compiling the puppets' step takes, and the step is as fast.
+    There a step's time goes to library kernels, so that LLVM may take it easy with all others: a
+    quarter less time for compiling the puppets' step, which is as fast. And where devices
+    communicate, each must do so in the same order, which the scheduler that looks for concurrency
+    does not see to: processes would take the messages of one collective for those of another.
     """
-    given = "xla_backend_optimization_level" in os.environ.get("XLA_FLAGS", "")
-    return {} if given or jax.default_backend() != "cpu" else {"xla_backend_optimization_level": 1}
+    options: dict[str, int | bool] = {}
+    if jax.default_backend() == "cpu":
+        if "xla_backend_optimization_level" not in os.environ.get("XLA_FLAGS", ""):
+            options["xla_backend_optimization_level"] = 1
+        if jax.device_count() > 1:
+            options["xla_cpu_enable_concurrency_optimized_scheduler"] = False
+    return options
 
 
-def anywhere(flag: bool) -> bool:
-    """Whether the flag is set on any process; all of them must ask."""
+def anywhere(flag: bool, after: Any) -> bool:
+    """Whether the flag is set on any process; all of them must ask.
+
+    Waits for the arrays `after`: where two programs that communicate are under way at once, CPUs
+    take the messages of one for those of the other.
+    """
     if jax.process_count() == 1:
         return flag
+    jax.block_until_ready(after)
     return bool(multihost_utils.process_allgather(np.bool_(flag)).any())
