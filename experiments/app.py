@@ -64,7 +64,9 @@ def start() -> None:
         jax.distributed.initialize(*given)
     elif _launched_in_parallel():
         jax.distributed.initialize()
-    if _CACHE.value:
+    # Programs that CPUs take from the cache do not keep to one order of collectives.
+    unordered = jax.process_count() > 1 and jax.default_backend() == "cpu"
+    if _CACHE.value and not unordered:
         jax.config.update("jax_compilation_cache_dir", _CACHE.value)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
     if jax.process_index():
