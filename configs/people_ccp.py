@@ -1,9 +1,13 @@
-"""People in street photos at 48 px: real photos, on two CPU cores.
+"""People in street photos at 32 px: real photos, on one CPU core.
 
 Command:  python -m experiments.pipeline --config=configs/people_ccp.py --workdir=W \\
               --config.dataset.source=people_ccp.tar
-Hardware: meant for two CPU cores.
-Measured: nothing yet; experiments/results/people_ccp_cpu is the log of what was tried.
+Hardware: one of 2 AVX2 CPU cores, shared with other work: 60 minutes of GAN training, 9 of the
+          segmenter, with seed 0.
+Measured: foreground IoU 0.594 on the 300 test photos (mean mask 0.683, k-means on colour and
+          position 0.289), NMI inside the foreground 0.139 (0.092). Six parts that stay with the
+          person, in masks that are too narrow. experiments/results/people_ccp_cpu has pictures,
+          and the settings that were tried.
 """
 
 import ml_collections
