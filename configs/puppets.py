@@ -1,7 +1,7 @@
 """Puppets at 32 px: the demo. Parts of rendered figures, found without labels, on a CPU.
 
 Command:  python -m experiments.pipeline --config=configs/puppets.py --workdir=W
-Hardware: one of 2 AVX2 CPU cores, shared with other work: 23 minutes of GAN training, 4 of the
+Hardware: one of 2 AVX2 CPU cores, shared with other work: 24 minutes of GAN training, 6 of the
           segmenter, with seed 0. About 13 minutes where both cores are free (estimated).
 Measured: foreground IoU 0.662, NMI inside the foreground 0.536, landmark error 3.1 %, on the 500
           test puppets; 0.712, 0.559 and 2.5 % with --config.gan.num_steps=1800. GrabCut has an
