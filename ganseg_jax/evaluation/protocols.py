@@ -364,7 +364,7 @@ PROTOCOLS: dict[str, Protocol] = {
             ("puppets",),
             ("validation", "test"),
             _puppets,
-            references=("mean_mask", "mean_landmarks", "grabcut", "kmeans", "kmeans_place"),
+            references=("mean_mask", "mean_landmarks", "grabcut_native", "kmeans", "kmeans_place"),
             reference_split="validation",
         ),
         Protocol(
