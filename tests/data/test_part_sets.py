@@ -170,16 +170,16 @@ def car_part_names():
 
 
 @pytest.mark.parametrize(
-    ("name", "folder", "value", "label"),
-    [("horses_weizmann", "masks", 255, 1), ("white_blood_cells", "parts", 2, 2)],
+    ("name", "folder", "value", "label", "second"),
+    [("horses_weizmann", "masks", 255, 1, 5), ("white_blood_cells", "parts", 2, 2, 4)],
 )
-def test_sets_of_images_and_labels(tmp_path, name, folder, value, label):
+def test_sets_of_images_and_labels(tmp_path, name, folder, value, label, second):
     for i in range(7):
         save(tmp_path / f"set/images/{i}.jpg", grey(8, 8, 30))
         save(tmp_path / f"set/{folder}/{i}.png", np.eye(8, dtype=np.uint8) * value)
     assert build(name, tmp_path / "set", tmp_path).counts == {"train": 5, "test": 2}
     split = load(name, tmp_path, "test", 8)
-    assert sorted(split.names) == ["0.jpg", "5.jpg"]
+    assert sorted(split.names) == ["0.jpg", f"{second}.jpg"]
     np.testing.assert_array_equal(split.segmentation[0], np.eye(8) * label)
     save(tmp_path / f"set/{folder}/0.png", np.full((8, 8), 9, np.uint8))
     if name == "white_blood_cells":

@@ -9,18 +9,17 @@ from ganseg_jax.data import images
 from ganseg_jax.data.builders import base
 from ganseg_jax.errors import UserError
 
-_TEST_EVERY = 5
-
 
 class _ImagesAndLabels(base.SetBuilder, skip_registration=True):
     """A folder `images` of JPEG files beside a folder of label maps of the same names."""
 
     LABEL_FOLDER: ClassVar[str] = "parts"
+    TEST_EVERY: ClassVar[int] = 5
 
     def list_splits(self) -> dict[str, list[str]]:
-        """Every fifth image by name is for tests, as these sets have no split of their own."""
+        """Every `TEST_EVERY`-th image by name is for tests; the sets have no split of their own."""
         names = sorted(path.stem for path in (self.source / "images").glob("*.jpg"))
-        test = names[::_TEST_EVERY]
+        test = names[:: self.TEST_EVERY]
         return {"train": sorted(set(names) - set(test)), "test": test}
 
     def read_item(self, item: str) -> base.Example:
@@ -84,12 +83,16 @@ class HorsesWeizmann(_ImagesAndLabels):
 
 
 class WhiteBloodCells(_ImagesAndLabels):
-    """400 microscope photos of white blood cells with cytoplasm and nucleus."""
+    """400 microscope photos of white blood cells with cytoplasm and nucleus.
+
+    They come from two laboratories, 300 and 100 of them; both splits hold photos of both.
+    """
 
     DESCRIPTION = "White blood cells with two parts."
     CITATION = "Zheng et al.: Fast and robust segmentation of white blood cell images, 2018."
     LAYOUT = "white_blood_cells.tar, or its folder with images/ and parts/"
     ROOT_MARKER = "parts"
-    EXPECTED_COUNTS = {"train": 320, "test": 80}
+    EXPECTED_COUNTS = {"train": 300, "test": 100}
+    TEST_EVERY = 4
 
     part_names = ("cytoplasm", "nucleus")
