@@ -44,6 +44,22 @@ def define_workdir(required: bool = True):
     return holder
 
 
+def define_model() -> Callable[[], str]:
+    """--workdir or --pretrained, one of both; returns what gives the place to load from."""
+    workdir = define_workdir(required=False)
+    name = flags.DEFINE_string("pretrained", None, "A model of the package in place of a workdir.")
+    flags.mark_flags_as_mutual_exclusive(["workdir", "pretrained"], required=True)
+
+    def place() -> str:
+        if name.value is None:
+            return workdir.value
+        from ganseg_jax import pretrained
+
+        return str(pretrained.named(name.value))
+
+    return place
+
+
 def start() -> None:
     """Joins the processes and turns the compilation cache on; call before using JAX.
 

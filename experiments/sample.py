@@ -3,6 +3,7 @@
 python -m experiments.sample --workdir=W [--output=DIR] [--num=64] [--seed=0] [--interpolate]
 python -m experiments.sample --workdir=W [--output=DIR] --for_labelling=10 [--seed=0]
 
+With --pretrained=people in place of --workdir=W, a model that comes with the package draws.
 The first writes, into W/generated or DIR:
 
   samples.png              a sheet of the first samples: image, points, masks
@@ -27,7 +28,7 @@ from absl import flags
 from experiments import app
 
 LOG = logging.getLogger("ganseg_jax.sample")
-WORKDIR = app.define_workdir()
+MODEL = app.define_model()
 OUTPUT = flags.DEFINE_string("output", None, "Folder to write to; by default one in the workdir.")
 NUM = flags.DEFINE_integer("num", 64, "Number of samples.")
 SEED = flags.DEFINE_integer("seed", 0, "Decides the latents.")
@@ -50,7 +51,7 @@ def main() -> None:
             raise UserError(f"--{flag.name}={flag.value} must be at least 1")
     if FOR_LABELLING.value and INTERPOLATE.value:
         raise UserError("--interpolate does not go together with --for_labelling")
-    generator, variables = inference.load_generator(WORKDIR.value)
+    generator, variables = inference.load_generator(MODEL())
     if jax.process_index():
         return
     variables = jax.device_put(variables)
@@ -61,7 +62,11 @@ def main() -> None:
 
 
 def _output(default: str) -> Path:
-    return Path(OUTPUT.value or Path(WORKDIR.value) / default)
+    if OUTPUT.value:
+        return Path(OUTPUT.value)
+    # A model of the package is no place to write to.
+    pretrained = flags.FLAGS.pretrained
+    return Path(f"{pretrained}_{default}") if pretrained else Path(flags.FLAGS.workdir) / default
 
 
 def _write_to_label(generator: Any, variables: Any, output: Path) -> None:

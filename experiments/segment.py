@@ -2,8 +2,10 @@
 
 python -m experiments.segment --workdir=W --input=FOLDER_OR_IMAGE --output=DIR
 python -m experiments.segment --workdir=W --few_shot=few_shot --input=FOLDER_OR_IMAGE --output=DIR
+python -m experiments.segment --pretrained=people --input=FOLDER_OR_IMAGE [--output=DIR]
 
-The second takes the network that `experiments.few_shot` trained in W/few_shot. For a photo `a.jpg`
+The second takes the network that `experiments.few_shot` trained in W/few_shot, the third a model
+that comes with the package. Results go to ./segmented unless --output is given. For a photo `a.jpg`
 (folders below --input are kept) it writes
 
   labels/a.png     label map at the photo's own size, an indexed PNG: 0 background, 1 ... K parts
@@ -34,9 +36,9 @@ from absl import flags
 from experiments import app
 
 LOG = logging.getLogger("ganseg_jax.segment")
-WORKDIR = app.define_workdir()
+MODEL = app.define_model()
 INPUT = flags.DEFINE_string("input", None, "A folder of photos, or one photo.", required=True)
-OUTPUT = flags.DEFINE_string("output", None, "Folder to write to.", required=True)
+OUTPUT = flags.DEFINE_string("output", "segmented", "Folder to write to.")
 FEW_SHOT = flags.DEFINE_string(
     "few_shot", None, "Folder of the workdir that experiments.few_shot wrote: use its network."
 )
@@ -60,13 +62,14 @@ def main() -> None:
 
 
 def _load_segmenter() -> Any:
+    place = MODEL()
     if FEW_SHOT.value is None:
         from ganseg_jax import inference
 
-        return inference.load_segmenter(WORKDIR.value)
+        return inference.load_segmenter(place)
     from ganseg_jax.fewshot import results
 
-    return results.load_segmenter(Path(WORKDIR.value) / FEW_SHOT.value)
+    return results.load_segmenter(Path(place) / FEW_SHOT.value)
 
 
 def segment(segmenter: Any, root: Path, names: list[str], output: Path) -> None:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
-from ganseg_jax import geometry, settings
+from ganseg_jax import geometry, pretrained, settings
 from ganseg_jax.errors import UserError
 from ganseg_jax.evaluation import landmarks
 from ganseg_jax.models.autoencoder import MaskReader
@@ -24,9 +24,16 @@ from ganseg_jax.training.gan import to_unit_range
 def load_generator(workdir: str | Path) -> tuple[Generator, Any]:
     """The workdir's generator: `(module, variables)`, for `module.apply(variables, latents, ...)`.
 
+    Args:
+      workdir: of a run; or a packed model: its folder, or the name of one of the package.
+
     Raises:
       UserError: where nothing was trained there.
     """
+    packed = pretrained.find(workdir)
+    if packed:
+        config, variables = pretrained.load(packed, "generator")
+        return settings.build_generator(config), variables
     config = settings.load_config(workdir)
     if settings.model_kind(config) != "gan":
         raise UserError(
@@ -38,11 +45,17 @@ def load_generator(workdir: str | Path) -> tuple[Generator, Any]:
 def load_segmenter(workdir: str | Path) -> "Segmenter":
     """The workdir's segmenter; an auto-encoder's masks serve as one.
 
-    Given the folder that `experiments.few_shot` wrote (`W/few_shot`), its U-Net.
+    Args:
+      workdir: of a run; the folder that `experiments.few_shot` wrote (`W/few_shot`), for its U-Net;
+        or a packed model: its folder, or the name of one of the package (`"people"`).
 
     Raises:
       UserError: where none was trained there, or a few-shot one is not finished.
     """
+    packed = pretrained.find(workdir)
+    if packed:
+        config, variables = pretrained.load(packed, "segmenter")
+        return Segmenter(settings.build_segmenter(config), variables, config.image_size)
     # Few-shot results are segmenters themselves, so that module imports this one.
     from ganseg_jax.fewshot import results
 
