@@ -49,6 +49,7 @@ _LATER_FIELDS = {
     "gan.concentration.final_share": 1.0,
     "gan.concentration.decay_from": 0,
     "gan.concentration.decay_until": 0,
+    "gan.point_spread": 0.0,
 }
 
 # Fields that count something of which there must be one.
@@ -121,6 +122,8 @@ def build_gan(config: ConfigDict) -> Gan:
             f"gan.concentration.decay_from={decay[0]} must be 0 or more and below "
             f"gan.concentration.decay_until={decay[1]}"
         )
+    if not 0 <= gan.point_spread < 1:
+        raise UserError(f"gan.point_spread={gan.point_spread} must be 0 or more and below 1")
     settings = GanSettings(
         batch_size=gan.batch_size,
         learning_rate_generator=gan.learning_rate_generator,
@@ -140,6 +143,7 @@ def build_gan(config: ConfigDict) -> Gan:
         area_form=_choice(config, "gan.area.form", ("released", "paper")),
         area_counted_at=gan.area.counted_at,
         area_interval=gan.area.interval,
+        point_spread=gan.point_spread,
         ema_decay=gan.ema_decay,
         share_fakes=gan.share_fakes,
         flat_adam=not fully_sharded(config),

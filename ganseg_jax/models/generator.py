@@ -4,6 +4,7 @@ He, Wandt, Rhodin, "GANSeg: Learning to Segment by Unsupervised Hierarchical Ima
 CVPR 2022. Where the paper's equations and the authors' released models differ, both are settings.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -11,6 +12,7 @@ import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from ganseg_jax import geometry
@@ -143,6 +145,19 @@ class PointGenerator(nn.Module):
         out = MLP(2 * count, self.hidden, self.layers, name="mlp")(z_point)
         points = jnp.tanh(out / self.divisor)
         return points.reshape(-1, self.num_parts, self.points_per_part, 2)
+
+
+def spread_start(num_parts: int, radius: float) -> Float[np.ndarray, "k 2"]:
+    """K places, (row, col), evenly over a disc around the image's centre: a sunflower's seeds.
+
+    Args:
+      num_parts: K.
+      radius: of the disc, in [-1, 1] coordinates; 0 puts all in the centre.
+    """
+    index = np.arange(num_parts)
+    distance = radius * np.sqrt((index + 0.5) / num_parts)
+    angle = index * math.pi * (3 - math.sqrt(5))
+    return np.stack([distance * np.sin(angle), distance * np.cos(angle)], -1)
 
 
 class PartEmbeddings(nn.Module):

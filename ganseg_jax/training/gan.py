@@ -6,6 +6,7 @@ from typing import Any, Literal
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Float, UInt8
 
@@ -14,7 +15,7 @@ from ganseg_jax.geometry import GridKind
 from ganseg_jax.latents import Latents, sample_latents
 from ganseg_jax.models.blocks import init_variables
 from ganseg_jax.models.discriminator import Discriminator
-from ganseg_jax.models.generator import Generator, GeneratorOutput
+from ganseg_jax.models.generator import Generator, GeneratorOutput, spread_start
 from ganseg_jax.training.optimizer import adam, flat_norm
 
 Metrics = dict[str, Float[Array, ""]]
@@ -47,6 +48,7 @@ class GanSettings:
     area_form: Literal["released", "paper"] = "released"
     area_counted_at: int = 0
     area_interval: int = 2
+    point_spread: float = 0.0
     ema_decay: float = 0.0
     share_fakes: bool = False
     flat_adam: bool = True
@@ -110,6 +112,12 @@ def init_state(gan: Gan, seed: int) -> GanState:
     """The state before the first step, as host arrays."""
     latents, images = example_inputs(gan)
     generator = init_variables(gan.generator, seed, latents, train=True)
+    if gan.settings.point_spread and gan.generator.use_points:
+        # Where the centres happen to lie close together, one part takes most of the object.
+        places = spread_start(gan.generator.num_parts, gan.settings.point_spread)
+        each = np.repeat(places[:, None], gan.generator.points_per_part, 1)  # [K, P, 2]
+        out = generator["params"]["point_generator"]["mlp"]["out"]
+        out["bias"] = np.float32(gan.generator.point_divisor * np.arctanh(each)).reshape(-1)
     discriminator = init_variables(gan.discriminator, seed, images)
     return state_from_variables(gan, generator, discriminator)
 

@@ -11,7 +11,7 @@ import pytest
 
 from ganseg_jax import losses, prng
 from ganseg_jax.latents import sample_latents
-from ganseg_jax.models.generator import GeneratorOutput
+from ganseg_jax.models.generator import GeneratorOutput, spread_start
 from ganseg_jax.training import gan
 from ganseg_jax.training.gan import GanSettings, generator_penalties
 from tests.training.small import BATCH, GENERATOR, SIZE, assert_equal, differ, photos, small_gan
@@ -254,3 +254,19 @@ def test_without_points_only_the_area_loss_is_left_out(form):
     state = gan.init_state(networks, 0)
     _, scalars = jax.eval_shape(step, prng.root_key(0), state, photos(0))
     assert "concentration" in scalars and "area" not in scalars
+
+
+def test_part_centres_start_on_places_of_a_disc():
+    generator = dataclasses.replace(GENERATOR, point_divisor=20.0)
+    networks = dataclasses.replace(PLAIN, generator=generator)
+    settings = dataclasses.replace(networks.settings, point_spread=0.4)
+    spread = dataclasses.replace(networks, settings=settings)
+    latents = sample_latents(jax.random.key(0), 512, networks.generator.noise_dim)
+    centers = {}
+    for name, chosen in {"close": networks, "spread": spread}.items():
+        variables = gan.init_state(chosen, 3).generator
+        points = chosen.generator.apply(variables, latents.z_point, method="points")
+        centers[name] = np.mean(points, axis=(0, 2))  # [K, 2]
+    places = spread_start(networks.generator.num_parts, 0.4)
+    assert np.all(np.linalg.norm(places, axis=-1) < 0.4)
+    np.testing.assert_allclose(centers["spread"] - centers["close"], places, atol=0.05)
