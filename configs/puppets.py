@@ -7,7 +7,7 @@ Measured: foreground IoU 0.746, NMI inside the foreground 0.527, landmark error 
           test puppets, with seed 2. Without gan.point_spread: 0.736, 0.597 and 2.5 % with seed 0,
           0.681, 0.489 and 3.4 % with seed 1, 0.666, 0.289 and 4.1 % with seed 2. GrabCut has an
           IoU of 0.847, k-means on colour and position an NMI of 0.669 to 0.772.
-          Head, torso, arms and legs are found; masks are still a little wide. The aim of 0.80 for
+          Torso, arms and legs come apart (seed 2 joins head and an arm). The aim of 0.80 for
           the IoU is not reached. experiments/results/puppets has pictures, and the settings that
           were tried.
 """
