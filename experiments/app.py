@@ -20,7 +20,8 @@ _NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Number of processe
 _PROCESS_ID = flags.DEFINE_integer("process_id", None, "Number of this process, from 0.")
 _CACHE = flags.DEFINE_string(
     "compilation_cache",
-    os.path.join(
+    os.environ.get("JAX_COMPILATION_CACHE_DIR")
+    or os.path.join(
         os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache")), "ganseg_jax", "xla"
     ),
     "Folder that keeps compiled programs from run to run; empty for none.",
@@ -82,8 +83,9 @@ def start() -> None:
         jax.distributed.initialize()
     # Programs that CPUs take from the cache do not keep to one order of collectives.
     unordered = jax.process_count() > 1 and jax.default_backend() == "cpu"
-    if _CACHE.value and not unordered:
-        jax.config.update("jax_compilation_cache_dir", _CACHE.value)
+    cache = None if unordered else _CACHE.value or None
+    jax.config.update("jax_compilation_cache_dir", cache)
+    if cache:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
     if jax.process_index():
         logging.getLogger("ganseg_jax").setLevel(logging.ERROR)

@@ -1,6 +1,7 @@
 """Every test sees four CPU devices, so that nothing silently assumes one."""
 
 import os
+import pathlib
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 flags = os.environ.get("XLA_FLAGS", "")
@@ -13,3 +14,8 @@ os.environ["XLA_FLAGS"] = flags
 # XLA's threads on CPUs: a device that waits for the others at a collective blocks one of them, and
 # with as few threads as cores all of them may wait for each other.
 os.environ.setdefault("NPROC", "32")
+
+# What several tests, processes or runs compile is compiled once; every entry point takes it too.
+compiled = pathlib.Path(__file__).parents[1] / ".pytest_cache" / "xla"
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(compiled))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")

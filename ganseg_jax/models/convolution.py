@@ -1,4 +1,4 @@
-"""The 3x3 and 1x1 convolutions that all networks of the GAN are made of.
+"""The convolutions that the networks of the GAN and the segmenter are made of.
 
 On GPU and TPU these are XLA's convolutions. XLA's CPU backend computes the gradient with respect
 to a kernel several times slower than a matrix product of the same size, and second derivatives
@@ -19,9 +19,16 @@ from jaxtyping import Array, Float
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 
-def _convolve(x: Array, kernel: Array, stride: int, pads: tuple[int, int]) -> Array:
+def _convolve(
+    x: Array, kernel: Array, stride: int, pads: tuple[int, int], dilation: int = 1
+) -> Array:
     return jax.lax.conv_general_dilated(
-        x, kernel, (stride, stride), [pads, pads], dimension_numbers=_LAYOUT
+        x,
+        kernel,
+        (stride, stride),
+        [pads, pads],
+        rhs_dilation=(dilation, dilation),
+        dimension_numbers=_LAYOUT,
     )
 
 
@@ -30,23 +37,24 @@ def _turned(kernel: Array) -> Array:
     return kernel[::-1, ::-1].swapaxes(2, 3)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _same(x: Array, kernel: Array, pads: tuple[int, int]) -> Array:
-    """Convolution of stride 1 that keeps the size: `pads` add up to the kernel's size - 1."""
-    return _convolve(x, kernel, 1, pads)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _same(x: Array, kernel: Array, pads: tuple[int, int], dilation: int = 1) -> Array:
+    """Convolution that keeps the size: `pads` add up to (the kernel's size - 1) * dilation."""
+    return _convolve(x, kernel, 1, pads, dilation)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _kernel_gradient(x: Array, y: Array, pads: tuple[int, int]) -> Array:
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _kernel_gradient(x: Array, y: Array, pads: tuple[int, int], dilation: int) -> Array:
     """sum over pixels of x(p + offset) y(p)^T for each offset in the kernel, [k, k, C, F]."""
-    size = sum(pads) + 1
+    size = sum(pads) // dilation + 1
     shape = x.shape
     x = jnp.pad(x, ((0, 0), pads, pads, (0, 0)))
     y = y.reshape(-1, y.shape[-1])  # [N, F]
 
     def at(index: Array) -> Array:
         row, col = jax.lax.div(index, np.int32(size)), jax.lax.rem(index, np.int32(size))
-        shifted = jax.lax.dynamic_slice(x, (0, row, col, 0), shape)
+        start = (0, row * np.int32(dilation), col * np.int32(dilation), 0)
+        shifted = jax.lax.dynamic_slice(x, start, shape)
         return jax.lax.dot_general(shifted.reshape(-1, shape[-1]), y, (((0,), (0,)), ((), ())))
 
     # A loop, because a copy of its body for each offset would take long to compile.
@@ -55,51 +63,72 @@ def _kernel_gradient(x: Array, y: Array, pads: tuple[int, int]) -> Array:
 
 
 _same.defvjp(
-    lambda x, kernel, pads: (_convolve(x, kernel, 1, pads), (x, kernel)),
-    lambda pads, saved, y: (
-        _same(y, _turned(saved[1]), pads[::-1]),
-        _kernel_gradient(saved[0], y, pads),
+    lambda x, kernel, pads, dilation: (_convolve(x, kernel, 1, pads, dilation), (x, kernel)),
+    lambda pads, dilation, saved, y: (
+        _same(y, _turned(saved[1]), pads[::-1], dilation),
+        _kernel_gradient(saved[0], y, pads, dilation),
     ),
 )
 # _kernel_gradient is linear in x and in y, and its derivatives are convolutions again.
 _kernel_gradient.defvjp(
-    lambda x, y, pads: (_kernel_gradient(x, y, pads), (x, y)),
-    lambda pads, saved, g: (
-        _same(saved[1], _turned(g), pads[::-1]),
-        _same(saved[0], g, pads),
+    lambda x, y, pads, dilation: (_kernel_gradient(x, y, pads, dilation), (x, y)),
+    lambda pads, dilation, saved, g: (
+        _same(saved[1], _turned(g), pads[::-1], dilation),
+        _same(saved[0], g, pads, dilation),
     ),
 )
 
 
 def _strided(x: Array, kernel: Array) -> Array:
-    """3x3 convolution of stride 2 on maps of even size, as a 2x2 one of stride 1 on 2x2 blocks."""
+    """k x k convolution of stride 2 on maps of even size, k odd, as one of stride 1 on 2x2 blocks.
+
+    Its kernel is of (k + 1) / 2 blocks a side.
+    """
     batch, height, width, channels = x.shape
     x = x.reshape(batch, height // 2, 2, width // 2, 2, channels)
     x = x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, height // 2, width // 2, 4 * channels)
-    # Output i reads pixels 2i - 1 (the second of block i - 1), 2i and 2i + 1 (those of block i).
-    kernel = jnp.pad(kernel, ((1, 0), (1, 0), (0, 0), (0, 0)))
-    kernel = kernel.reshape(2, 2, 2, 2, channels, -1).transpose(0, 2, 1, 3, 4, 5)
-    return _same(x, kernel.reshape(2, 2, 4 * channels, -1), (1, 0))
+    # Output i reads pixels 2i - reach to 2i + reach.  With a reach of 1, for example, these are the
+    # second of block i - 1 and both of block i.
+    size = kernel.shape[0] // 2 + 1
+    reach = kernel.shape[0] // 2
+    fill = (reach % 2, 1 - reach % 2)
+    kernel = jnp.pad(kernel, (fill, fill, (0, 0), (0, 0)))
+    kernel = kernel.reshape(size, 2, size, 2, channels, -1).transpose(0, 2, 1, 3, 4, 5)
+    pads = ((reach + 1) // 2, reach // 2)
+    return _same(x, kernel.reshape(size, size, 4 * channels, -1), pads)
 
 
 def convolve(
-    x: Float[Array, "b h w c"], kernel: Float[Array, "k k c f"], stride: int = 1
+    x: Float[Array, "b h w c"],
+    kernel: Float[Array, "k k c f"],
+    stride: int = 1,
+    dilation: int = 1,
 ) -> Float[Array, "b i j f"]:
-    """Convolution with zero padding of (k - 1) / 2 on each side, k in 1, 3 and stride in 1, 2."""
+    """Convolution with zero padding of dilation (k - 1) / 2 on each side.
+
+    Args:
+      x: maps.
+      kernel: k is odd.
+      stride: 1 or 2.
+      dilation: pixels from one tap of the kernel to the next; 1 where the stride is 2.
+    """
     if kernel.shape[0] == 1:
         return jnp.einsum("bhwc,cf->bhwf", x[:, ::stride, ::stride], kernel[0, 0])
-    odd = stride == 2 and (x.shape[1] % 2 or x.shape[2] % 2)
-    if odd or jax.default_backend() != "cpu":
-        return _convolve(x, kernel, stride, (1, 1))
-    return _same(x, kernel, (1, 1)) if stride == 1 else _strided(x, kernel)
+    pad = dilation * (kernel.shape[0] // 2)
+    awkward = stride == 2 and (x.shape[1] % 2 or x.shape[2] % 2 or dilation > 1)
+    if awkward or jax.default_backend() != "cpu":
+        return _convolve(x, kernel, stride, (pad, pad), dilation)
+    return _same(x, kernel, (pad, pad), dilation) if stride == 1 else _strided(x, kernel)
 
 
 class Conv(nn.Module):
-    """`convolve` with a kernel and a bias."""
+    """`convolve` with a kernel and, unless told otherwise, a bias."""
 
     features: int
     kernel_size: int = 3
     stride: int = 1
+    dilation: int = 1
+    use_bias: bool = True
     kernel_init: Any = nn.initializers.lecun_normal()
     dtype: Any = jnp.float32
 
@@ -107,6 +136,8 @@ class Conv(nn.Module):
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b i j f"]:
         shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
+        x = convolve(x.astype(self.dtype), kernel.astype(self.dtype), self.stride, self.dilation)
+        if not self.use_bias:
+            return x
         bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
-        x, kernel, bias = (a.astype(self.dtype) for a in (x, kernel, bias))
-        return convolve(x, kernel, self.stride) + bias
+        return x + bias.astype(self.dtype)

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ganseg_jax.models.blocks import BatchNorm
+from ganseg_jax.models.convolution import Conv, convolve
 from ganseg_jax.models.resnet import ResNet, scale_channels
 
 uniform_fan_in = jax.nn.initializers.variance_scaling(1.0 / 3.0, "fan_in", "uniform")
@@ -31,18 +32,10 @@ class AtrousConv(nn.Module):
         kernel = self.param(
             "kernel", uniform_fan_in, (3, 3, x.shape[-1], self.features), jnp.float32
         )
-        pad = self.rate
         if self.rate >= max(x.shape[1:3]):
             # All outer taps fall into the padding: the centre gives the same, nine times cheaper.
-            kernel, pad = kernel[1:2, 1:2], 0
-        return jax.lax.conv_general_dilated(
-            x.astype(self.dtype),
-            kernel.astype(self.dtype),
-            window_strides=(1, 1),
-            padding=((pad, pad), (pad, pad)),
-            rhs_dilation=(self.rate, self.rate),
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        )
+            kernel = kernel[1:2, 1:2]
+        return convolve(x.astype(self.dtype), kernel.astype(self.dtype), dilation=self.rate)
 
 
 class ASPP(nn.Module):
@@ -59,9 +52,9 @@ class ASPP(nn.Module):
             return nn.relu(BatchNorm(dtype=self.dtype, name=name)(y, train=train))
 
         def pointwise(y: Array, name: str) -> Array:
-            return nn.Conv(
+            return Conv(
                 self.channels,
-                (1, 1),
+                1,
                 use_bias=False,
                 kernel_init=uniform_fan_in,
                 dtype=self.dtype,
@@ -124,19 +117,17 @@ class DeepLabV3(nn.Module):
         x = ASPP(channels, tuple(self.atrous_rates), self.dropout_rate, self.dtype, name="aspp")(
             x, train=train
         )
-        x = nn.Conv(
+        x = Conv(
             channels,
-            (3, 3),
-            padding=1,
             use_bias=False,
             kernel_init=uniform_fan_in,
             dtype=self.dtype,
             name="head_conv",
         )(x)
         x = nn.relu(BatchNorm(dtype=self.dtype, name="head_bn")(x, train=train))
-        x = nn.Conv(
+        x = Conv(
             self.num_classes,
-            (1, 1),
+            1,
             kernel_init=uniform_fan_in,
             dtype=self.dtype,
             name="classifier",

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ganseg_jax.models.blocks import BatchNorm
+from ganseg_jax.models.convolution import Conv
 
 # He et al. 2015, fan-out: keeps the variance of gradients, as residual networks are usually begun.
 he_fan_out = jax.nn.initializers.variance_scaling(2.0, "fan_out", "normal")
@@ -27,13 +28,11 @@ def scale_channels(channels: int, width: float) -> int:
 
 
 def _conv(features: int, size: int, dtype: Any, name: str, stride: int = 1, dilation: int = 1):
-    pad = dilation * (size // 2)
-    return nn.Conv(
+    return Conv(
         features,
-        (size, size),
-        strides=stride,
-        kernel_dilation=dilation,
-        padding=((pad, pad), (pad, pad)),
+        size,
+        stride,
+        dilation,
         use_bias=False,
         kernel_init=he_fan_out,
         dtype=dtype,

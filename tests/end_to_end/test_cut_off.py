@@ -30,7 +30,7 @@ SLOW = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
-    """A folder with 46 puppets and room for compiled programs."""
+    """A folder with 46 puppets."""
     folder = tmp_path_factory.mktemp("cut_off")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Puppets, "EXPECTED_COUNTS", {"train": 30, "validation": 6, "test": 10})
@@ -42,7 +42,6 @@ def flags_of(base):
     """The flags of every training here, but for the workdir."""
     return [
         "--config=configs/tiny.py",
-        f"--compilation_cache={base / 'cache'}",
         f"--config.dataset.data_dir={base / 'data'}",
         *(f"--config.{name}.num_steps={count}" for name, count in STEPS.items()),
         *(f"--config.{name}.checkpoint_every=3" for name in STEPS),

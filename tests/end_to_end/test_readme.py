@@ -113,12 +113,11 @@ def test_own_photos(tmp_path):
         )
         assert result.returncode == 0, result.stderr
 
-    cache = f"--compilation_cache={tmp_path / 'cache'}"
-    start("pipeline", *overrides(), cache)
+    start("pipeline", *overrides())
     assert (tmp_path / "mine" / "report.html").stat().st_size > 10_000
-    start("segment", cache)
+    start("segment")
     assert len(list((tmp_path / "parts").rglob("*.png"))) >= 24
-    start("sample", cache)
+    start("sample")
     assert list((tmp_path / "samples").rglob("*.png"))
 
     (block,) = blocks("python")

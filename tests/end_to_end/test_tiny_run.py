@@ -27,7 +27,6 @@ def arguments(workdir):
         "--config=configs/tiny.py",
         f"--workdir={workdir}",
         f"--config.dataset.data_dir={workdir.parent / 'data'}",
-        f"--compilation_cache={workdir.parent / 'cache'}",
     ]
 
 

@@ -8,30 +8,31 @@ import pytest
 from ganseg_jax.models import convolution
 
 
-def reference(x, kernel, stride):
-    pad = (kernel.shape[0] - 1) // 2
+def reference(x, kernel, stride, dilation):
+    pad = dilation * (kernel.shape[0] - 1) // 2
     return jax.lax.conv_general_dilated(
         x,
         kernel,
         (stride, stride),
         [(pad, pad)] * 2,
+        rhs_dilation=(dilation, dilation),
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
 
 
-def derivatives(convolve, stride):
+def derivatives(convolve, *stride_and_dilation):
     """Value, first derivatives, and the derivatives of a gradient penalty, of one convolution."""
 
     def values(x, kernel, weights):
         def loss(x, kernel):
-            return jnp.sum(jnp.tanh(convolve(x, kernel, stride)) * weights)
+            return jnp.sum(jnp.tanh(convolve(x, kernel, *stride_and_dilation)) * weights)
 
         def penalty(x, kernel):
             by_x, by_kernel = jax.grad(loss, (0, 1))(x, kernel)
             return jnp.sum(jnp.square(by_x)) + jnp.sum(by_kernel**3)
 
         return (
-            convolve(x, kernel, stride),
+            convolve(x, kernel, *stride_and_dilation),
             jax.grad(loss, (0, 1))(x, kernel),
             jax.grad(penalty, (0, 1))(x, kernel),
         )
@@ -40,17 +41,29 @@ def derivatives(convolve, stride):
 
 
 @pytest.mark.parametrize(
-    ("size", "kernel_size", "stride"),
-    [((6, 5), 3, 1), ((6, 8), 3, 2), ((5, 6), 3, 2), ((6, 5), 1, 1), ((5, 6), 1, 2)],
+    ("size", "kernel_size", "stride", "dilation"),
+    [
+        ((6, 5), 3, 1, 1),
+        ((6, 8), 3, 2, 1),
+        ((5, 6), 3, 2, 1),
+        ((6, 5), 1, 1, 1),
+        ((5, 6), 1, 2, 1),
+        ((6, 5), 3, 1, 2),
+        ((4, 5), 3, 1, 4),
+        ((6, 8), 3, 2, 2),
+        ((6, 8), 5, 2, 1),
+        ((6, 8), 7, 2, 1),
+        ((5, 6), 7, 2, 1),
+    ],
 )
-def test_values_and_derivatives(size, kernel_size, stride):
+def test_values_and_derivatives(size, kernel_size, stride, dilation):
     rng = np.random.default_rng(0)
     x = rng.standard_normal((2, *size, 3)).astype(np.float32)
     kernel = 0.3 * rng.standard_normal((kernel_size, kernel_size, 3, 4)).astype(np.float32)
     out = [(n - 1) // stride + 1 for n in size]
     weights = rng.standard_normal((2, *out, 4)).astype(np.float32)
-    ours = derivatives(convolution.convolve, stride)(x, kernel, weights)
-    theirs = derivatives(reference, stride)(x, kernel, weights)
+    ours = derivatives(convolution.convolve, stride, dilation)(x, kernel, weights)
+    theirs = derivatives(reference, stride, dilation)(x, kernel, weights)
     for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
         assert a.shape == b.shape
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4 * np.abs(b).max())
