@@ -3,11 +3,13 @@
 On GPU and TPU these are XLA's convolutions. XLA's CPU backend computes the gradient with respect
 to a kernel several times slower than a matrix product of the same size, and second derivatives
 through strides slower still. There, kernel gradients are matrix products, one for each position
-in the kernel, and a strided convolution is an equivalent one of stride 1; all derivatives, of any
-order, stay within these two functions.
+in the kernel, and a strided convolution is differentiated as an equivalent one of stride 1; all
+derivatives, of any order, stay within these functions. Dilated ones leave out the taps that would
+only read padding.
 """
 
 import functools
+import math
 from typing import Any
 
 import flax.linen as nn
@@ -17,6 +19,9 @@ import numpy as np
 from jaxtyping import Array, Float
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
+
+LEAST_INNER_SHARE = 0.7
+"""Below this share of taps inside the map, a dilated convolution skips the others (on CPUs)."""
 
 
 def _convolve(
@@ -79,23 +84,58 @@ _kernel_gradient.defvjp(
 )
 
 
+@jax.custom_vjp
 def _strided(x: Array, kernel: Array) -> Array:
-    """k x k convolution of stride 2 on maps of even size, k odd, as one of stride 1 on 2x2 blocks.
+    """Convolution of stride 2 on maps of even size, its kernel's size odd."""
+    reach = kernel.shape[0] // 2
+    return _convolve(x, kernel, 2, (reach, reach))
 
-    Its kernel is of (k + 1) / 2 blocks a side.
-    """
+
+def _strided_by_blocks(x: Array, kernel: Array) -> Array:
+    """The same as one of stride 1 on 2x2 blocks; its kernel is of (k + 1) / 2 blocks a side."""
     batch, height, width, channels = x.shape
     x = x.reshape(batch, height // 2, 2, width // 2, 2, channels)
     x = x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, height // 2, width // 2, 4 * channels)
     # Output i reads pixels 2i - reach to 2i + reach.  With a reach of 1, for example, these are the
     # second of block i - 1 and both of block i.
-    size = kernel.shape[0] // 2 + 1
     reach = kernel.shape[0] // 2
     fill = (reach % 2, 1 - reach % 2)
     kernel = jnp.pad(kernel, (fill, fill, (0, 0), (0, 0)))
-    kernel = kernel.reshape(size, 2, size, 2, channels, -1).transpose(0, 2, 1, 3, 4, 5)
-    pads = ((reach + 1) // 2, reach // 2)
-    return _same(x, kernel.reshape(size, size, 4 * channels, -1), pads)
+    kernel = kernel.reshape(reach + 1, 2, reach + 1, 2, channels, -1).transpose(0, 2, 1, 3, 4, 5)
+    kernel = kernel.reshape(reach + 1, reach + 1, 4 * channels, -1)
+    return _same(x, kernel, ((reach + 1) // 2, reach // 2))
+
+
+_strided.defvjp(
+    lambda x, kernel: (_strided(x, kernel), (x, kernel)),
+    lambda saved, y: jax.vjp(_strided_by_blocks, *saved)[1](y),
+)
+
+
+def _inner_taps(x: Array, kernel: Array, dilation: int) -> Array:
+    """A dilated convolution as one matrix product a tap, none for what falls into the padding."""
+
+    def span(offset: int, size: int) -> tuple[int, int]:
+        return max(0, -offset), min(size, size - offset)  # The outputs whose tap is inside.
+
+    height, width = x.shape[1:3]
+    reach, total = kernel.shape[0] // 2, jnp.zeros((), x.dtype)
+    for i, j in np.ndindex(kernel.shape[:2]):
+        down, right = (i - reach) * dilation, (j - reach) * dilation
+        (top, bottom), (left, end) = span(down, height), span(right, width)
+        if top < bottom and left < end:
+            seen = x[:, top + down : bottom + down, left + right : end + right]
+            product = jnp.einsum("bhwc,cf->bhwf", seen, kernel[i, j])
+            edges = ((0, 0), (top, height - bottom), (left, width - end), (0, 0))
+            total = total + jnp.pad(product, edges)
+    return total
+
+
+def _inner_share(size: int, kernel_size: int, dilation: int) -> float:
+    """The share of a kernel's taps, along one axis, that fall into the map."""
+    reach = kernel_size // 2
+    offsets = [abs(i - reach) * dilation for i in range(kernel_size)]
+    return sum(max(0, size - offset) for offset in offsets) / (size * kernel_size)
 
 
 def convolve(
@@ -112,13 +152,22 @@ def convolve(
       stride: 1 or 2.
       dilation: pixels from one tap of the kernel to the next; 1 where the stride is 2.
     """
-    if kernel.shape[0] == 1:
+    size = kernel.shape[0]
+    if size == 3 and dilation >= max(x.shape[1:3]):
+        # All outer taps fall into the padding: the centre gives the same, nine times cheaper.
+        kernel, size = kernel[1:2, 1:2], 1
+    if size == 1:
         return jnp.einsum("bhwc,cf->bhwf", x[:, ::stride, ::stride], kernel[0, 0])
-    pad = dilation * (kernel.shape[0] // 2)
+    pad = dilation * (size // 2)
     awkward = stride == 2 and (x.shape[1] % 2 or x.shape[2] % 2 or dilation > 1)
     if awkward or jax.default_backend() != "cpu":
         return _convolve(x, kernel, stride, (pad, pad), dilation)
-    return _same(x, kernel, (pad, pad), dilation) if stride == 1 else _strided(x, kernel)
+    if stride == 2:
+        return _strided(x, kernel)
+    inner = math.prod(_inner_share(n, size, dilation) for n in x.shape[1:3])
+    if dilation > 1 and inner < LEAST_INNER_SHARE:
+        return _inner_taps(x, kernel, dilation)
+    return _same(x, kernel, (pad, pad), dilation)
 
 
 class Conv(nn.Module):

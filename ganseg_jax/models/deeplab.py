@@ -6,6 +6,7 @@ and 36, 256 channels, no auxiliary head.  Initial weights: backbone He-normal by
 uniform in +-1/sqrt(fan_in) (what the published model began with), all biases zero.
 """
 
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -14,28 +15,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ganseg_jax.models.blocks import BatchNorm
-from ganseg_jax.models.convolution import Conv, convolve
+from ganseg_jax.models.convolution import Conv
 from ganseg_jax.models.resnet import ResNet, scale_channels
 
 uniform_fan_in = jax.nn.initializers.variance_scaling(1.0 / 3.0, "fan_in", "uniform")
-
-
-class AtrousConv(nn.Module):
-    """Dilated 3x3 convolution without bias that keeps the size of its input."""
-
-    features: int
-    rate: int
-    dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w f"]:
-        kernel = self.param(
-            "kernel", uniform_fan_in, (3, 3, x.shape[-1], self.features), jnp.float32
-        )
-        if self.rate >= max(x.shape[1:3]):
-            # All outer taps fall into the padding: the centre gives the same, nine times cheaper.
-            kernel = kernel[1:2, 1:2]
-        return convolve(x.astype(self.dtype), kernel.astype(self.dtype), dilation=self.rate)
 
 
 class ASPP(nn.Module):
@@ -51,19 +34,20 @@ class ASPP(nn.Module):
         def normalized(y: Array, name: str) -> Array:
             return nn.relu(BatchNorm(dtype=self.dtype, name=name)(y, train=train))
 
+        conv = functools.partial(
+            Conv,
+            self.channels,
+            use_bias=False,
+            kernel_init=uniform_fan_in,
+            dtype=self.dtype,
+        )
+
         def pointwise(y: Array, name: str) -> Array:
-            return Conv(
-                self.channels,
-                1,
-                use_bias=False,
-                kernel_init=uniform_fan_in,
-                dtype=self.dtype,
-                name=name,
-            )(y)
+            return conv(kernel_size=1, name=name)(y)
 
         branches = [normalized(pointwise(x, "point_conv"), "point_bn")]
         for i, rate in enumerate(self.rates):
-            y = AtrousConv(self.channels, rate, self.dtype, name=f"atrous{i}_conv")(x)
+            y = conv(dilation=rate, name=f"atrous{i}_conv")(x)
             branches.append(normalized(y, f"atrous{i}_bn"))
         pooled = jnp.mean(x.astype(jnp.float32), (1, 2), keepdims=True).astype(self.dtype)
         pooled = normalized(pointwise(pooled, "pool_conv"), "pool_bn")  # [B, 1, 1, F]
@@ -77,7 +61,7 @@ class DeepLabV3(nn.Module):
     """Semantic segmentation: images to class logits of the same size.
 
     The defaults are the published segmenter (39,635,785 parameters at 9 classes).  For images of
-    32 or 64 pixels on a CPU: `backbone="resnet18"`, `width=0.25`, `output_stride=4`,
+    32 or 64 pixels on a CPU: `backbone="resnet18"`, `width=0.25`, `output_stride=2`,
     `stem_pool=False`, `atrous_rates=(2, 4, 6)`.
 
     Attributes:

@@ -50,6 +50,8 @@ def derivatives(convolve, *stride_and_dilation):
         ((5, 6), 1, 2, 1),
         ((6, 5), 3, 1, 2),
         ((4, 5), 3, 1, 4),
+        ((4, 5), 3, 1, 5),
+        ((5, 6), 5, 1, 2),
         ((6, 8), 3, 2, 2),
         ((6, 8), 5, 2, 1),
         ((6, 8), 7, 2, 1),
@@ -67,6 +69,22 @@ def test_values_and_derivatives(size, kernel_size, stride, dilation):
     for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
         assert a.shape == b.shape
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4 * np.abs(b).max())
+
+
+@pytest.mark.parametrize("rate", [2, 5, 6, 9])
+def test_dilated_convolution_is_the_sum_of_its_taps(rate):
+    # Of rates from 6 on, only the centre lies inside the 5 x 6 map.
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((1, 5, 6, 2)).astype(np.float32)
+    kernel = rng.standard_normal((3, 3, 2, 4)).astype(np.float32)
+    padded = np.pad(x, ((0, 0), (rate, rate), (rate, rate), (0, 0)))
+    expected = sum(
+        padded[:, i * rate : i * rate + 5, j * rate : j * rate + 6] @ kernel[i, j]
+        for i in range(3)
+        for j in range(3)
+    )
+    got = convolution.convolve(x, kernel, dilation=rate)
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_layer_adds_its_bias_and_computes_in_its_type():
