@@ -24,6 +24,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     c = base_config()
     c.image_size = 32
     c.dataset.name = "puppets"
+    c.dataset.augment = "none"  # An arm's colour says which one it is.
     c.model.num_parts = 5
     c.model.noise_dim = 64
     c.model.embedding_dim = 16
