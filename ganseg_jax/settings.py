@@ -50,6 +50,7 @@ _LATER_FIELDS = {
     "gan.concentration.decay_from": 0,
     "gan.concentration.decay_until": 0,
     "gan.point_spread": 0.0,
+    "gan.background_start": 0.0,
 }
 
 # Fields that count something of which there must be one.
@@ -144,6 +145,7 @@ def build_gan(config: ConfigDict) -> Gan:
         area_counted_at=gan.area.counted_at,
         area_interval=gan.area.interval,
         point_spread=gan.point_spread,
+        background_start=gan.background_start,
         ema_decay=gan.ema_decay,
         share_fakes=gan.share_fakes,
         flat_adam=not fully_sharded(config),

@@ -49,6 +49,7 @@ class GanSettings:
     area_counted_at: int = 0
     area_interval: int = 2
     point_spread: float = 0.0
+    background_start: float = 0.0
     ema_decay: float = 0.0
     share_fakes: bool = False
     flat_adam: bool = True
@@ -118,6 +119,11 @@ def init_state(gan: Gan, seed: int) -> GanState:
         each = np.repeat(places[:, None], gan.generator.points_per_part, 1)  # [K, P, 2]
         out = generator["params"]["point_generator"]["mlp"]["out"]
         out["bias"] = np.float32(gan.generator.point_divisor * np.arctanh(each)).reshape(-1)
+    if gan.settings.background_start and gan.generator.separate_background:
+        # Masks of an untrained generator put parts everywhere, and some never leave the border.
+        masks = generator["params"]["mask_generator"]
+        last = masks[f"block_{len(gan.generator.stage_sizes) - 1}"]
+        last["conv_1"]["bias"][0] += gan.settings.background_start
     discriminator = init_variables(gan.discriminator, seed, images)
     return state_from_variables(gan, generator, discriminator)
 

@@ -270,3 +270,16 @@ def test_part_centres_start_on_places_of_a_disc():
     places = spread_start(networks.generator.num_parts, 0.4)
     assert np.all(np.linalg.norm(places, axis=-1) < 0.4)
     np.testing.assert_allclose(centers["spread"] - centers["close"], places, atol=0.05)
+
+
+def test_masks_start_as_background():
+    settings = dataclasses.replace(PLAIN.settings, background_start=4.0)
+    networks = dataclasses.replace(PLAIN, settings=settings)
+    latents = sample_latents(jax.random.key(0), 64, networks.generator.noise_dim)
+    shares = []
+    for chosen in (PLAIN, networks):
+        variables = gan.init_state(chosen, 3).generator
+        output, _ = PLAIN.generator.apply(variables, latents, train=True, mutable=["batch_stats"])
+        shares.append(np.asarray(output.masks[..., 0]))
+    expected = 1 / (1 + np.exp(-4) * (1 - shares[0]) / shares[0])
+    np.testing.assert_allclose(shares[1], expected, rtol=1e-3)
