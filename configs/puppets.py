@@ -46,7 +46,9 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     c.gan.sample_every = 300
     c.gan.learning_rate_generator = 1e-3
     c.gan.learning_rate_discriminator = 2e-3
-    c.gan.point_spread = 0.2  # Seeds whose centres lie close together fail without.
+    # Without these two, a part may keep a corner of the image, or take several limbs.
+    c.gan.background_start = 4.0
+    c.gan.point_spread = 0.35
     c.gan.ema_decay = 0.99
     c.gan.share_fakes = True
     c.gan.gradient_penalty.kind = "r1"
