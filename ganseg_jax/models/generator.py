@@ -147,17 +147,19 @@ class PointGenerator(nn.Module):
         return points.reshape(-1, self.num_parts, self.points_per_part, 2)
 
 
-def spread_start(num_parts: int, radius: float) -> Float[np.ndarray, "k 2"]:
+def spread_start(num_parts: int, radius: float, aspect: float = 1.0) -> Float[np.ndarray, "k 2"]:
     """K places, (row, col), evenly over a disc around the image's centre: a sunflower's seeds.
 
     Args:
       num_parts: K.
       radius: of the disc, in [-1, 1] coordinates; 0 puts all in the centre.
+      aspect: height over width, of an ellipse with the disc's area.
     """
     index = np.arange(num_parts)
     distance = radius * np.sqrt((index + 0.5) / num_parts)
     angle = index * math.pi * (3 - math.sqrt(5))
-    return np.stack([distance * np.sin(angle), distance * np.cos(angle)], -1)
+    places = np.stack([distance * np.sin(angle), distance * np.cos(angle)], -1)
+    return places * np.sqrt([aspect, 1 / aspect])
 
 
 class PartEmbeddings(nn.Module):

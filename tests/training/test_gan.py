@@ -269,6 +269,8 @@ def test_part_centres_start_on_places_of_a_disc():
         centers[name] = np.mean(points, axis=(0, 2))  # [K, 2]
     places = spread_start(networks.generator.num_parts, 0.4)
     assert np.all(np.linalg.norm(places, axis=-1) < 0.4)
+    tall = spread_start(networks.generator.num_parts, 0.4, aspect=4.0)
+    np.testing.assert_allclose(tall, places * [2, 0.5])
     np.testing.assert_allclose(centers["spread"] - centers["close"], places, atol=0.05)
 
 
