@@ -109,6 +109,7 @@ def base_config() -> ml_collections.ConfigDict:
     c.evaluation.num_samples = 50_000  # Generated, to compare with the training photos.
     c.evaluation.embedding_samples = 320  # In the t-SNE plot.
     c.evaluation.inception_checkpoint = ""  # FID Inception weights; without: no FID and KID.
+    c.evaluation.backbone_checkpoint = ""  # A ResNet's weights: deep feature factorisation too.
     c.evaluation.references = True  # Measure the simple references too.
     return c
 

@@ -53,6 +53,17 @@ _LATER_FIELDS = {
     "gan.point_spread": 0.0,
     "gan.point_spread_aspect": 1.0,
     "gan.background_start": 0.0,
+    "evaluation.backbone_checkpoint": "",
+}
+
+# Weight files that an evaluation can do without.
+_EVALUATION_WEIGHTS = {
+    "inception_checkpoint": (
+        "FID Inception weights, or leave it empty to measure neither FID nor KID"
+    ),
+    "backbone_checkpoint": (
+        "a ResNet's weights, or leave it empty to measure no deep feature factorisation"
+    ),
 }
 
 # Fields that count something of which there must be one.
@@ -344,12 +355,10 @@ def check_config(config: ConfigDict) -> None:
     cached_on_devices(config)
     for stage in ("gan", "segmenter"):
         retries(config, stage)
-    inception = config.evaluation.inception_checkpoint
-    if inception and not Path(inception).is_file():
-        raise UserError(
-            f"evaluation.inception_checkpoint={inception!r}: there is no such file; give FID "
-            "Inception weights, or leave it empty to measure neither FID nor KID"
-        )
+    for field, wanted in _EVALUATION_WEIGHTS.items():
+        path = config.evaluation[field]
+        if path and not Path(path).is_file():
+            raise UserError(f"evaluation.{field}={path!r}: there is no such file; give {wanted}")
 
 
 def deciding_fields(config: ConfigDict) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from ganseg_jax import inference, settings
 from ganseg_jax.data import pipeline
 from ganseg_jax.errors import UserError
 from ganseg_jax.evaluation import (
+    backbone,
     embeddings,
     generated,
     inception,
@@ -88,6 +89,7 @@ def _measure_protocols(
 ) -> tuple[dict[str, float], list[Table], np.ndarray]:
     """Figures of all protocols, their tables, and a sheet of segmented photos."""
     names = list(config.evaluation.protocols) or protocols.fit_protocols(config.dataset.name)
+    feature_fn = backbone.load_feature_maps(config)
     parts, batch_size = config.model.num_parts, config.evaluation.batch_size
     figures: dict[str, float] = {}
     tables: list[Table] = []
@@ -111,6 +113,7 @@ def _measure_protocols(
                 num_parts=parts,
                 batch_size=batch_size,
                 seed=config.seed,
+                feature_fn=feature_fn,
             )
         figures |= measured
         table = protocol.rows(measured, config.dataset.name, parts, compared)

@@ -1,0 +1,52 @@
+"""Feature maps of a ResNet whose weights the user gives, for deep feature factorisation."""
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from ganseg_jax.errors import UserError
+from ganseg_jax.evaluation.references import FeatureFn
+from ganseg_jax.interop import weights
+from ganseg_jax.interop.torch_deeplab import load_backbone
+
+FIELD = "evaluation.backbone_checkpoint"
+
+# Of ImageNet, in [0, 1]: what published classifiers were trained with.
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+_LEAST_SIZE = 128
+
+
+def load_feature_maps(config: ml_collections.ConfigDict) -> FeatureFn | None:
+    """The maps behind the last stage of `evaluation.backbone_checkpoint`; None where it is empty.
+
+    The maps are an eighth of the image's size, and not negative. Images are normalised as for
+    ImageNet; smaller ones are enlarged to 128 px, because classifiers know no smaller things.
+
+    Raises:
+      UserError: naming the field and the file, where that is missing, damaged, or of another
+        network.
+    """
+    path = config.evaluation.backbone_checkpoint
+    if not path:
+        return None
+    try:
+        module, variables = load_backbone(weights.read(path))
+    except UserError as error:
+        raise UserError(f"{FIELD}={path!r}: {error}") from error
+    variables = jax.device_put(variables)
+
+    @jax.jit
+    def maps_of(variables, images):
+        batch, size = images.shape[0], max(images.shape[1], _LEAST_SIZE)
+        x = images.astype(jnp.float32) / 255
+        x = (x - jnp.array(_MEAN)) / jnp.array(_STD)
+        x = jax.image.resize(x, (batch, size, size, 3), "linear")
+        return module.apply(variables, x, train=False)
+
+    def feature_fn(images: UInt8[np.ndarray, "n s s 3"]) -> Float[np.ndarray, "n h w d"]:
+        return np.asarray(maps_of(variables, images))
+
+    return feature_fn
