@@ -98,11 +98,10 @@ def upsample_2x(x: Float[Array, "b h w c"]) -> Float[Array, "b 2*h 2*w c"]:
     return _upsample_axis(_upsample_axis(x, 1), 2)
 
 
-def upsample_2x_and_crop(x: Float[Array, "b h w c"], margin: int) -> Float[Array, "b i j c"]:
-    """`crop(upsample_2x(x), margin)`, without computing most of what is cropped."""
+def unread_by_upsampling(margin: int) -> int:
+    """Pixels on each side of x that `crop(upsample_2x(x), margin)` does not read."""
     # One pixel of context is all that bilinear interpolation reads.
-    before = max(0, (margin - 1) // 2)
-    return crop(upsample_2x(crop(x, before)), margin - 2 * before)
+    return max(0, (margin - 1) // 2)
 
 
 def resize_bilinear(x: Float[Array, "b h w c"], height: int, width: int) -> Array:

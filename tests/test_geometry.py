@@ -93,12 +93,16 @@ def test_upsampling_is_bilinear_by_exactly_two():
 
 
 @pytest.mark.parametrize("margin", [0, 1, 2, 3, 10])
-def test_upsampling_and_cropping_in_one(margin):
+def test_upsampling_and_cropping_reads_no_more_than_it_says(margin):
     x = random_map((1, 4 + 2 * margin, 4 + 2 * margin, 2))
-    result = geometry.upsample_2x_and_crop(x, margin)
+    unread = geometry.unread_by_upsampling(margin)
+    result = geometry.crop(geometry.upsample_2x(geometry.crop(x, unread)), margin - 2 * unread)
     assert result.shape == (1, 8 + 2 * margin, 8 + 2 * margin, 2)
     expected = geometry.crop(geometry.upsample_2x(x), margin)
     np.testing.assert_allclose(result, expected, atol=1e-6)
+    # One pixel more would be too many.
+    read = np.abs(jax.grad(lambda x: geometry.crop(geometry.upsample_2x(x), margin).sum())(x))
+    assert np.all(geometry.crop(read, unread) > 0)
 
 
 @pytest.mark.parametrize("size", [(2, 3), (6, 8), (9, 5)])

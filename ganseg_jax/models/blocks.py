@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from ganseg_jax import geometry
 from ganseg_jax.models.convolution import Conv, convolve
 
 LEAKY_SLOPE = 0.2
@@ -131,6 +132,13 @@ def dense(features: int, dtype: Any = jnp.float32, name: str = "") -> nn.Dense:
     return nn.Dense(features, kernel_init=he_normal, dtype=dtype, name=name or None)
 
 
+def conv_inside(layer: Conv, x: Float[Array, "b h w c"], crop: int) -> Float[Array, "b i j f"]:
+    """A 3x3 convolution's map without `crop` pixels on each side, of which it computes one."""
+    if not crop:
+        return layer(x)
+    return geometry.crop(layer(geometry.crop(x, crop - 1)), 1)
+
+
 @flax.struct.dataclass
 class StyleMap:
     """A map of style vectors in the form that GANSeg makes them: sum_k weights_k(p) w_k.
@@ -181,18 +189,25 @@ class Modulation(nn.Module):
 
     SPADE (Park et al. 2019) where these are a map, AdaIN where they are one vector per image.
     gamma is the first half of what the one layer gives.
+
+    Attributes:
+      crop: pixels on each side that the result lacks; the statistics are the whole map's.
+      dtype: type of the result.
     """
 
+    crop: int = 0
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "b h w c"], hidden: Array, *, train: bool
-    ) -> Float[Array, "b h w c"]:
+    ) -> Float[Array, "b i j c"]:
         channels = x.shape[-1]
         x = BatchNorm(use_affine=False, dtype=self.dtype, name="norm")(x, train=train)
+        x = geometry.crop(x, self.crop)
         if hidden.ndim == 4:
-            modulation = conv(2 * channels, dtype=self.dtype, name="modulation")(hidden)
+            layer = conv(2 * channels, dtype=self.dtype, name="modulation")
+            modulation = conv_inside(layer, hidden, self.crop)
         else:
             modulation = dense(2 * channels, dtype=self.dtype, name="modulation")(hidden)
             modulation = modulation[:, None, None, :]
@@ -226,49 +241,67 @@ class ModulatedResBlock(nn.Module):
 
     Where the number of channels changes, the shortcut is a modulated convolution, without
     activation.
+
+    Attributes:
+      features: channels of the result.
+      hidden: channels of the style's hidden features.
+      crop: pixels on each side that the result lacks, and that are not computed either.
+      dtype: type of the result.
     """
 
     features: int
     hidden: int
+    crop: int = 0
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "b h w c"], style: StyleMap | Float[Array, "b e"], *, train: bool
-    ) -> Float[Array, "b h w f"]:
+    ) -> Float[Array, "b i j f"]:
+        inside = max(self.crop - 1, 0)  # What the last convolutions read.
         middle = min(x.shape[-1], self.features)
         with_shortcut = x.shape[-1] != self.features
         style_features = StyleFeatures(
             self.hidden, 3 if with_shortcut else 2, dtype=self.dtype, name="style"
         )(style)
 
-        def modulate(name: str, x: Array, hidden: Array) -> Array:
-            return Modulation(dtype=self.dtype, name=name)(x, hidden, train=train)
+        def modulate(name: str, x: Array, hidden: Array, crop: int) -> Array:
+            return Modulation(crop, dtype=self.dtype, name=name)(x, hidden, train=train)
 
-        h = leaky_relu(modulate("modulate_0", x, style_features[0]))
+        def last_conv(name: str, x: Array) -> Array:
+            layer = conv(self.features, dtype=self.dtype, name=name)
+            return conv_inside(layer, x, self.crop - inside)
+
+        h = leaky_relu(modulate("modulate_0", x, style_features[0], 0))
         h = conv(middle, dtype=self.dtype, name="conv_0")(h)
-        h = leaky_relu(modulate("modulate_1", h, style_features[1]))
-        h = conv(self.features, dtype=self.dtype, name="conv_1")(h)
+        h = leaky_relu(modulate("modulate_1", h, style_features[1], inside))
+        h = last_conv("conv_1", h)
         if with_shortcut:
-            x = modulate("modulate_shortcut", x, style_features[2])
-            x = conv(self.features, dtype=self.dtype, name="conv_shortcut")(x)
-        return x + h
+            x = modulate("modulate_shortcut", x, style_features[2], inside)
+            return last_conv("conv_shortcut", x) + h
+        return geometry.crop(x, self.crop) + h
 
 
 class AdaINConvBlock(nn.Module):
-    """AdaIN, LeakyReLU, 3x3 convolution; no residual (the background's block)."""
+    """AdaIN, LeakyReLU, 3x3 convolution; no residual (the background's block).
+
+    Its fields are those of `ModulatedResBlock`.
+    """
 
     features: int
     hidden: int
+    crop: int = 0
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "b h w c"], style: Float[Array, "b e"], *, train: bool
-    ) -> Float[Array, "b h w f"]:
+    ) -> Float[Array, "b i j f"]:
+        inside = max(self.crop - 1, 0)
         (hidden,) = StyleFeatures(self.hidden, 1, dtype=self.dtype, name="style")(style)
-        x = Modulation(dtype=self.dtype, name="modulate")(x, hidden, train=train)
-        return conv(self.features, dtype=self.dtype, name="conv")(leaky_relu(x))
+        x = Modulation(inside, dtype=self.dtype, name="modulate")(x, hidden, train=train)
+        layer = conv(self.features, dtype=self.dtype, name="conv")
+        return conv_inside(layer, leaky_relu(x), self.crop - inside)
 
 
 class MLP(nn.Module):

@@ -121,13 +121,19 @@ class LearnedStart(nn.Module):
         return jnp.broadcast_to(start, (batch, *shape)).astype(self.dtype)
 
 
-def to_next_stage(x: Array, size: int, next_size: int | None, margin: int) -> Array:
-    """Between stages: upsample where the size doubles; after the last, crop the margin."""
+def unread_pixels(size: int, next_size: int | None, margin: int) -> int:
+    """Pixels on each side of a stage's result that nothing reads: its blocks leave them out."""
     if next_size is None:
-        return geometry.crop(x, margin)
-    if next_size == size:
+        return margin
+    return 0 if next_size == size else geometry.unread_by_upsampling(margin)
+
+
+def to_next_stage(x: Array, size: int, next_size: int | None, margin: int) -> Array:
+    """Between stages, from a map without its `unread_pixels`: upsample where the size doubles."""
+    if next_size in (None, size):
         return x
-    return geometry.upsample_2x_and_crop(x, margin)
+    unread = geometry.unread_by_upsampling(margin)
+    return geometry.crop(geometry.upsample_2x(x), margin - 2 * unread)
 
 
 class PointGenerator(nn.Module):
@@ -224,9 +230,11 @@ class MaskGenerator(nn.Module):
             x = start(batch)
         last = len(self.stage_sizes) - 1
         for i, size in enumerate(self.stage_sizes):
+            following = self.stage_sizes[i + 1] if i < last else None
             block = ModulatedResBlock(
                 self.hidden_channels if i < last else self.num_parts + 1,
                 self.spade_hidden,
+                unread_pixels(size, following, self.margin),
                 dtype=self.dtype,
                 name=f"block_{i}",
             )
@@ -235,7 +243,6 @@ class MaskGenerator(nn.Module):
             else:
                 style = jnp.mean(embeddings, axis=1)
             x = block(x, style, train=train)
-            following = self.stage_sizes[i + 1] if i < last else None
             x = to_next_stage(x, size, following, self.margin)
         masks = jax.nn.softmax(x.astype(jnp.float32), axis=-1)
         return masks, geometry.crop(heatmaps[self.stage_sizes[-1]], self.margin)
@@ -276,11 +283,12 @@ class ForegroundGenerator(nn.Module):
         }
         outputs = [*self.stage_channels[1:], self.out_channels]
         for i, size in enumerate(sizes):
+            following = sizes[i + 1] if i + 1 < len(sizes) else None
+            unread = unread_pixels(size, following, margin)
             block = ModulatedResBlock(
-                outputs[i], self.spade_hidden, dtype=self.dtype, name=f"block_{i}"
+                outputs[i], self.spade_hidden, unread, dtype=self.dtype, name=f"block_{i}"
             )
             x = block(x, StyleMap(resized[size], embeddings), train=train)
-            following = sizes[i + 1] if i + 1 < len(sizes) else None
             x = to_next_stage(x, size, following, margin)
         return x
 
@@ -305,9 +313,12 @@ class BackgroundGenerator(nn.Module):
         x = start(position[:, None, :], geometry.pixel_grid(sizes[0], margin, self.grid))
         outputs = [*self.stage_channels[1:], self.out_channels]
         for i, size in enumerate(sizes):
-            block = AdaINConvBlock(outputs[i], self.hidden, dtype=self.dtype, name=f"block_{i}")
-            x = block(x, style, train=train)
             following = sizes[i + 1] if i + 1 < len(sizes) else None
+            unread = unread_pixels(size, following, margin)
+            block = AdaINConvBlock(
+                outputs[i], self.hidden, unread, dtype=self.dtype, name=f"block_{i}"
+            )
+            x = block(x, style, train=train)
             x = to_next_stage(x, size, following, margin)
         return x
 

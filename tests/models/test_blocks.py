@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ganseg_jax import geometry
 from ganseg_jax.models import blocks
 from ganseg_jax.models.blocks import StyleMap, init_variables
 
@@ -175,3 +176,30 @@ def test_host_initialisation_depends_on_seed_and_name_alone():
     assert (first["hidden_0"]["kernel"] != other["hidden_0"]["kernel"]).all()
     deeper = init_variables(blocks.MLP(features=2, hidden=3, layers=3), 0, x)["params"]
     np.testing.assert_array_equal(first["hidden_1"]["kernel"], deeper["hidden_1"]["kernel"])
+
+
+@pytest.mark.parametrize("crop", [1, 2, 4])
+@pytest.mark.parametrize("kind", ["residual", "with_shortcut", "background"])
+def test_pixels_left_out_change_nothing_else(kind, crop):
+    make = blocks.AdaINConvBlock if kind == "background" else blocks.ModulatedResBlock
+    features = 3 if kind == "residual" else 4
+    x = random(2, 10, 10, 3)
+    style = StyleMap(random(2, 10, 10, 2), random(2, 2, 9))
+    style = random(2, 9) if kind == "background" else style
+    whole, cropped = make(features, 8), make(features, 8, crop)
+    variables = with_random_biases(init_variables(whole, 1, x, style, train=True))
+
+    def loss(block, left_out, variables, x):
+        y, statistics = block.apply(variables, x, style, train=True, mutable=["batch_stats"])
+        y = geometry.crop(y, left_out)
+        return jnp.sum(jnp.sin(y)), (y, statistics)
+
+    results = [
+        jax.value_and_grad(loss, (2, 3), has_aux=True)(block, left_out, variables, x)
+        for block, left_out in ((whole, crop), (cropped, 0))
+    ]
+    assert results[1][0][1][0].shape == (2, 10 - 2 * crop, 10 - 2 * crop, features)
+    # Values, running statistics, and gradients with respect to all parameters and the input.
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), results[0], results[1]
+    )
