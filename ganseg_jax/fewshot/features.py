@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ganseg_jax import geometry
-from ganseg_jax.models.generator import Generator
+from ganseg_jax.models.generator import Generator, stage_margins
 from ganseg_jax.models.stylegan2 import StyleGAN2Generator
 
 # One map for each layer, of different sizes and channels: [B, h_i, w_i, C_i].
@@ -60,10 +60,11 @@ def named_layers(module: nn.Module, groups: Sequence[str] = ()) -> tuple[Layer, 
     for group in groups:
         if group not in available:
             raise ValueError(f"this generator has the groups {available}, not {group!r}")
+    margins = stage_margins(module.stage_sizes, module.margin)
     return tuple(
-        Layer(f"{group}_generator/block_{i}", module.margin)
+        Layer(f"{group}_generator/block_{i}", margin)
         for group in groups or available
-        for i in range(len(module.stage_sizes))
+        for i, margin in enumerate(margins)
     )
 
 

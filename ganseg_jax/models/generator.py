@@ -128,6 +128,19 @@ def unread_pixels(size: int, next_size: int | None, margin: int) -> int:
     return 0 if next_size == size else geometry.unread_by_upsampling(margin)
 
 
+def stage_margins(sizes: Sequence[int], margin: int) -> tuple[int, ...]:
+    """Pixels by which each stage's result reaches beyond the image, on each side.
+
+    Args:
+        sizes: of the image in each stage, in pixels.
+        margin: what the stages begin with, in pixels.
+    """
+    following = [*sizes[1:], None]
+    return tuple(
+        margin - unread_pixels(n, m, margin) for n, m in zip(sizes, following, strict=True)
+    )
+
+
 def to_next_stage(x: Array, size: int, next_size: int | None, margin: int) -> Array:
     """Between stages, from a map without its `unread_pixels`: upsample where the size doubles."""
     if next_size in (None, size):

@@ -91,8 +91,11 @@ def ganseg():
         (("background", "foreground"), [6, 4, 4, 6, 4, 4]),
     ],
 )
-def test_named_layers_of_ganseg(ganseg, groups, channels):
+@pytest.mark.parametrize("margin", [0, 2, 5])
+def test_named_layers_of_ganseg(ganseg, groups, channels, margin):
+    """The maps fit the image, whatever the stages compute beyond it."""
     module, variables, latents = ganseg
+    module = module.clone(margin=margin)
     layers = ft.named_layers(module, groups)
     output, maps = jax.jit(lambda v, z: ft.generate(module, v, z, layers))(variables, latents)
     sizes = [8, 8, 16] * (len(channels) // 3)
