@@ -125,6 +125,37 @@ def plot_settings(
     return rasterize(figure)
 
 
+def plot_quality(
+    curves: Mapping[str, Mapping[str, Sequence[float]]], measures: Sequence[str]
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Draws measures against the time of training, a panel for each measure.
+
+    Args:
+        curves: name -> "seconds" and each measure -> values; the first is the one it is about.
+        measures: those to show.
+
+    Returns:
+        A picture on white, (H, W, 3) uint8.
+    """
+    figure = Figure(figsize=(1.2 + 3.4 * len(measures), 3.4), dpi=110, layout="constrained")
+    panels = figure.subplots(1, max(len(measures), 1), squeeze=False)[0]
+    colors = ["#0072B2", "#D55E00", "#009E73", "#CC79A7"]
+    for axes, name in zip(panels, measures, strict=False):
+        measure = measure_of(name)
+        factor = 100 if measure.percent else 1
+        for index, (label, curve) in enumerate(curves.items()):
+            seen, color = factor * np.asarray(curve[name]), colors[index % len(colors)]
+            axes.plot(curve["seconds"], seen, "o-", ms=4, lw=1.5, color=color, label=label)
+        axes.set(xlabel="seconds of training", xlim=(0, None))
+        better = f", {measure.better} is better" if measure.better else ""
+        axes.set_title(measure.title + (" (%)" if measure.percent else "") + better, fontsize=9)
+        axes.grid(color="#e3e6ea", lw=0.7)
+        axes.spines[["top", "right"]].set_visible(False)
+    if len(curves) > 1 and measures:
+        panels[0].legend(frameon=False, fontsize=9)
+    return rasterize(figure)
+
+
 def _shown(values: np.ndarray, axis: int) -> np.ndarray:
     # Exact moves would fall off a logarithmic axis; float32 tells no smaller errors apart.
     return np.maximum(mean_where_measured(values, axis), 1e-8)
