@@ -89,7 +89,6 @@ def base_config() -> ml_collections.ConfigDict:
     c.segmenter.sample_every = 1_000
     c.segmenter.on_nonfinite = "stop"
     c.segmenter.learning_rate = 3e-4
-    c.segmenter.decay_from = 0  # From this step the rate falls to 0 at the last one; 0: never.
     c.segmenter.beta1 = 0.9
     c.segmenter.beta2 = 0.999
     c.segmenter.backbone = "resnet50"  # resnet50, resnet18.

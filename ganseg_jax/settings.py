@@ -52,7 +52,6 @@ _LATER_FIELDS = {
     "gan.concentration.decay_until": 0,
     "gan.point_spread": 0.0,
     "gan.point_spread_aspect": 1.0,
-    "segmenter.decay_from": 0,
     "gan.background_start": 0.0,
     "evaluation.backbone_checkpoint": "",
 }
@@ -196,15 +195,9 @@ def build_segmentation(config: ConfigDict) -> Segmentation:
     """Segmenter, the generator that teaches it, and settings of its training."""
     _check_counts(config)
     s = config.segmenter
-    if s.decay_from < 0:
-        raise UserError(f"segmenter.decay_from={s.decay_from} must be 0 (no decay) or a step")
-    # Runs that end before stay at the full rate.
-    decay_until = s.num_steps if 0 < s.decay_from < s.num_steps else 0
     settings = SegmenterSettings(
         batch_size=s.batch_size,
         learning_rate=s.learning_rate,
-        decay_from=s.decay_from,
-        decay_until=decay_until,
         beta1=s.beta1,
         beta2=s.beta2,
         flat_adam=not fully_sharded(config),

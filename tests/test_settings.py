@@ -45,15 +45,6 @@ def test_segmenter_has_a_class_for_each_part_and_the_background():
 
 
 @pytest.mark.parametrize(
-    ("decay_from", "until"), [(0, 0), (50, 80), (80, 0)], ids=["never", "at the end", "too late"]
-)
-def test_segmenter_s_rate_falls_until_the_last_step(decay_from, until):
-    config = config_with(segmenter__num_steps=80, segmenter__decay_from=decay_from)
-    made = settings.build_segmentation(config).settings
-    assert (made.decay_until, made.decay_from if until else 0) == (until, 50 if until else 0)
-
-
-@pytest.mark.parametrize(
     ("field", "value", "message"),
     [
         ("model__num_parts", 0, "num_parts must be at least 1, not 0"),
@@ -83,7 +74,6 @@ def test_segmenter_s_rate_falls_until_the_last_step(decay_from, until):
         ("segmenter__on_nonfinite", "go", "segmenter.on_nonfinite='go' is none of stop, retry"),
         ("dataset__cache", "disk", "dataset.cache='disk' is none of none, host, device"),
         ("dataset__augment", "crop", "dataset.augment='crop' is none of none, flip, flip_crop"),
-        ("segmenter__decay_from", -1, "segmenter.decay_from=-1 must be 0"),
         ("segmenter__width", 0.0, "segmenter.width=0.0 must be positive"),
         ("model__kind", "autoencoder", "model.kind='autoencoder' is none of gan, autoencoder_p"),
     ],

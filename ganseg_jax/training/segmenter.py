@@ -21,16 +21,10 @@ Metrics = dict[str, Float[Array, ""]]
 
 @dataclasses.dataclass(frozen=True)
 class SegmenterSettings:
-    """Optimiser and batch of the segmenter.
-
-    The learning rate falls to 0, linearly from step `decay_from` until step `decay_until`; where
-    that is 0, it stays.
-    """
+    """Optimiser and batch of the segmenter."""
 
     batch_size: int = 64
     learning_rate: float = 3e-4
-    decay_from: int = 0
-    decay_until: int = 0
     beta1: float = 0.9
     beta2: float = 0.999
     flat_adam: bool = True
@@ -115,11 +109,6 @@ def update(
     params = state.segmenter["params"]
     gradients, (batch_stats, metrics) = jax.grad(loss_of, has_aux=True)(params)
     updates, optimizer = segmentation.optimizer.update(gradients, state.optimizer, params)
-    s = segmentation.settings
-    if s.decay_until:
-        # Here, not in the optimiser: the state is the same with a falling rate and without.
-        done = jnp.clip((state.step - s.decay_from) / (s.decay_until - s.decay_from), 0.0, 1.0)
-        updates = jax.tree.map(lambda u: (1.0 - done) * u, updates)
     state = state.replace(
         step=state.step + 1,
         segmenter={"params": optax.apply_updates(params, updates), "batch_stats": batch_stats},

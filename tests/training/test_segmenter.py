@@ -1,6 +1,5 @@
 """The segmenter's step: fresh samples, their masks' argmax as labels, one Adam update."""
 
-import dataclasses
 import functools
 
 import jax
@@ -81,21 +80,3 @@ def test_updates_learn_a_fixed_batch(update, first):
         state, scalars = update(state, images, labels, prng.stream(ROOT, f"step {i}"))
         history.append(float(scalars["loss"]))
     assert np.mean(history[-5:]) < 0.5 * np.mean(history[:5])
-
-
-def test_learning_rate_falls_to_nothing(update, first):
-    settings = dataclasses.replace(NETWORKS.settings, decay_from=10, decay_until=20)
-    networks = dataclasses.replace(NETWORKS, settings=settings)
-    falling = jax.jit(functools.partial(segmenter.update, networks))
-    images = np.random.default_rng(0).uniform(-1, 1, (BATCH, SIZE, SIZE, 3)).astype(np.float32)
-    batch = images, (images[..., 0] > 0).astype(np.int32), ROOT
-    before = first.segmenter["params"]
-
-    def moves(state):
-        return jax.tree.map(np.subtract, state.segmenter["params"], before)
-
-    full = moves(update(first, *batch)[0])
-    for step, share in ((0, 1.0), (10, 1.0), (15, 0.5), (20, 0.0), (25, 0.0)):
-        moved = moves(falling(first.replace(step=np.int32(step)), *batch)[0])
-        for a, b in zip(jax.tree.leaves(moved), jax.tree.leaves(full), strict=True):
-            np.testing.assert_allclose(a, share * b, atol=1e-6)
