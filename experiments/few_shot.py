@@ -30,6 +30,9 @@ HEAD = flags.DEFINE_enum(
     "Network on the features; auto: mlp, which sees single pixels, for images below 128 px.",
 )
 EPOCHS = flags.DEFINE_integer("epochs", 1000, "Epochs of the head.")
+STANDARDIZE = flags.DEFINE_boolean(
+    "standardize", True, "Standardise the features' channels over the labelled images."
+)
 NUM_SAMPLES = flags.DEFINE_integer("num_samples", 5000, "Generated images for the U-Net.")
 NUM_STEPS = flags.DEFINE_integer("num_steps", 20_000, "Updates of the U-Net.")
 BATCH_SIZE = flags.DEFINE_integer("batch_size", 16, "Images in each update of the U-Net.")
@@ -50,7 +53,7 @@ def main() -> None:
         unet_width=UNET_WIDTH.value,
         log_every=LOG_EVERY.value,
         checkpoint_every=CHECKPOINT_EVERY.value,
-        head=HeadSettings(epochs=EPOCHS.value, seed=SEED.value),
+        head=HeadSettings(epochs=EPOCHS.value, standardize=STANDARDIZE.value, seed=SEED.value),
         auto_shot=AutoShotSettings(
             num_samples=NUM_SAMPLES.value,
             num_steps=NUM_STEPS.value,

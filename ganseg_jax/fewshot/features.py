@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
+import flax.struct
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -138,6 +139,29 @@ def _feature(captured: Any, layer: Layer, max_size: int | None) -> Array:
         raise ValueError(f"the output of layer {layer.path!r} is no map [B, H, W, C]")
     x = geometry.crop(x, layer.margin)
     return x if max_size is None or x.shape[1] <= max_size else average_down(x, max_size)
+
+
+@flax.struct.dataclass
+class FeatureStatistics:
+    """Mean and standard deviation of each channel, [C_i] for each map."""
+
+    mean: tuple[Float[Array, " c"], ...]
+    deviation: tuple[Float[Array, " c"], ...]
+
+
+def statistics(features: Features) -> FeatureStatistics:
+    """Over all images and pixels; a channel that never changes gets the deviation 1."""
+    axes = (0, 1, 2)
+    deviations = [jnp.std(x, axes) for x in features]
+    return FeatureStatistics(
+        tuple(jnp.mean(x, axes) for x in features),
+        tuple(jnp.where(d > 1e-6, d, 1.0) for d in deviations),
+    )
+
+
+def standardize(features: Features, by: FeatureStatistics) -> Features:
+    """Every channel with mean 0 and deviation 1, where `by` are its statistics."""
+    return tuple((x - m) / d for x, m, d in zip(features, by.mean, by.deviation, strict=True))
 
 
 def average_down(x: Float[Array, "b h w c"], size: int) -> Float[Array, "b n n c"]:

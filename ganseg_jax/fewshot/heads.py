@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ganseg_jax import geometry
-from ganseg_jax.fewshot.features import Features, largest
+from ganseg_jax.fewshot.features import Features, FeatureStatistics, largest
 
 he_normal = nn.initializers.he_normal()
 
@@ -48,6 +48,30 @@ class DenseWeights(nn.Module):
     def __call__(self) -> tuple[Array, Array]:
         kernel = self.param("kernel", he_normal, (self.inputs, self.outputs), jnp.float32)
         return kernel, self.param("bias", nn.initializers.zeros, (self.outputs,), jnp.float32)
+
+
+FIRST_LAYER = {"cnn": ("projection", "weights"), "mlp": ("dense_0",)}
+"""Where in a head's parameters the layer is that reads the features."""
+
+
+def on_raw_features(kind: "HeadKind", params: Any, by: FeatureStatistics) -> Any:
+    """Parameters that do with features what the given ones do with these standardised.
+
+    (x - m) / d K + b = x (K / d) + b - (m / d) K, so the first layer takes in the statistics.
+    """
+    mean, deviation = jnp.concatenate(by.mean), jnp.concatenate(by.deviation)
+
+    def change(path: tuple, leaf: Array) -> Array:
+        names = tuple(key.key for key in path)
+        if names[:-1] != FIRST_LAYER[kind]:
+            return leaf
+        return leaf / deviation[:, None] if names[-1] == "kernel" else leaf - shift
+
+    first = params
+    for name in FIRST_LAYER[kind]:
+        first = first[name]
+    shift = (mean / deviation) @ first["kernel"]
+    return jax.tree_util.tree_map_with_path(change, params)
 
 
 def split_kernel(kernel: Float[Array, "c f"], maps: Features) -> list[Array]:

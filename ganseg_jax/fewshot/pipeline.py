@@ -20,8 +20,9 @@ from flax import linen as nn
 from ganseg_jax import prng
 from ganseg_jax.errors import UserError
 from ganseg_jax.fewshot import autoshot, train
-from ganseg_jax.fewshot.features import Features, largest
-from ganseg_jax.fewshot.heads import make_head
+from ganseg_jax.fewshot.features import Features, largest, standardize
+from ganseg_jax.fewshot.features import statistics as feature_statistics
+from ganseg_jax.fewshot.heads import make_head, on_raw_features
 from ganseg_jax.fewshot.labels import LabelSet, read_labels
 from ganseg_jax.fewshot.samples import read_latents
 from ganseg_jax.fewshot.source import Source, to_uint8
@@ -164,9 +165,12 @@ def labelled_features(few: FewShot) -> Features:
 
 
 def train_head(few: FewShot) -> Any:
-    """The head's parameters, trained or from where training was cut off."""
+    """The head's parameters, trained or from where training was cut off, for raw features."""
     settings = few.settings.head
     features = labelled_features(few)
+    if settings.standardize:
+        statistics = jax.jit(feature_statistics)(features)
+        features = jax.jit(standardize, donate_argnums=0)(features, statistics)
     labels = jnp.asarray(train.resize_labels(few.labelled.labels, largest(features)), jnp.int32)
     optimizer = train.make_optimizer(settings, len(labels))
     order_key = prng.stream(prng.root_key(settings.seed), "order")
@@ -184,7 +188,10 @@ def train_head(few: FewShot) -> Any:
         step=step,
         state=train.init_state(few.head, optimizer, features, settings.seed),
     )
-    return loop.run(stage, few.folder).params
+    params = loop.run(stage, few.folder).params
+    if settings.standardize:
+        params = on_raw_features(few.settings.head_kind, params, statistics)
+    return params
 
 
 def head_probabilities(

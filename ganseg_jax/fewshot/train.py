@@ -35,6 +35,9 @@ class HeadSettings:
         weight_decay: added to the gradients, before Adam scales them.
         decay: factor of the learning rate every `decay_every` epochs.
         decay_every: epochs.
+        standardize: bring every channel of the features to mean 0 and deviation 1 over the labelled
+            images first. The paper does not; but where channels differ in size by far, a head of
+            few labels learns from the largest alone.
         seed: of the start and of the order of the images.
     """
 
@@ -43,6 +46,7 @@ class HeadSettings:
     weight_decay: float = 1e-3
     decay: float = 0.9
     decay_every: int = 50
+    standardize: bool = True
     seed: int = 0
 
 

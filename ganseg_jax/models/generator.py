@@ -4,6 +4,7 @@ He, Wandt, Rhodin, "GANSeg: Learning to Segment by Unsupervised Hierarchical Ima
 CVPR 2022. Where the paper's equations and the authors' released models differ, both are settings.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -167,18 +168,27 @@ class PointGenerator(nn.Module):
 
 
 def spread_start(num_parts: int, radius: float, aspect: float = 1.0) -> Float[np.ndarray, "k 2"]:
-    """K places, (row, col), evenly over a disc around the image's centre: a sunflower's seeds.
+    """K places, (row, col), evenly over a disc around the image's centre, alike left and right.
+
+    From five places on the first is the centre; the others are on rings, whose numbers of places
+    grow as their radii do. Each ring has one place at the top.
 
     Args:
       num_parts: K.
-      radius: of the disc, in [-1, 1] coordinates; 0 puts all in the centre.
+      radius: of the outer ring, in [-1, 1] coordinates; 0 puts all in the centre.
       aspect: height over width, of an ellipse with the disc's area.
     """
-    index = np.arange(num_parts)
-    distance = radius * np.sqrt((index + 0.5) / num_parts)
-    angle = index * math.pi * (3 - math.sqrt(5))
-    places = np.stack([distance * np.sin(angle), distance * np.cos(angle)], -1)
-    return places * np.sqrt([aspect, 1 / aspect])
+    centers = 1 if num_parts == 1 or num_parts >= 5 else 0
+    around = num_parts - centers
+    # At most eight places on the inner ring, whose radius is the distance between rings.
+    rings = next(n for n in itertools.count(1) if 4 * n * (n + 1) >= around)
+    ends = np.round(around * np.cumsum(np.arange(rings + 1)) / (rings * (rings + 1) / 2))
+    places = [np.zeros((centers, 2))]
+    for ring, count in enumerate(np.diff(ends).astype(int), start=1):
+        angle = 2 * math.pi * np.arange(count) / max(count, 1)
+        up_and_right = np.stack([-np.cos(angle), np.sin(angle)], -1)
+        places.append(radius * ring / rings * up_and_right)
+    return np.concatenate(places) * np.sqrt([aspect, 1 / aspect])
 
 
 class PartEmbeddings(nn.Module):

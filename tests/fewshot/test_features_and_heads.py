@@ -178,6 +178,26 @@ def test_heads_equal_the_written_out_concatenation(head, naive):
         np.testing.assert_allclose(a, b, atol=1e-4 * np.abs(b).max())
 
 
+@pytest.mark.parametrize("kind", ["cnn", "mlp"])
+def test_heads_take_in_the_statistics_of_their_features(kind):
+    """A head of standardised features, with its statistics in the first layer, reads raw ones."""
+    scales = (100.0, 1.0, 0.01, 1.0, 5.0)
+    maps = tuple(s * x + 3 * s for s, x in zip(scales, random_maps(), strict=True))
+    maps = (*maps[:-1], maps[-1].at[..., 0].set(7.0))  # one channel that never changes
+    by = ft.statistics(maps)
+    standardized = ft.standardize(maps, by)
+    for x in standardized:
+        deviations = np.std(x, (0, 1, 2))
+        np.testing.assert_allclose(np.mean(x, (0, 1, 2)), 0, atol=1e-5)
+        assert np.all((abs(deviations - 1) < 1e-4) | (deviations == 0))
+    assert np.std(standardized[-1][..., 0]) == 0
+    head = heads.make_head(kind, 3, (20, 10))
+    params = jax.tree.map(lambda x: x + 0.01, head.init(jax.random.key(1), standardized)["params"])
+    expected = head.apply({"params": params}, standardized)
+    found = head.apply({"params": heads.on_raw_features(kind, params, by)}, maps)
+    np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
+
+
 def test_head_sizes_of_the_paper():
     maps = tuple(jnp.zeros((1, 8, 8, c)) for c in (30, 20))
     cnn, mlp = (

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 
 import jax
 import jax.flatten_util
@@ -268,10 +269,23 @@ def test_part_centres_start_on_places_of_a_disc():
         points = chosen.generator.apply(variables, latents.z_point, method="points")
         centers[name] = np.mean(points, axis=(0, 2))  # [K, 2]
     places = spread_start(networks.generator.num_parts, 0.4)
-    assert np.all(np.linalg.norm(places, axis=-1) < 0.4)
     tall = spread_start(networks.generator.num_parts, 0.4, aspect=4.0)
     np.testing.assert_allclose(tall, places * [2, 0.5])
     np.testing.assert_allclose(centers["spread"] - centers["close"], places, atol=0.05)
+
+
+@pytest.mark.parametrize("count", [*range(1, 10), 12, 24, 32])
+def test_places_are_apart_and_alike_left_and_right(count):
+    places = spread_start(count, 0.5)
+    assert places.shape == (count, 2) and np.abs(places).max() <= 0.5 + 1e-9
+    mirrored = places * [1, -1]
+    between = np.linalg.norm(places[:, None] - mirrored[None], axis=-1)
+    np.testing.assert_allclose(between.min(0), 0, atol=1e-9)
+    apart = np.linalg.norm(places[:, None] - places[None], axis=-1)[~np.eye(count, dtype=bool)]
+    assert count == 1 or apart.min() > 0.5 * math.sqrt(1 / count)
+    if count == 5:  # the centre, top, right, bottom, left
+        expected = [[0, 0], [-0.5, 0], [0, 0.5], [0.5, 0], [0, -0.5]]
+        np.testing.assert_allclose(places, expected, atol=1e-9)
 
 
 def test_masks_start_as_background():
