@@ -159,6 +159,12 @@ def statistics(features: Features) -> FeatureStatistics:
     )
 
 
+def unit_statistics(features: Features) -> FeatureStatistics:
+    """Those that `standardize` changes nothing by; only the shapes of `features` are used."""
+    zeros = tuple(jnp.zeros(x.shape[-1:]) for x in features)
+    return FeatureStatistics(zeros, tuple(x + 1.0 for x in zeros))
+
+
 def standardize(features: Features, by: FeatureStatistics) -> Features:
     """Every channel with mean 0 and deviation 1, where `by` are its statistics."""
     return tuple((x - m) / d for x, m, d in zip(features, by.mean, by.deviation, strict=True))

@@ -168,6 +168,7 @@ def train_head(few: FewShot) -> Any:
     """The head's parameters, trained or from where training was cut off, for raw features."""
     settings = few.settings.head
     features = labelled_features(few)
+    statistics = None
     if settings.standardize:
         statistics = jax.jit(feature_statistics)(features)
         features = jax.jit(standardize, donate_argnums=0)(features, statistics)
@@ -186,12 +187,10 @@ def train_head(few: FewShot) -> Any:
         log_every=few.settings.log_every,
         sample_every=few.settings.checkpoint_every,
         step=step,
-        state=train.init_state(few.head, optimizer, features, settings.seed),
+        state=train.init_state(few.head, optimizer, features, settings.seed, statistics),
     )
-    params = loop.run(stage, few.folder).params
-    if settings.standardize:
-        params = on_raw_features(few.settings.head_kind, params, statistics)
-    return params
+    state = loop.run(stage, few.folder)
+    return on_raw_features(few.settings.head_kind, state.params, state.statistics)
 
 
 def head_probabilities(

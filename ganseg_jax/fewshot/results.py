@@ -13,7 +13,7 @@ from ganseg_jax import prng
 from ganseg_jax.errors import UserError
 from ganseg_jax.fewshot import autoshot, train
 from ganseg_jax.fewshot.features import named_layers
-from ganseg_jax.fewshot.heads import MLPHead, make_head
+from ganseg_jax.fewshot.heads import MLPHead, make_head, on_raw_features
 from ganseg_jax.fewshot.source import LARGEST_MAP, Source
 from ganseg_jax.inference import Segmenter
 from ganseg_jax.models.unet import UNet
@@ -88,7 +88,8 @@ def load_head(folder: str | Path, module: nn.Module, variables: Any) -> Head:
     optimizer = train.make_optimizer(settings, shots)
     like = train.init_state(head, optimizer, features, settings.seed)
     state = _restore(folder, "head", "head", like, settings.epochs * shots)
-    return Head(head, state.params, tuple(config["classes"]), source)
+    params = on_raw_features(config["head_kind"], state.params, state.statistics)
+    return Head(head, params, tuple(config["classes"]), source)
 
 
 def _config(folder: str | Path) -> dict[str, Any]:

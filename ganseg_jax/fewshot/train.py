@@ -18,7 +18,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
-from ganseg_jax.fewshot.features import Features
+from ganseg_jax.fewshot.features import Features, FeatureStatistics, unit_statistics
 from ganseg_jax.models.blocks import init_variables
 
 # In label maps: pixels that nobody labelled; they count in no loss and no measure.
@@ -70,11 +70,19 @@ def make_optimizer(settings: HeadSettings, steps_per_epoch: int) -> optax.Gradie
 
 @flax.struct.dataclass
 class HeadState:
-    """What changes from step to step."""
+    """What changes from step to step, and what the features were standardised by.
+
+    Attributes:
+        step: updates done so far.
+        params: of the head on standardised features (see `heads.on_raw_features`).
+        optimizer: Adam's state.
+        statistics: of the raw features; stays as it is.
+    """
 
     step: Int[Array, ""]
     params: Any
     optimizer: Any
+    statistics: FeatureStatistics
 
 
 @functools.partial(jax.jit, static_argnames=("head", "optimizer"), donate_argnums=2)
@@ -107,17 +115,26 @@ def train_step(
     loss, gradients = jax.value_and_grad(loss_of)(state.params)
     updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
     params = optax.apply_updates(state.params, updates)
-    return HeadState(state.step + 1, params, optimizer_state), loss
+    return HeadState(state.step + 1, params, optimizer_state, state.statistics), loss
 
 
 def init_state(
-    head: nn.Module, optimizer: optax.GradientTransformation, features: Features, seed: int
+    head: nn.Module,
+    optimizer: optax.GradientTransformation,
+    features: Features,
+    seed: int,
+    statistics: FeatureStatistics | None = None,
 ) -> HeadState:
-    """The state before the first step; of `features` only the shapes are used."""
+    """The state before the first step; of `features` only the shapes are used.
+
+    Without `statistics` the features are taken as they are.
+    """
     shapes = [jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype) for x in features]
     variables = init_variables(head, seed, shapes, kernel_gain=2.0)
     params = jax.tree.map(jnp.asarray, variables["params"])
-    return HeadState(jnp.int32(0), params, jax.jit(optimizer.init)(params))
+    if statistics is None:
+        statistics = unit_statistics(features)
+    return HeadState(jnp.int32(0), params, jax.jit(optimizer.init)(params), statistics)
 
 
 def resize_labels(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
