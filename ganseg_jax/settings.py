@@ -3,7 +3,6 @@
 import difflib
 import functools
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +50,7 @@ _LATER_FIELDS = {
     "gan.concentration.decay_from": 0,
     "gan.concentration.decay_until": 0,
     "gan.point_spread": 0.0,
-    "gan.point_spread_aspect": 1.0,
+    "gan.point_layout": "disc",
     "gan.background_start": 0.0,
     "evaluation.backbone_checkpoint": "",
 }
@@ -138,12 +137,6 @@ def build_gan(config: ConfigDict) -> Gan:
         )
     if not 0 <= gan.point_spread < 1:
         raise UserError(f"gan.point_spread={gan.point_spread} must be 0 or more and below 1")
-    aspect = gan.point_spread_aspect
-    if aspect <= 0 or gan.point_spread * math.sqrt(max(aspect, 1 / aspect)) >= 1:
-        raise UserError(
-            f"gan.point_spread_aspect={aspect} must be above 0, and keep the centres inside the "
-            f"image with gan.point_spread={gan.point_spread}"
-        )
     settings = GanSettings(
         batch_size=gan.batch_size,
         learning_rate_generator=gan.learning_rate_generator,
@@ -164,7 +157,7 @@ def build_gan(config: ConfigDict) -> Gan:
         area_counted_at=gan.area.counted_at,
         area_interval=gan.area.interval,
         point_spread=gan.point_spread,
-        point_spread_aspect=aspect,
+        point_layout=_choice(config, "gan.point_layout", ("disc", "column")),
         background_start=gan.background_start,
         ema_decay=gan.ema_decay,
         share_fakes=gan.share_fakes,

@@ -167,17 +167,24 @@ class PointGenerator(nn.Module):
         return points.reshape(-1, self.num_parts, self.points_per_part, 2)
 
 
-def spread_start(num_parts: int, radius: float, aspect: float = 1.0) -> Float[np.ndarray, "k 2"]:
-    """K places, (row, col), evenly over a disc around the image's centre, alike left and right.
+def spread_start(
+    num_parts: int, radius: float, layout: Literal["disc", "column"] = "disc"
+) -> Float[np.ndarray, "k 2"]:
+    """K places, (row, col), evenly around the image's centre, alike left and right.
 
-    From five places on the first is the centre; the others are on rings, whose numbers of places
-    grow as their radii do. Each ring has one place at the top.
+    A column runs from the top down. On a disc, from five places on, the first is the centre; the
+    others are on rings, whose numbers of places grow as their radii do. Each ring has one place at
+    the top.
 
     Args:
       num_parts: K.
-      radius: of the outer ring, in [-1, 1] coordinates; 0 puts all in the centre.
-      aspect: height over width, of an ellipse with the disc's area.
+      radius: of the disc, or half the column's height, in [-1, 1] coordinates; 0 puts all in the
+        centre.
+      layout: "disc", or "column" for things that stand upright.
     """
+    if layout == "column":
+        rows = radius * (2 * np.arange(num_parts) + 1 - num_parts) / max(num_parts - 1, 1)
+        return np.stack([rows, np.zeros(num_parts)], -1)
     centers = 1 if num_parts == 1 or num_parts >= 5 else 0
     around = num_parts - centers
     # At most eight places on the inner ring, whose radius is the distance between rings.
@@ -188,7 +195,7 @@ def spread_start(num_parts: int, radius: float, aspect: float = 1.0) -> Float[np
         angle = 2 * math.pi * np.arange(count) / max(count, 1)
         up_and_right = np.stack([-np.cos(angle), np.sin(angle)], -1)
         places.append(radius * ring / rings * up_and_right)
-    return np.concatenate(places) * np.sqrt([aspect, 1 / aspect])
+    return np.concatenate(places)
 
 
 class PartEmbeddings(nn.Module):

@@ -49,7 +49,7 @@ class GanSettings:
     area_counted_at: int = 0
     area_interval: int = 2
     point_spread: float = 0.0
-    point_spread_aspect: float = 1.0
+    point_layout: Literal["disc", "column"] = "disc"
     background_start: float = 0.0
     ema_decay: float = 0.0
     share_fakes: bool = False
@@ -117,7 +117,7 @@ def init_state(gan: Gan, seed: int) -> GanState:
     if gan.settings.point_spread and gan.generator.use_points:
         # Where the centres happen to lie close together, one part takes most of the object.
         s = gan.settings
-        places = spread_start(gan.generator.num_parts, s.point_spread, s.point_spread_aspect)
+        places = spread_start(gan.generator.num_parts, s.point_spread, s.point_layout)
         each = np.repeat(places[:, None], gan.generator.points_per_part, 1)  # [K, P, 2]
         out = generator["params"]["point_generator"]["mlp"]["out"]
         out["bias"] = np.float32(gan.generator.point_divisor * np.arctanh(each)).reshape(-1)

@@ -269,8 +269,6 @@ def test_part_centres_start_on_places_of_a_disc():
         points = chosen.generator.apply(variables, latents.z_point, method="points")
         centers[name] = np.mean(points, axis=(0, 2))  # [K, 2]
     places = spread_start(networks.generator.num_parts, 0.4)
-    tall = spread_start(networks.generator.num_parts, 0.4, aspect=4.0)
-    np.testing.assert_allclose(tall, places * [2, 0.5])
     np.testing.assert_allclose(centers["spread"] - centers["close"], places, atol=0.05)
 
 
@@ -286,6 +284,11 @@ def test_places_are_apart_and_alike_left_and_right(count):
     if count == 5:  # the centre, top, right, bottom, left
         expected = [[0, 0], [-0.5, 0], [0, 0.5], [0.5, 0], [0, -0.5]]
         np.testing.assert_allclose(places, expected, atol=1e-9)
+
+
+def test_places_of_a_column():
+    np.testing.assert_allclose(spread_start(3, 0.5, "column"), [[-0.5, 0], [0, 0], [0.5, 0]])
+    np.testing.assert_allclose(spread_start(1, 0.5, "column"), [[0, 0]])
 
 
 def test_masks_start_as_background():
