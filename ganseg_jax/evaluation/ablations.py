@@ -76,12 +76,16 @@ def known_settings(config: ml_collections.ConfigDict) -> dict[str, Setting]:
     """All ablations of a config by name, the full model first.
 
     Where K changes, so does the concentration's weight: lambda_con = C_con K (GANSeg eq. 26), with
-    C_con = lambda_con / K of the given config.
+    C_con = lambda_con / K of the given config. A config without area loss has a setting with it.
     """
     ratio = config.gan.concentration.weight / config.model.num_parts
     scale = FIXED_SCALES.get(config.dataset.name, OTHER_FIXED_SCALE)
     no_points = {"model.use_points": False}
     no_background = {"model.separate_background": False}
+    if config.gan.area.weight:
+        area = Setting("no_area", "no area loss", {"gan.area.weight": 0.0})
+    else:
+        area = Setting("area", "area loss, weight 1", {"gan.area.weight": 1.0})
     known = [
         Setting("full", "the config as it is", {}),
         Setting("no_points", "no points", no_points),
@@ -92,7 +96,7 @@ def known_settings(config: ml_collections.ConfigDict) -> dict[str, Setting]:
             no_points | no_background,
         ),
         Setting("no_concentration", "no concentration loss", {"gan.concentration.weight": 0.0}),
-        Setting("no_area", "no area loss", {"gan.area.weight": 0.0}),
+        area,
         Setting(
             "fixed_scale",
             f"part scale fixed, sigma^2 = {scale:g}",

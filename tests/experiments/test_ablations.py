@@ -37,6 +37,9 @@ def test_settings_change_what_they_are_named_after():
     }
     assert changes(config, "no_concentration") == {"gan.concentration.weight": 0.0}
     assert changes(config, "no_area") == {"gan.area.weight": 0.0}
+    config.gan.area.weight = 0.0
+    assert changes(config, "area") == {"gan.area.weight": 1.0}
+    config.gan.area.weight = 1.0
     fixed = {"model.heatmap": "gaussian", "model.part_scale": "0.00725"}
     assert changes(config, "fixed_scale") == fixed
     assert changes(config, "points_6") == {"model.points_per_part": 6}
