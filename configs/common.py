@@ -114,6 +114,29 @@ def base_config() -> ml_collections.ConfigDict:
     return c
 
 
+def use_small_networks(c: ml_collections.ConfigDict, size: int) -> None:
+    """An image size, and networks for it that train on a CPU; from 128 px on the published ones."""
+    c.image_size = size
+    if size >= 128:
+        return
+    c.model.noise_dim = 64
+    c.model.embedding_dim = 16
+    c.model.stage_divisors = (4, 2, 1)
+    c.model.stage_channels = (64, 32, 16) if size >= 64 else (48, 32, 16)
+    c.model.margin = 3 if size >= 64 else 2
+    c.model.spade_hidden = 16
+    c.model.head = "single"  # Two 3x3 convolutions would paint things thinner than their masks.
+    c.discriminator.channels = (24, 48, 96, 96) if size >= 64 else (24, 48, 96)
+    c.discriminator.hidden = 128
+    c.segmenter.backbone = "resnet18"
+    c.segmenter.width = 0.125
+    c.segmenter.output_stride = 2  # At 4, limbs would be half a feature wide.
+    c.segmenter.stem_pool = False
+    c.segmenter.atrous_rates = (2, 4, 6)
+    c.autoencoder.unet_width = 16
+    c.autoencoder.unet_depth = 3
+
+
 def use_paper_variant(c: ml_collections.ConfigDict) -> None:
     """The equations of the paper's text where the released models differ from them."""
     c.model.point_layers = 2

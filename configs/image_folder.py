@@ -2,7 +2,8 @@
 
 Command:  python -m experiments.pipeline --config=configs/image_folder.py --workdir=W \\
               --config.dataset.source=PHOTOS --config.dataset.data_dir=W/data
-Argument: parts=6, the number of parts, as in --config=configs/image_folder.py:parts=8
+Arguments: parts=6, the number of parts; size=64, the image size (32 or 64: networks for a CPU; 128:
+          the published ones), as in --config=configs/image_folder.py:parts=8,size=32
 """
 
 import ml_collections
@@ -13,14 +14,10 @@ from configs.common import parse_arg
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     """The small model of `people_ccp`, at 64 px."""
-    given = parse_arg(arg, parts=6)
-    c = people_ccp.get_config()
+    given = parse_arg(arg, parts=6, size=64)
+    c = people_ccp.get_config(f"size={given.size}")
     c.dataset.name = "image_folder"
-    c.image_size = 64
     c.model.num_parts = given.parts
-    c.model.stage_channels = (64, 32, 16)
-    c.model.margin = 3
-    c.discriminator.channels = (24, 48, 96, 96)
     c.gan.num_steps = 10_000
     c.gan.concentration.decay_until = 5_000
     c.gan.checkpoint_every = 500

@@ -17,10 +17,8 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     """The small model of `people_ccp` with three parts, for few photos that have no upright."""
     if arg:
         raise ValueError(f"configs/white_blood_cells.py takes no argument, not {arg!r}")
-    c = people_ccp.get_config()
+    c = people_ccp.get_config("size=64")
     c.dataset.name = "white_blood_cells"
-    c.image_size = 64
     c.model.num_parts = 3
-    c.discriminator.channels = (24, 48, 96, 96)
     c.evaluation.num_samples = 400
     return c

@@ -34,6 +34,17 @@ def test_config_builds_networks_of_its_image_size(name):
     assert config.image_size // 2 ** len(networks.discriminator.channels) in (2, 3, 4, 6)
 
 
+@pytest.mark.parametrize("size", [32, 64, 128])
+@pytest.mark.parametrize("name", ["people_ccp", "faces_mtfl", "image_folder"])
+def test_small_configs_take_an_image_size(name, size):
+    config = load(name, f"size={size}")
+    networks, segmentation = settings.build_gan(config), settings.build_segmentation(config)
+    assert networks.generator.image_size == size
+    assert size // 2 ** len(networks.discriminator.channels) == (2 if size == 128 else 4)
+    assert (config.segmenter.backbone == "resnet50") == (size == 128)
+    assert segmentation.segmenter.num_classes == config.model.num_parts + 1
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_config_has_the_fields_of_all_experiments(name):
     fields = settings.flat_fields(load(name)).keys()
