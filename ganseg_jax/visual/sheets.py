@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 from PIL import Image, ImageDraw, ImageFont
-from scipy.optimize import linear_sum_assignment
 
 from ganseg_jax.evaluation.overlap import contingency
 from ganseg_jax.visual import overlays
@@ -107,6 +106,9 @@ def matched_colors(
     The matching is one to one and maximises the number of pixels in common; true parts left over
     get the palette's next colours.
     """
+    # Here, since it takes a second to import, and training never comes here.
+    from scipy.optimize import linear_sum_assignment
+
     num_pred = int(np.max(predictions, initial=0)) + 1
     num_truth = int(np.max(truth, initial=0)) + 1
     table = contingency(predictions, truth, num_pred, num_truth)[1:, 1:]
