@@ -4,8 +4,11 @@ Command:  python -m experiments.pipeline --config=configs/faces_mtfl.py --workdi
               --config.dataset.source=faces_mtfl.tar
 Argument: size=64, the image size; 32, 64 and 128 are meant, as in
           --config=configs/faces_mtfl.py:size=32
-Hardware: meant for two CPU cores at 32 and 64 px, for a GPU at 128.
-Measured: nothing yet.
+Hardware: meant for two CPU cores at 32 and 64 px, for a GPU at 128. At 32 px, 2,000 updates took 27
+          minutes on one of 2 AVX2 cores, the segmenter 4.
+Measured: at 32 px, 2,000 updates, seed 0: landmark error 18.7 % of the distance between the eyes on
+          the 1,000 held-out photos (mean landmarks 22.2 %), 29.6 % on AFLW (31.4 %).
+          experiments/results/faces_mtfl_cpu has pictures. Nothing yet at 64 and 128 px.
 """
 
 import ml_collections
