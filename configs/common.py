@@ -61,6 +61,8 @@ def base_config() -> ml_collections.ConfigDict:
     c.gan.background_start = 0.0  # Logit by which the background leads the parts before training.
     c.gan.point_spread = 0.0  # Radius over which the part centres lie spread before training.
     c.gan.point_layout = "disc"  # Or "column", for things that stand upright.
+    # What the discriminator sees changed at random, against few photos: color,translation,cutout.
+    c.gan.discriminator_augment = ""
     c.gan.ema_decay = 0.0  # Of the generator that samples; 0: none.
     c.gan.share_fakes = False  # Both updates on the same fakes: one forward pass less.
     c.gan.gradient_penalty = ml_collections.ConfigDict()

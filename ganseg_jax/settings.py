@@ -15,6 +15,7 @@ from ganseg_jax.models.autoencoder import AutoEncoder
 from ganseg_jax.models.deeplab import DeepLabV3
 from ganseg_jax.models.discriminator import Discriminator, default_channels
 from ganseg_jax.models.generator import Generator, PartScale, check_generator_settings
+from ganseg_jax.training.augmentation import CHANGES, Change
 from ganseg_jax.training.autoencoder import AutoEncoding
 from ganseg_jax.training.gan import Gan, GanSettings
 from ganseg_jax.training.segmenter import Segmentation, SegmenterSettings
@@ -52,6 +53,7 @@ _LATER_FIELDS = {
     "gan.point_spread": 0.0,
     "gan.point_layout": "disc",
     "gan.background_start": 0.0,
+    "gan.discriminator_augment": "",
     "evaluation.backbone_checkpoint": "",
 }
 
@@ -159,6 +161,7 @@ def build_gan(config: ConfigDict) -> Gan:
         point_spread=gan.point_spread,
         point_layout=_choice(config, "gan.point_layout", ("disc", "column")),
         background_start=gan.background_start,
+        discriminator_augment=_changes(gan.discriminator_augment),
         ema_decay=gan.ema_decay,
         share_fakes=gan.share_fakes,
         flat_adam=not fully_sharded(config),
@@ -274,6 +277,17 @@ def _part_scale(value: str) -> PartScale:
         return float(value)
     except ValueError:
         return value
+
+
+def _changes(names: str) -> tuple[Change, ...]:
+    """The names of `gan.discriminator_augment`, as written with commas between."""
+    changes = tuple(filter(None, (name.strip() for name in names.split(","))))
+    for name in changes:
+        if name not in CHANGES:
+            raise UserError(
+                f"gan.discriminator_augment={names!r}: {name!r} is none of {', '.join(CHANGES)}"
+            )
+    return changes
 
 
 def _choice(config: ConfigDict, field: str, allowed: tuple) -> Any:

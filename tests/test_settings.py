@@ -58,6 +58,11 @@ def test_segmenter_has_a_class_for_each_part_and_the_background():
         ("image_size", 17, "must divide image_size=17"),
         ("image_size", 0, "image_size=0 must be at least 1"),
         ("gan__point_spread", 1.0, "gan.point_spread=1.0 must be 0 or more and below 1"),
+        (
+            "gan__discriminator_augment",
+            "color,flip",
+            "'flip' is none of color, translation, cutout",
+        ),
         ("gan__point_layout", "line", "gan.point_layout='line' is none of disc, column"),
         ("gan__concentration__decay_from", 3, "decay_from=3 must be 0 or more and below"),
         ("discriminator__channels", (4,) * 5, "discriminator.channels has 5 blocks"),

@@ -16,6 +16,7 @@ from ganseg_jax.latents import Latents, sample_latents
 from ganseg_jax.models.blocks import init_variables
 from ganseg_jax.models.discriminator import Discriminator
 from ganseg_jax.models.generator import Generator, GeneratorOutput, spread_start
+from ganseg_jax.training.augmentation import Change, change_images
 from ganseg_jax.training.optimizer import adam, flat_norm
 
 Metrics = dict[str, Float[Array, ""]]
@@ -51,6 +52,7 @@ class GanSettings:
     point_spread: float = 0.0
     point_layout: Literal["disc", "column"] = "disc"
     background_start: float = 0.0
+    discriminator_augment: tuple[Change, ...] = ()
     ema_decay: float = 0.0
     share_fakes: bool = False
     flat_adam: bool = True
@@ -224,6 +226,7 @@ def update(
     real: Float[Array, "b s s 3"],
     discriminator_latents: Latents,
     generator_latents: Latents,
+    augment_key: jax.Array | None = None,
 ) -> tuple[GanState, Metrics]:
     """One discriminator update, then one generator update, on given latents.
 
@@ -237,6 +240,7 @@ def update(
       real: images in [-1, 1].
       discriminator_latents: of the fakes that the discriminator learns from.
       generator_latents: of the fakes that the generator learns from.
+      augment_key: of `discriminator_augment`; not looked at where that is empty.
 
     Returns:
       The state after the step, and the step's scalars: every loss term times its weight.
@@ -250,6 +254,11 @@ def update(
             variables, latents, train=True, mutable=["batch_stats"]
         )
         return output, mutated["batch_stats"]
+
+    def changed(name: str, images: Array) -> Array:
+        if not s.discriminator_augment:
+            return images
+        return change_images(prng.stream(augment_key, name), images, s.discriminator_augment)
 
     params, batch_stats = state.generator["params"], state.generator["batch_stats"]
 
@@ -265,14 +274,17 @@ def update(
         output, pull_back, new_stats = jax.vjp(forward, params, has_aux=True)
 
     d_params = state.discriminator["params"]
-    d_gradients, metrics = _discriminator_gradients(gan, d_params, real, fake, step)
+    d_gradients, metrics = _discriminator_gradients(
+        gan, d_params, changed("real", real), changed("fake", fake), step
+    )
     d_updates, discriminator_opt = gan.discriminator_optimizer.update(
         d_gradients, state.discriminator_opt, d_params
     )
     d_params = optax.apply_updates(d_params, d_updates)
 
     def generator_loss(output: GeneratorOutput) -> tuple[Array, Metrics]:
-        logits = gan.discriminator.apply({"params": d_params}, output.image)
+        seen = changed("generator", output.image)
+        logits = gan.discriminator.apply({"params": d_params}, seen)
         terms = {"generator": losses.generator_adversarial(logits)}
         # Without points nothing says how large a part is to be.
         penalized = s if gan.generator.use_points else dataclasses.replace(s, area_weight=0.0)
@@ -331,4 +343,5 @@ def step(
         # Nothing else ties the generator's update to the split batch: every device would do all.
         return jax.lax.with_sharding_constraint(latents, batch_sharding)
 
-    return update(gan, state, real, draw("discriminator"), draw("generator"))
+    augment_key = prng.step_key(root, state.step, "discriminator_augment")
+    return update(gan, state, real, draw("discriminator"), draw("generator"), augment_key)
