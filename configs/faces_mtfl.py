@@ -25,7 +25,6 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     c.dataset.augment = "flip"  # The photos are cropped as tightly as the test photos.
     c.dataset.cache = "host"
     c.model.num_parts = 8
-    c.gan.background_start = 4.0
     c.gan.point_layout = "disc"
     c.gan.point_spread = 0.4
     c.evaluation.num_samples = 2_048

@@ -18,6 +18,8 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     c = people_ccp.get_config(f"size={given.size}")
     c.dataset.name = "image_folder"
     c.model.num_parts = given.parts
+    c.gan.point_layout = "disc"
+    c.gan.point_spread = 0.4
     c.gan.num_steps = 10_000
     c.gan.concentration.decay_until = 5_000
     c.gan.checkpoint_every = 500

@@ -20,5 +20,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     c = people_ccp.get_config("size=64")
     c.dataset.name = "white_blood_cells"
     c.model.num_parts = 3
+    c.gan.point_layout = "disc"
+    c.gan.point_spread = 0.2
     c.evaluation.num_samples = 400
     return c
