@@ -37,8 +37,9 @@ SHOWN = 16
 
 # Backgrounds are rendered with saturations up to 0.38, parts from 0.65, and with values from 0.38.
 SATURATION, VALUE = 0.45, 0.3
-# Of the images made, and the smallest part that an image to label must show, of its pixels.
-CANDIDATES, SMALLEST_PART = 4, 0.015
+# Of the images made for each to be labelled: the smallest part that it must show, as a share of its
+# pixels, and the pixels on its border that may have a part's colour.
+CANDIDATES, SMALLEST_PART, MOST_ON_BORDER = 4, 0.015, 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -217,7 +218,7 @@ def _figures(measured: evaluate.Overlap) -> dict[str, Any]:
 def _labelled(folder: Path, source: Any, variables: Any, chosen: StudySettings, seed: int) -> Path:
     """The folder of generated images with labels by rule, made where it is not there yet.
 
-    As a person would, it passes over images that hardly show one of the parts, if there are others.
+    Which images are labelled, `rows_to_label` decides.
     """
     key, wanted = prng.stream(prng.root_key(seed), "labelled"), max(chosen.shots, default=1)
     if not (folder / samples.LATENTS_FILE).exists():
@@ -230,12 +231,23 @@ def _labelled(folder: Path, source: Any, variables: Any, chosen: StudySettings, 
         )
     images = np.stack([np.asarray(Image.open(folder / f"{name}.png")) for name in names])
     labels = label_by_hue(images)
-    sizes = np.stack([(labels == i).mean((1, 2)) for i in range(1, len(CLASSES))], -1)
-    lacking = sizes.min(-1) < SMALLEST_PART
-    for row in np.argsort(lacking, kind="stable")[:wanted]:
+    for row in rows_to_label(labels)[:wanted]:
         save_label_png(folder / f"{names[row]}{MASK_SUFFIX}", labels[row])
     write_whole(folder / CLASSES_FILE, classes_json(CLASSES[1:]))
     return folder
+
+
+def rows_to_label(labels: UInt8[np.ndarray, "n h w"]) -> Int[np.ndarray, "n"]:
+    """All rows, those first that a person would choose to label.
+
+    Images come last that hardly show one of the parts, or where parts' colours run into the
+    background up to the border.
+    """
+    sizes = np.stack([(labels == i).mean((1, 2)) for i in range(1, len(CLASSES))], -1)
+    figure = labels > 0
+    on_border = figure.sum((1, 2)) - figure[:, 1:-1, 1:-1].sum((1, 2))
+    poor = (sizes.min(-1) < SMALLEST_PART) | (on_border > MOST_ON_BORDER)
+    return np.argsort(poor, kind="stable")
 
 
 def _supervised(

@@ -34,6 +34,20 @@ def test_only_one_bright_patch_is_a_puppet():
     assert (labels[2:8, 2:8] == 2).all() and (labels > 0).sum() == 36
 
 
+def test_whole_figures_are_labelled_first():
+    whole = np.zeros((20, 20), np.uint8)
+    for part in range(1, len(study.CLASSES)):
+        whole[2:6, 3 * part] = part
+        whole[2:6, 3 * part + 1] = part
+    lacking = np.where(whole == 2, 0, whole)
+    running_out = whole.copy()
+    running_out[2:6, 16:] = 5
+    touching = whole.copy()
+    touching[3, 16:] = 5
+    rows = study.rows_to_label(np.stack([lacking, whole, running_out, touching]))
+    assert rows.tolist() == [1, 3, 0, 2]
+
+
 @pytest.mark.parametrize(
     ("value", "expected"),
     [(0.2, "at most 1"), (0.5, "about 10"), (0.65, "about 32"), (0.9, "more than 100")],
