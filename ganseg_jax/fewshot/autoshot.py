@@ -147,15 +147,22 @@ def make_optimizer(settings: AutoShotSettings) -> optax.GradientTransformation:
         optax.add_decayed_weights(settings.weight_decay),
         optax.adam(settings.learning_rate),
     )
+    plateau = optax.contrib.reduce_on_plateau(
+        factor=0.1,
+        patience=settings.patience,
+        rtol=1e-4,
+        accumulation_size=steps_per_epoch,
+        min_scale=settings.min_learning_rate / settings.learning_rate,
+    )
+
+    def finite_start(params):
+        # The best loss before the first epoch is infinite there, as in a state that is broken.
+        state = plateau.init(params)
+        return state._replace(best_value=jnp.nan_to_num(state.best_value))
+
     return optax.chain(
         optax.flatten(every_entry),  # one vector: one kernel instead of one for each parameter
-        optax.contrib.reduce_on_plateau(
-            factor=0.1,
-            patience=settings.patience,
-            rtol=1e-4,
-            accumulation_size=steps_per_epoch,
-            min_scale=settings.min_learning_rate / settings.learning_rate,
-        ),
+        optax.GradientTransformationExtraArgs(finite_start, plateau.update),
     )
 
 

@@ -162,12 +162,14 @@ def test_unet_learns_soft_labels():
     images = rng.integers(0, 256, (4, 4, 4, 1)).repeat(4, 1).repeat(4, 2).repeat(3, 3)
     bright = (images[..., :1] > 127) * 255
     labels = np.concatenate([255 - bright, bright], -1).astype(np.uint8)
-    settings = autoshot.AutoShotSettings(num_samples=4, batch_size=4, learning_rate=1e-2)
+    settings = autoshot.AutoShotSettings(num_samples=40, batch_size=4, learning_rate=1e-2)
     network = UNet(2, width=4, depth=2)
     state = autoshot.init_state(network, 16, settings)
     losses = []
     for _ in range(40):
         state, loss = autoshot.train_step(network, settings, state, images.astype(np.uint8), labels)
         losses.append(float(loss))
+        # Before the first epoch's end too, or the training loop would not save it.
+        assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
     assert np.mean(losses[-5:]) < 0.5 * losses[0]
     assert int(state.step) == 40
