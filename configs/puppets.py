@@ -13,7 +13,7 @@ Measured: foreground IoU 0.830, NMI inside the foreground 0.705, landmark error 
 
 import ml_collections
 
-from configs.common import base_config
+from configs.common import base_config, use_small_networks
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
@@ -21,23 +21,15 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     if arg:
         raise ValueError(f"configs/puppets.py takes no argument, not {arg!r}")
     c = base_config()
-    c.image_size = 32
+    use_small_networks(c, 32)
     c.dataset.name = "puppets"
     c.dataset.augment = "none"  # An arm's colour says which one it is.
     c.model.num_parts = 5
-    c.model.noise_dim = 64
-    c.model.embedding_dim = 16
-    c.model.stage_divisors = (4, 2, 1)
-    c.model.stage_channels = (48, 32, 16)
-    c.model.margin = 2
-    c.model.spade_hidden = 16
     c.model.point_divisor = 5.0  # With the published 20 one part swallows the figure.
     c.model.heatmap = "gaussian"
     c.model.part_scale = "std"
     c.model.background_shift = "both"
-    c.model.head = "single"  # Two 3x3 convolutions would paint limbs thinner than their masks.
     c.discriminator.channels = (16, 32, 64)
-    c.discriminator.hidden = 128
     c.gan.num_steps = 1_900
     c.gan.batch_size = 8
     c.gan.checkpoint_every = 475
@@ -58,7 +50,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     c.gan.concentration.final_share = 0.0
     c.gan.concentration.decay_until = 1_000
     c.gan.area.weight = 0.0  # It asks for masks as large as heatmaps, which are wider than limbs.
-    c.gan.area.form = "paper"
+    c.gan.area.form = "paper"  # This and what follows are for the ablation that adds it.
     c.gan.area.counted_at = 128
     c.gan.area.interval = 1
     c.segmenter.num_steps = 300
@@ -67,13 +59,6 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     c.segmenter.log_every = 25
     c.segmenter.sample_every = 150
     c.segmenter.learning_rate = 2e-3
-    c.segmenter.backbone = "resnet18"
-    c.segmenter.width = 0.125
-    c.segmenter.output_stride = 2  # At 4, limbs would be half a feature wide.
-    c.segmenter.stem_pool = False
-    c.segmenter.atrous_rates = (2, 4, 6)
-    c.autoencoder.unet_width = 16
-    c.autoencoder.unet_depth = 3
     c.evaluation.num_samples = 2_048
     c.evaluation.embedding_samples = 100
     return c

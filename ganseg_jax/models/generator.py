@@ -4,8 +4,6 @@ He, Wandt, Rhodin, "GANSeg: Learning to Segment by Unsupervised Hierarchical Ima
 CVPR 2022. Where the paper's equations and the authors' released models differ, both are settings.
 """
 
-import itertools
-import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -13,7 +11,6 @@ import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from ganseg_jax import geometry
@@ -165,37 +162,6 @@ class PointGenerator(nn.Module):
         out = MLP(2 * count, self.hidden, self.layers, name="mlp")(z_point)
         points = jnp.tanh(out / self.divisor)
         return points.reshape(-1, self.num_parts, self.points_per_part, 2)
-
-
-def spread_start(
-    num_parts: int, radius: float, layout: Literal["disc", "column"] = "disc"
-) -> Float[np.ndarray, "k 2"]:
-    """K places, (row, col), evenly around the image's centre, alike left and right.
-
-    A column runs from the top down. On a disc, from five places on, the first is the centre; the
-    others are on rings, whose numbers of places grow as their radii do. Each ring has one place at
-    the top.
-
-    Args:
-      num_parts: K.
-      radius: of the disc, or half the column's height, in [-1, 1] coordinates; 0 puts all in the
-        centre.
-      layout: "disc", or "column" for things that stand upright.
-    """
-    if layout == "column":
-        rows = radius * (2 * np.arange(num_parts) + 1 - num_parts) / max(num_parts - 1, 1)
-        return np.stack([rows, np.zeros(num_parts)], -1)
-    centers = 1 if num_parts == 1 or num_parts >= 5 else 0
-    around = num_parts - centers
-    # At most eight places on the inner ring, whose radius is the distance between rings.
-    rings = next(n for n in itertools.count(1) if 4 * n * (n + 1) >= around)
-    ends = np.round(around * np.cumsum(np.arange(rings + 1)) / (rings * (rings + 1) / 2))
-    places = [np.zeros((centers, 2))]
-    for ring, count in enumerate(np.diff(ends).astype(int), start=1):
-        angle = 2 * math.pi * np.arange(count) / max(count, 1)
-        up_and_right = np.stack([-np.cos(angle), np.sin(angle)], -1)
-        places.append(radius * ring / rings * up_and_right)
-    return np.concatenate(places)
 
 
 class PartEmbeddings(nn.Module):

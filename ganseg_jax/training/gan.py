@@ -15,9 +15,10 @@ from ganseg_jax.geometry import GridKind
 from ganseg_jax.latents import Latents, sample_latents
 from ganseg_jax.models.blocks import init_variables
 from ganseg_jax.models.discriminator import Discriminator
-from ganseg_jax.models.generator import Generator, GeneratorOutput, spread_start
+from ganseg_jax.models.generator import Generator, GeneratorOutput
 from ganseg_jax.training.augmentation import Change, change_images
 from ganseg_jax.training.optimizer import adam, flat_norm
+from ganseg_jax.training.start import spread_start
 
 Metrics = dict[str, Float[Array, ""]]
 
