@@ -187,6 +187,11 @@ def _input_pipeline(config: Any) -> Case:
         process_index=jax.process_index(),
         process_count=jax.process_count(),
     )
+    if dataset.cache == "host":
+        # The first epoch decodes; what counts are those after it.
+        count = pipeline.split_sizes(dataset.name, dataset.data_dir)["train"]
+        for _ in range(-(-count // config.gan.batch_size)):
+            next(data)
     # Each thread makes a whole batch, so batches come in bursts; warm-up empties the buffer.
     facts = {"num_threads": dataset.num_threads, "cache": dataset.cache}
     return Case(lambda: next(data), burst=2 * max(1, dataset.num_threads), facts=facts)

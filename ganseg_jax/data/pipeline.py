@@ -3,6 +3,7 @@
 import concurrent.futures
 import dataclasses
 import io
+import math
 import os
 import pathlib
 from collections.abc import Iterator, Mapping
@@ -109,8 +110,8 @@ def train_iterator(
       num_threads: threads that decode ahead; 0 decodes in the calling thread.
       process_index: which share is this process's.
       process_count: number of processes.
-      cache: 'host' decodes the split once and keeps it in memory at the image size; crops are
-        then taken from the resized image.
+      cache: 'host' decodes each image once, in the first epoch, and keeps it in memory at the
+        image size; crops are then taken from the resized image.
 
     Returns:
       An iterator over {'image': uint8 (batch_size // process_count, S, S, 3)}, with `get_state()`
@@ -129,7 +130,7 @@ def train_iterator(
         )
     source: Any = _EncodedImages(_split_builder(name, data_dir, split), split)
     if cache == "host":
-        source = _InMemory(_load_images(source, image_size))
+        source = _InMemory(source, image_size)
     loader = _TrainingImage(image_size, augment)
     dataset = (
         grain.MapDataset.source(source)
@@ -304,15 +305,23 @@ class _EncodedImages:
 
 
 class _InMemory:
-    """A decoded split as a random-access source."""
+    """A split at the image size, decoded where it is first asked for: training starts at once."""
 
-    def __init__(self, images: np.ndarray):
-        self._images = images
+    def __init__(self, source: _EncodedImages, size: int):
+        shape = (len(source), size, size, 3)
+        _check_memory(math.prod(shape))
+        self._source = source
+        self._images = np.empty(shape, np.uint8)
+        self._decoded = np.zeros(len(source), bool)
 
     def __len__(self) -> int:
         return len(self._images)
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        if not self._decoded[index]:
+            # Two threads may both do so, to the same pixels.
+            self._images[index] = _resized(self._source[index]["image"], self._images.shape[1])
+            self._decoded[index] = True
         return {"image": self._images[index]}
 
 

@@ -59,6 +59,28 @@ def test_cache_changes_nothing_where_images_are_not_cropped(data_dir, augment):
     np.testing.assert_array_equal(from_files, batches(data_dir, 4, augment=augment, cache="host"))
 
 
+def test_cached_images_are_read_once(data_dir):
+    encoded = pipeline._EncodedImages(
+        pipeline._split_builder("puppets", data_dir, "train"), "train"
+    )
+    read = []
+
+    class Counted:
+        def __len__(self):
+            return len(encoded)
+
+        def __getitem__(self, index):
+            read.append(index)
+            return encoded[index]
+
+    cached = pipeline._InMemory(Counted(), 16)
+    assert len(cached) == 30 and not read
+    order = [7, 0, 7, 29, 0]
+    seen = np.stack([cached[index]["image"] for index in order])
+    assert read == [7, 0, 29]
+    np.testing.assert_array_equal(seen, pipeline.load_images("puppets", data_dir, 16)[order])
+
+
 def test_cache_that_does_not_fit_is_refused(data_dir):
     pipeline._check_memory(1 << 20)
     with pytest.raises(UserError, match="dataset.cache to 'none'"):
