@@ -1,10 +1,11 @@
-"""How many labels few-shot segmentation saves, measured on puppets.
+"""How many labels few-shot segmentation saves: the curve of labels against IoU.
 
-python -m experiments.few_shot_study --workdir=W --output=DIR
+python -m experiments.few_shot_study --workdir=W --output=DIR [--labels=LABELS]
 
-W holds a GAN trained on puppets. Generated images are labelled by rule (nearest part colour), not
-by a person; networks learned from 1, 5 and 10 of them, and the same network from 1 to 500 labelled
-real puppets, are measured on the real test puppets. Writes DIR/study.json, study.md, study.png,
+W holds a GAN trained on photos whose parts are known. LABELS holds images that it made, with label
+maps, as for `experiments.few_shot`; puppets do without, since they can be labelled by rule (nearest
+part colour). Networks learned from 1, 5 and 10 of them, and the same network from 1 to 500 labelled
+real photos, are measured on the real test photos. Writes DIR/study.json, study.md, study.png,
 labelled.png and segmented.png. Networks that are finished are skipped, one that was cut off goes
 on; shots, counts and seeds may be added later.
 """
@@ -15,9 +16,10 @@ from experiments import app
 
 WORKDIR = app.define_workdir()
 OUTPUT = flags.DEFINE_string("output", None, "Folder to write to.", required=True)
+LABELS = flags.DEFINE_string("labels", None, "Folder of labelled images; puppets need none.")
 SHOTS = flags.DEFINE_list("shots", ["1", "5", "10"], "Numbers of labelled generated images.")
 SUPERVISED = flags.DEFINE_list(
-    "supervised", ["1", "10", "100", "500"], "Numbers of labelled real puppets."
+    "supervised", ["1", "10", "100", "500"], "Numbers of labelled real photos."
 )
 SEEDS = flags.DEFINE_list("seeds", ["0"], "Seeds; each has other labelled images too.")
 HEAD = flags.DEFINE_enum("head", "mlp", ["cnn", "mlp"], "Network on the generator's features.")
@@ -44,7 +46,7 @@ def main() -> None:
         unet_width=UNET_WIDTH.value,
         unet_depth=UNET_DEPTH.value,
     )
-    study.run_study(WORKDIR.value, OUTPUT.value, chosen)
+    study.run_study(WORKDIR.value, OUTPUT.value, chosen, LABELS.value)
 
 
 def _numbers(flag: flags.FlagHolder, lowest: int) -> tuple[int, ...]:

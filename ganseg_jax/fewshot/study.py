@@ -1,8 +1,8 @@
-"""How many labels few-shot segmentation saves: the curve of CVPR 2021's Figure 6, on puppets.
+"""How many labels few-shot segmentation saves: the curve of CVPR 2021's Figure 6.
 
 The same U-Net, with the same training, learns from generated images that a head labelled, after
-one to ten labels, and from labelled real photos. Labels of generated puppets are made by rule:
-every part of a puppet has a family of hues of its own (see `label_by_hue`).
+one to ten labels, and from labelled real photos. The labels of generated images are a person's, or
+with puppets made by rule: every part of one has a family of hues of its own (see `label_by_hue`).
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ from ganseg_jax.data.builders.puppets import render
 from ganseg_jax.errors import UserError
 from ganseg_jax.fewshot import evaluate, pipeline, run, samples, study_report
 from ganseg_jax.fewshot.autoshot import AutoShotSettings
-from ganseg_jax.fewshot.labels import CLASSES_FILE, MASK_SUFFIX, classes_json
+from ganseg_jax.fewshot.labels import CLASSES_FILE, MASK_SUFFIX, classes_json, read_labels
 from ganseg_jax.fewshot.train import HeadSettings
 from ganseg_jax.files import write_whole
 from ganseg_jax.inference import Segmenter
@@ -31,7 +31,7 @@ from ganseg_jax.visual.files import save_label_png
 
 LOG = logging.getLogger(__name__)
 
-CLASSES = ["background", *render.PART_NAMES]
+CLASSES = ["background", *render.PART_NAMES]  # Of puppets.
 FEW_SHOT, SUPERVISED = "few-shot", "supervised"
 SHOWN = 16
 
@@ -127,39 +127,53 @@ def hsv(images: UInt8[np.ndarray, "*s 3"]) -> tuple[np.ndarray, np.ndarray, np.n
     return np.where(span > 0, sixths / 6, 0), span / np.maximum(high, 1e-6), high
 
 
-def run_study(workdir: str | Path, output: str | Path, chosen: StudySettings) -> list[dict]:
+def run_study(
+    workdir: str | Path,
+    output: str | Path,
+    chosen: StudySettings,
+    labels: str | Path | None = None,
+) -> list[dict]:
     """Trains and measures what is not in `output / study.json` yet.
 
     Args:
-        workdir: of a GAN trained on puppets.
+        workdir: of a GAN trained on photos whose parts are known.
         output: gets a folder for each network, `study.json`, `study.md`, `study.png`, and the
             sheets `labelled.png` (generated images with their labels) and `segmented.png`.
         chosen: see `StudySettings`.
+        labels: folder of generated images with label maps (see `labels`), of which every seed takes
+            the first ones; None has puppets labelled by rule, others for each seed.
 
     Returns:
         The entries of `study.json`, one for each network.
 
     Raises:
-        UserError: the workdir's photos are no puppets, or the study was begun with other settings.
+        UserError: without labels the workdir's photos are no puppets, the labels do not fit, there
+            are too few, or the study was begun with other settings.
     """
     workdir, output = Path(workdir), Path(output)
     config = settings.load_config(workdir)
-    if config.dataset.name != "puppets":
+    if labels is None and config.dataset.name != "puppets":
         raise UserError(
-            "the study labels generated images by the colours of puppets; the GAN in "
-            f"{workdir} was trained on {config.dataset.name!r}"
+            "only puppets are labelled by rule, by their colours; the GAN in "
+            f"{workdir} was trained on {config.dataset.name!r}: give --labels=DIR"
         )
     name, folder, size = config.dataset.name, config.dataset.data_dir, config.image_size
+    classes = CLASSES if labels is None else read_labels(labels).classes
     # More seeds may be added to a study; the other settings may not change.
     content = {k: v for k, v in dataclasses.asdict(chosen).items() if k not in _EXTENDABLE}
+    content["classes"] = classes
     pipeline.remember(output / "config.json", json.loads(json.dumps(content)))
     source, variables = run.load_source(workdir, layers=chosen.layers)
     test = data.load_split(name, folder, "test", size)
     most = max(chosen.supervised, default=0)
     train = data.load_split(name, folder, "train", size, limit=(max(chosen.seeds) + 1) * most)
-    truth = evaluate.true_labels(test, CLASSES)
-    by_rule = evaluate.measure(label_by_hue, test.images, truth, CLASSES)
-    summary = {"images": len(test.images), "rule": _figures(by_rule), "entries": []}
+    if most > len(train.images):
+        raise UserError(f"--supervised={most}: {name} has {len(train.images)} training photos")
+    truth, taught = (evaluate.true_labels(split, classes) for split in (test, train))
+    summary = {"dataset": name, "images": len(test.images), "classes": classes, "entries": []}
+    if labels is None:
+        by_rule = evaluate.measure(label_by_hue, test.images, truth, classes)
+        summary["rule"] = _figures(by_rule)
     path = output / "study.json"
     if path.exists():
         summary["entries"] = json.loads(path.read_text())["entries"]
@@ -172,7 +186,7 @@ def run_study(workdir: str | Path, output: str | Path, chosen: StudySettings) ->
         begun = time.monotonic()
         where = output / f"{kind}_{labels}_seed_{seed}"
         segmenter = make(where)
-        measured = evaluate.measure(segmenter, test.images, truth, CLASSES)
+        measured = evaluate.measure(segmenter, test.images, truth, classes)
         np.save(where / "shown.npy", segmenter(test.images[:SHOWN]).astype(np.uint8))
         seconds = round(time.monotonic() - begun)
         summary["entries"].append({**key, **_figures(measured), "seconds": seconds})
@@ -180,27 +194,29 @@ def run_study(workdir: str | Path, output: str | Path, chosen: StudySettings) ->
         print(f"{kind}, {labels} labels, seed {seed}: mean IoU {measured.mean:.4f} ({seconds} s)")
 
     for seed in chosen.seeds:
-        labelled = _labelled(output / f"labelled_{seed}", source, variables, chosen, seed)
+        labelled = labels or _labelled(output / f"labelled_{seed}", source, variables, chosen, seed)
         for n in chosen.shots:
             few_settings = chosen.few_shot(n, seed)
 
             def few_shot(where, n=n, few_settings=few_settings, labelled=labelled):
                 few = pipeline.prepare(where, source, variables, labelled, few_settings, shots=n)
                 made = pipeline.label_samples(few, pipeline.train_head(few))
-                return pipeline.train_auto_shot(where, *made, few_settings, CLASSES)
+                return pipeline.train_auto_shot(where, *made, few_settings, classes)
 
             finish(FEW_SHOT, n, seed, few_shot)
         for n in chosen.supervised:
-            rows = slice(seed * most, seed * most + n)
+            # Each seed has other photos, as far as there are others.
+            rows = np.arange(seed * most, seed * most + n) % len(train.images)
 
             def supervised(where, n=n, rows=rows, seed=seed):
                 return _supervised(
-                    where, train.images[rows], train.segmentation[rows], chosen.few_shot(n, seed)
+                    where, train.images[rows], taught[rows], chosen.few_shot(n, seed), classes
                 )
 
             finish(SUPERVISED, n, seed, supervised)
     write_whole(path, json.dumps(summary, indent=1) + "\n")
-    study_report.write(output, summary, chosen, test.images[:SHOWN], truth[:SHOWN])
+    shown = Path(labels or output / f"labelled_{min(chosen.seeds)}")
+    study_report.write(output, summary, chosen, shown, test.images[:SHOWN], truth[:SHOWN])
     return summary["entries"]
 
 
@@ -255,7 +271,11 @@ def _supervised(
     images: UInt8[np.ndarray, "n h w 3"],
     labels: Int[np.ndarray, "n h w"],
     chosen: pipeline.FewShotSettings,
+    classes: list[str],
 ) -> Segmenter:
     where.mkdir(parents=True, exist_ok=True)
-    one_hot = np.eye(len(CLASSES), dtype=np.uint8)[labels] * np.uint8(255)
-    return pipeline.train_auto_shot(where, images, one_hot, chosen, CLASSES)
+    # A pixel whose class is not known is as much of each.
+    known = np.eye(len(classes), dtype=np.uint8) * np.uint8(255)
+    table = np.full((256, len(classes)), 255 // len(classes), np.uint8)
+    table[: len(classes)] = known
+    return pipeline.train_auto_shot(where, images, table[labels], chosen, classes)

@@ -9,6 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import ScalarFormatter
 from PIL import Image
 
+from ganseg_jax.fewshot.labels import image_files, read_labels
+from ganseg_jax.fewshot.train import UNLABELLED
 from ganseg_jax.files import write_whole
 from ganseg_jax.visual import overlays
 from ganseg_jax.visual.files import save_png
@@ -23,6 +25,7 @@ def write(
     output: Path,
     summary: dict[str, Any],
     chosen: Any,
+    labelled: Path,
     images: UInt8[np.ndarray, "n h w 3"],
     truth: Int[np.ndarray, "n h w"],
 ) -> None:
@@ -32,18 +35,17 @@ def write(
         output: the study's folder.
         summary: content of `study.json`.
         chosen: the `StudySettings`.
+        labelled: folder of labelled generated images.
         images: test photos that the networks' `shown.npy` segment.
         truth: their labels.
     """
     write_whole(output / "study.md", table(summary, chosen))
     save_png(output / "study.png", plot(summary))
     first = min(entry["seed"] for entry in summary["entries"])
-    classes = list(summary["rule"]["iou"])
-    folder = output / f"labelled_{first}"
-    masks = sorted(folder.glob("*_mask.png"))
-    labels = np.stack([np.asarray(Image.open(path)) for path in masks])
-    files = [path.with_name(path.name.replace("_mask", "")) for path in masks]
-    made = np.stack([np.asarray(Image.open(path)) for path in files])
+    classes, label_set = summary["classes"], read_labels(labelled)
+    files = image_files(labelled)
+    made = np.stack([np.asarray(Image.open(files[name])) for name in label_set.names])
+    labels = np.where(label_set.labels == UNLABELLED, 0, label_set.labels)
     scale = default_scale(images.shape[1])
     made, labels = overlays.enlarge(made, scale), overlays.enlarge(labels, scale)
     rows = {"generated": made, "labels": overlays.overlay_labels(made, labels)}
@@ -89,17 +91,13 @@ def equal_supervision(curve: dict[int, float], value: float) -> str:
 
 def table(summary: dict[str, Any], chosen: Any) -> str:
     """The figures as Markdown."""
-    classes = list(summary["rule"]["iou"])
+    classes, dataset = summary["classes"], summary["dataset"].replace("_", " ")
     curve = means(summary, "supervised")
     lines = [
-        "# Few-shot segmentation of puppets against supervision",
+        f"# Few-shot segmentation of {dataset} against supervision",
         "",
-        f"IoU on {summary['images']} real test puppets. Few-shot: labels for generated images "
-        "were made automatically, not by a person: each saturated pixel of the largest patch of "
-        "such pixels got the part whose hue is nearest (the same rule on the real test puppets: "
-        f"mean IoU {_iou(summary['rule'])}); images that hardly show one of the parts, or whose "
-        "background has parts' colours up to the border, were passed over. Supervised: the "
-        "renderer's labels of real training puppets. Same U-Net "
+        f"IoU on {summary['images']} real test photos of {dataset}. Few-shot: {_labellers(summary)}"
+        ". Supervised: the data set's labels of real training photos. Same U-Net "
         f"(width {chosen.unet_width}, depth {chosen.unet_depth}), {chosen.num_steps} updates of "
         f"{chosen.batch_size} images, same augmentation; the few-shot ones learn from "
         f"{chosen.num_samples} generated images, labelled by a {chosen.head_kind.upper()} head "
@@ -121,6 +119,19 @@ def table(summary: dict[str, Any], chosen: Any) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _labellers(summary: dict[str, Any]) -> str:
+    """Where the labels of generated images are from."""
+    if "rule" not in summary:
+        return "labels for generated images were painted by a person"
+    return (
+        "labels for generated images were made automatically, not by a person: each saturated "
+        "pixel of the largest patch of such pixels got the part whose hue is nearest (the same "
+        f"rule on the real test photos: mean IoU {_iou(summary['rule'])}); images that hardly show "
+        "one of the parts, or whose background has parts' colours up to the border, were passed "
+        "over"
+    )
+
+
 def _iou(figures: dict[str, Any]) -> str:
     return f"{figures['mean_iou']:.3f}"
 
@@ -134,13 +145,13 @@ def plot(summary: dict[str, Any]) -> UInt8[np.ndarray, "h w 3"]:
         axes.plot(list(curve), list(curve.values()), color=color, label=f"{kind}: labels of {what}")
         seen = [(e["labels"], e["mean_iou"]) for e in summary["entries"] if e["kind"] == kind]
         axes.plot(*zip(*seen, strict=True), "o", color=color, ms=5) if seen else None
-    axes.axhline(
-        summary["rule"]["mean_iou"], color="#8a8f98", ls=":", label="the labelling rule itself"
-    )
+    if "rule" in summary:
+        at = summary["rule"]["mean_iou"]
+        axes.axhline(at, color="#8a8f98", ls=":", label="the labelling rule itself")
     axes.set(
         xscale="log",
         xlabel="labelled images",
-        ylabel=f"mean IoU on {summary['images']} real test puppets",
+        ylabel=f"mean IoU on {summary['images']} real test photos",
         ylim=(0, 1),
     )
     counts = sorted({entry["labels"] for entry in summary["entries"]})

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.flatten_util
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 
@@ -19,7 +20,14 @@ def adam(
     parameters, to be sharded like them: one vector would bring them all together on every device.
     """
     plain = optax.adam(learning_rate, beta1, beta2)
-    return optax.flatten(plain) if flat else plain
+    transform = optax.flatten(plain) if flat else plain
+
+    def init(params: Any) -> Any:
+        # All zeros, made on the host: on the device dozens of programs would be compiled for it.
+        state = jax.eval_shape(transform.init, params)
+        return jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), state)
+
+    return optax.GradientTransformation(init, transform.update)
 
 
 def flat_norm(tree: Any) -> jax.Array:

@@ -18,7 +18,7 @@ def puppets(monkeypatch):
 
     def load(name, folder, split, size, limit=None):
         assert name == "puppets"
-        made = render.render(limit or 20, size, seed=len(split))
+        made = render.render(min(limit or 20, 40), size, seed=len(split))
         names = [str(i) for i in range(len(made.images))]
         return Split(
             made.images, names, made.labels.astype(np.int32), part_names=list(render.PART_NAMES)
@@ -58,6 +58,27 @@ def test_what_is_finished_is_skipped(entry_point, workdir, puppets, tmp_path, ca
         entry_point("few_shot_study", **{**given, "num_steps": 9}).main()
 
 
+def test_labels_of_a_person(entry_point, workdir, puppets, tmp_path):
+    entry_point("sample", workdir=workdir, output=tmp_path / "in", for_labelling=3).main()
+    for i, (name, size) in enumerate((("0000", 16), ("0002", 16))):
+        Image.fromarray(np.full((size, size), i + 1, np.uint8)).save(
+            tmp_path / "in" / f"sample_{name}_mask.png"
+        )
+    classes = ["torso", "head"]
+    (tmp_path / "in" / "classes.json").write_text(json.dumps({"classes": classes}))
+    given = {"workdir": workdir, "output": tmp_path / "out", "labels": tmp_path / "in"}
+    given |= {"head": "mlp", "unet_depth": 2, "supervised": 2, **SIZES}
+    entry_point("few_shot_study", shots=2, **given).main()
+    content = json.loads((tmp_path / "out" / "study.json").read_text())
+    assert content["classes"] == ["background", *classes] and "rule" not in content
+    assert [list(entry["iou"]) for entry in content["entries"]] == [content["classes"]] * 2
+    assert "painted by a person" in (tmp_path / "out" / "study.md").read_text()
+    with pytest.raises(UserError, match="2 label maps, but 3 are asked for"):
+        entry_point("few_shot_study", shots=3, **given).main()
+    with pytest.raises(UserError, match="--supervised=900"):
+        entry_point("few_shot_study", shots=2, **{**given, "supervised": 900}).main()
+
+
 def test_mistakes_are_named(entry_point, workdir, tmp_path):
     given = {"workdir": workdir, "output": tmp_path / "out"}
     with pytest.raises(UserError, match="--shots=1,x: give whole numbers from 1"):
@@ -65,6 +86,6 @@ def test_mistakes_are_named(entry_point, workdir, tmp_path):
     config = settings.load_config(workdir)
     config.dataset.name = "cub"
     settings.save_config(config, tmp_path)
-    with pytest.raises(UserError, match="colours of puppets; the GAN in .* on 'cub'"):
+    with pytest.raises(UserError, match="only puppets .* the GAN in .* on 'cub': give --labels"):
         entry_point("few_shot_study", **{**given, "workdir": tmp_path}).main()
     assert not (tmp_path / "out").exists()
