@@ -18,6 +18,7 @@ from ganseg_jax.data import prepare
 from ganseg_jax.data.builders.puppets.builder import Puppets
 from ganseg_jax.training import gan, segmenter, stages
 from ganseg_jax.training.writer import read_metrics
+from tests import one_stage
 
 ROOT = pathlib.Path(__file__).parents[2]
 STEPS = {"gan": 12, "segmenter": 12}
@@ -42,6 +43,7 @@ def flags_of(base):
     """The flags of every training here, but for the workdir."""
     return [
         "--config=configs/tiny.py",
+        *one_stage.flags(),
         f"--config.dataset.data_dir={base / 'data'}",
         *(f"--config.{name}.num_steps={count}" for name, count in STEPS.items()),
         *(f"--config.{name}.checkpoint_every=3" for name in STEPS),

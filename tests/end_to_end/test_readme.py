@@ -14,6 +14,7 @@ from absl import flags
 from configs import image_folder, tiny
 from ganseg_jax.data.builders.puppets import render
 from ganseg_jax.visual.files import save_png
+from tests.one_stage import with_one_stage
 
 ROOT = pathlib.Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -75,7 +76,8 @@ def test_named_files_exist():
 
 def overrides():
     """Flags that make `configs/image_folder.py` as small as `configs/tiny.py`."""
-    small, full = (dict(_leaves(c.get_config().to_dict())) for c in (tiny, image_folder))
+    configs = with_one_stage(tiny.get_config()), image_folder.get_config()
+    small, full = (dict(_leaves(config.to_dict())) for config in configs)
     keep = ("dataset.", "seed")
     return [
         f"--config.{key}={value}"

@@ -8,10 +8,12 @@ import pytest
 from PIL import Image
 
 from configs import tiny
+from ganseg_jax.data.builders.puppets.builder import Puppets
 from ganseg_jax.errors import UserError
 from ganseg_jax.evaluation import quality
 from ganseg_jax.training import stages
 from ganseg_jax.visual.plots import plot_quality
+from tests.one_stage import with_one_stage
 
 
 @pytest.fixture
@@ -88,7 +90,8 @@ def test_a_gan_that_goes_on_is_the_one_that_was_never_stopped(monkeypatch, tmp_p
         (folder / "evaluation" / "metrics.json").write_text('{"foreground_nmi": 0.5}')
 
     monkeypatch.setattr(quality.pipeline, "run_all", run_all)
-    config = tiny.get_config()
+    monkeypatch.setattr(Puppets, "EXPECTED_COUNTS", {"train": 30, "validation": 6, "test": 10})
+    config = with_one_stage(tiny.get_config())
     config.dataset.data_dir = str(tmp_path / "data")
     quality.run_quality(config, str(tmp_path / "curve"), [3, 6])
     config.gan.num_steps = 6

@@ -13,6 +13,7 @@ import numpy as np
 from configs import tiny
 from ganseg_jax import prng, settings
 from ganseg_jax.training import gan, partition
+from tests.one_stage import with_one_stage
 
 STEPS = 6
 
@@ -20,7 +21,7 @@ STEPS = 6
 @functools.cache
 def trained(count):
     """(generator, discriminator) as vectors after six steps, and the losses of the first."""
-    config = tiny.get_config()
+    config = with_one_stage(tiny.get_config())
     networks = settings.build_gan(config)
     mesh = partition.make_mesh(jax.devices()[:count])
     whole, split = partition.replicated(mesh), partition.batch_split(mesh)
