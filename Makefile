@@ -28,7 +28,7 @@ demo: setup
 	@echo "Open workdirs/demo/report.html"
 
 test: setup
-	$(BIN)/python -m pytest -n auto --dist loadfile --durations=25
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --durations=25
 
 lint: setup
 	$(BIN)/ruff format --check .

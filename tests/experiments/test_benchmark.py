@@ -90,11 +90,12 @@ def test_gradient_penalty_is_counted_only_where_every_step_has_it(monkeypatch):
     assert always[1] is True and always[0] > 1.03 * never[0]
 
 
-def test_input_pipeline(benchmark, tmp_path):
+@pytest.mark.parametrize("cache", ["none", "host"])
+def test_input_pipeline(benchmark, tmp_path, cache):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Puppets, "EXPECTED_COUNTS", {"train": 30, "validation": 6, "test": 10})
         prepare.prepare("puppets", None, tmp_path)
-    given = {"config.dataset.data_dir": tmp_path, "config.dataset.cache": "none"}
+    given = {"config.dataset.data_dir": tmp_path, "config.dataset.cache": cache}
     result = json.loads(benchmark("input_pipeline", given, batch_size=4)[-1])
     assert result.keys() == KEYS | {"num_threads", "cache"}
     assert result["images_per_second"] == pytest.approx(4 / result["seconds_per_step"])
