@@ -27,6 +27,7 @@ demo: setup
 	$(BIN)/python -m experiments.pipeline --config=configs/puppets.py --workdir=workdirs/demo
 	@echo "Open workdirs/demo/report.html"
 
+# In the order of the folders: files with few tests, which would come last, take longest.
 test: setup
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --durations=25
 
