@@ -29,9 +29,9 @@ class Checkpoints:
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
         try:
             self._manager = ocp.CheckpointManager(
-                epath.Path(self.directory).absolute()
-                if not str(self.directory).startswith("gs://")
-                else self.directory,
+                self.directory
+                if str(self.directory).startswith("gs://")
+                else epath.Path(os.path.abspath(self.directory)),
                 options=options,
                 item_names=("state", "data"),
                 item_handlers={
