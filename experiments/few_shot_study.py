@@ -22,6 +22,9 @@ SUPERVISED = flags.DEFINE_list(
     "supervised", ["1", "10", "100", "500"], "Numbers of labelled real photos."
 )
 SEEDS = flags.DEFINE_list("seeds", ["0"], "Seeds; each has other labelled images too.")
+LAYERS = flags.DEFINE_list(
+    "layers", ["mask", "foreground"], "Features: some of mask, foreground, background."
+)
 HEAD = flags.DEFINE_enum("head", "mlp", ["cnn", "mlp"], "Network on the generator's features.")
 HEAD_STEPS = flags.DEFINE_integer("head_steps", 400, "Updates of the head.", lower_bound=1)
 NUM_SAMPLES = flags.DEFINE_integer("num_samples", 640, "Generated images for the U-Net.")
@@ -38,6 +41,7 @@ def main() -> None:
         shots=_numbers(SHOTS, 1),
         supervised=_numbers(SUPERVISED, 1),
         seeds=_numbers(SEEDS, 0),
+        layers=tuple(LAYERS.value),
         head_kind=HEAD.value,
         head_steps=HEAD_STEPS.value,
         num_samples=NUM_SAMPLES.value,
