@@ -122,7 +122,7 @@ def table(summary: dict[str, Any], chosen: Any) -> str:
 def _labellers(summary: dict[str, Any]) -> str:
     """Where the labels of generated images are from."""
     if "rule" not in summary:
-        return "labels for generated images were painted by a person"
+        return "labels for generated images were given, not made by rule"
     return (
         "labels for generated images were made automatically, not by a person: each saturated "
         "pixel of the largest patch of such pixels got the part whose hue is nearest (the same "

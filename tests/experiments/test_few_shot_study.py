@@ -72,7 +72,7 @@ def test_labels_of_a_person(entry_point, workdir, puppets, tmp_path):
     content = json.loads((tmp_path / "out" / "study.json").read_text())
     assert content["classes"] == ["background", *classes] and "rule" not in content
     assert [list(entry["iou"]) for entry in content["entries"]] == [content["classes"]] * 2
-    assert "painted by a person" in (tmp_path / "out" / "study.md").read_text()
+    assert "were given, not made by rule" in (tmp_path / "out" / "study.md").read_text()
     with pytest.raises(UserError, match="2 label maps, but 3 are asked for"):
         entry_point("few_shot_study", shots=3, **given).main()
     with pytest.raises(UserError, match="--supervised=900"):
