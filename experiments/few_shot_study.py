@@ -21,7 +21,7 @@ SHOTS = flags.DEFINE_list("shots", ["1", "5", "10"], "Numbers of labelled genera
 SUPERVISED = flags.DEFINE_list(
     "supervised", ["1", "10", "100", "500"], "Numbers of labelled real photos."
 )
-SEEDS = flags.DEFINE_list("seeds", ["0"], "Seeds; each has other labelled images too.")
+SEEDS = flags.DEFINE_list("seeds", ["0"], "Seeds; each has other labelled photos.")
 LAYERS = flags.DEFINE_list(
     "layers", ["mask", "foreground"], "Features: some of mask, foreground, background."
 )

@@ -24,7 +24,7 @@ from ganseg_jax.errors import UserError
 from ganseg_jax.fewshot import evaluate, pipeline, run, samples, study_report
 from ganseg_jax.fewshot.autoshot import AutoShotSettings
 from ganseg_jax.fewshot.labels import CLASSES_FILE, MASK_SUFFIX, classes_json, read_labels
-from ganseg_jax.fewshot.train import HeadSettings
+from ganseg_jax.fewshot.train import UNLABELLED, HeadSettings
 from ganseg_jax.files import write_whole
 from ganseg_jax.inference import Segmenter
 from ganseg_jax.visual.files import save_label_png
@@ -49,7 +49,7 @@ class StudySettings:
     Attributes:
         shots: numbers of labelled generated images.
         supervised: numbers of labelled real photos.
-        seeds: of all random choices; each has other labelled images too.
+        seeds: of all random choices; each has other labelled photos, and puppets made for it.
         head_kind: "cnn" or "mlp".
         mlp_hidden: channels of the MLP's hidden layers.
         layers: groups of the generator's layers that are the features.
@@ -166,10 +166,15 @@ def run_study(
     source, variables = run.load_source(workdir, layers=chosen.layers)
     test = data.load_split(name, folder, "test", size)
     most = max(chosen.supervised, default=0)
-    train = data.load_split(name, folder, "train", size, limit=(max(chosen.seeds) + 1) * most)
-    if most > len(train.images):
-        raise UserError(f"--supervised={most}: {name} has {len(train.images)} training photos")
+    # All puppets have labels; of other sets, perhaps only some photos.
+    limit = (max(chosen.seeds) + 1) * most if labels is None else None
+    train = data.load_split(name, folder, "train", size, limit=limit)
     truth, taught = (evaluate.true_labels(split, classes) for split in (test, train))
+    with_labels = np.flatnonzero((taught != UNLABELLED).any((1, 2)))
+    if most > len(with_labels):
+        raise UserError(
+            f"--supervised={most}: {name} has {len(with_labels)} training photos with labels"
+        )
     summary = {"dataset": name, "images": len(test.images), "classes": classes, "entries": []}
     if labels is None:
         by_rule = evaluate.measure(label_by_hue, test.images, truth, classes)
@@ -206,7 +211,7 @@ def run_study(
             finish(FEW_SHOT, n, seed, few_shot)
         for n in chosen.supervised:
             # Each seed has other photos, as far as there are others.
-            rows = np.arange(seed * most, seed * most + n) % len(train.images)
+            rows = with_labels[np.arange(seed * most, seed * most + n) % len(with_labels)]
 
             def supervised(where, n=n, rows=rows, seed=seed):
                 return _supervised(
@@ -275,7 +280,6 @@ def _supervised(
 ) -> Segmenter:
     where.mkdir(parents=True, exist_ok=True)
     # A pixel whose class is not known is as much of each.
-    known = np.eye(len(classes), dtype=np.uint8) * np.uint8(255)
-    table = np.full((256, len(classes)), 255 // len(classes), np.uint8)
-    table[: len(classes)] = known
+    table = np.full((UNLABELLED + 1, len(classes)), 255 // len(classes), np.uint8)
+    table[: len(classes)] = 255 * np.eye(len(classes))
     return pipeline.train_auto_shot(where, images, table[labels], chosen, classes)
