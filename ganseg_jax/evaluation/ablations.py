@@ -1,14 +1,16 @@
-"""The ablations of GANSeg (section 4.6, appendix F): settings, runs, table and figure.
+"""Comparisons of settings: runs, table and figure; GANSeg's ablations (section 4.6, appendix F).
 
 Every setting is the given config with a few fields changed, trained and measured with the same
-seeds, each as an ordinary run in `W/<setting>/seed_<n>/`.
+seeds, each as an ordinary run in `W/<setting>/seed_<n>/`. Which settings are compared is the
+paper's list of ablations, or one read from a file.
 """
 
 import dataclasses
 import difflib
 import json
 import logging
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -54,6 +56,9 @@ MAIN_MEASURES = (
 
 METRICS = "evaluation/metrics.json"
 
+FULL = "full"
+"""Name of the setting that changes nothing, which every comparison has."""
+
 Runs = dict[int, dict[str, float]]
 
 
@@ -72,8 +77,14 @@ class Setting:
     fields: Mapping[str, Any]
 
 
-def known_settings(config: ml_collections.ConfigDict) -> dict[str, Setting]:
-    """All ablations of a config by name, the full model first.
+_FULL = Setting(FULL, "the config as it is", {})
+
+Settings = Mapping[str, Setting]
+"""All settings of a comparison by name, `full` first."""
+
+
+def paper_settings(config: ml_collections.ConfigDict) -> dict[str, Setting]:
+    """The paper's ablations of a config by name, the full model first.
 
     Where K changes, so does the concentration's weight: lambda_con = C_con K (GANSeg eq. 26), with
     C_con = lambda_con / K of the given config. A config without area loss has a setting with it.
@@ -87,7 +98,7 @@ def known_settings(config: ml_collections.ConfigDict) -> dict[str, Setting]:
     else:
         area = Setting("area", "area loss, weight 1", {"gan.area.weight": 1.0})
     known = [
-        Setting("full", "the config as it is", {}),
+        _FULL,
         Setting("no_points", "no points", no_points),
         Setting("no_background", "no separate background", no_background),
         Setting(
@@ -114,31 +125,75 @@ def known_settings(config: ml_collections.ConfigDict) -> dict[str, Setting]:
     return {setting.name: setting for setting in known}
 
 
-def choose_settings(config: ml_collections.ConfigDict, names: Sequence[str]) -> list[Setting]:
+def read_settings(path: str, config: ml_collections.ConfigDict) -> dict[str, Setting]:
+    """The settings of a JSON file by name, after the config as it is.
+
+    Args:
+      path: of a file `{NAME: {"description": TEXT, "fields": {FIELD: VALUE, ...}}, ...}` with
+        dotted names of fields; a setting without description is described by its fields.
+      config: whose fields they change.
+
+    Raises:
+      UserError: naming what is wrong with the file, or the field that does not exist.
+    """
+    try:
+        rows = json.loads(epath.Path(path).read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read as JSON: {error}") from error
+    if not isinstance(rows, dict) or not rows:
+        raise UserError(f'{path} must hold {{NAME: {{"fields": {{...}}}}, ...}}')
+    known = {FULL: _FULL}
+    for name, row in rows.items():
+        fields = row.get("fields") if isinstance(row, dict) else None
+        if not isinstance(fields, dict) or not fields:
+            raise UserError(f'{path}: {name!r} needs "fields": {{FIELD: VALUE, ...}}')
+        if not re.fullmatch(r"\w+", name) or name == FULL:
+            raise UserError(f"{path}: {name!r} cannot be a setting's name; use letters, digits, _")
+        allowed = list(settings.flat_fields(config))
+        for field in fields:
+            if field not in allowed:
+                hint = _hint(field, allowed)
+                raise UserError(f"{path}: {name!r} changes {field!r}, which is no field{hint}")
+        text = row.get("description") or ", ".join(f"{k} = {v}" for k, v in fields.items())
+        known[name] = Setting(name, text, fields)
+    return known
+
+
+def choose_settings(known: Settings, names: Sequence[str]) -> list[Setting]:
     """The settings of these names; all, where no name is given.
 
     Raises:
       UserError: for a name there is no setting of; the line lists those there are.
     """
-    known = known_settings(config)
     for name in names:
         if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            hint = _hint(name, known)
             raise UserError(f"--settings: {name!r} is none of {', '.join(known)}{hint}")
     return [known[name] for name in dict.fromkeys(names)] or list(known.values())
+
+
+def _hint(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, known, 1)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def config_of(
     config: ml_collections.ConfigDict, setting: Setting, seed: int
 ) -> ml_collections.ConfigDict:
-    """The config of one run."""
+    """The config of one run.
+
+    Raises:
+      UserError: for a value of another type than the field's.
+    """
     changed = config.copy_and_resolve_references()
-    changed.update_from_flattened_dict({**setting.fields, "seed": seed})
+    try:
+        changed.update_from_flattened_dict({**setting.fields, "seed": seed})
+    except TypeError as error:
+        raise UserError(f"setting {setting.name}: {error}") from error
     return changed
 
 
-def folder_of(config: ml_collections.ConfigDict, setting: Setting) -> str:
+def folder_of(config: ml_collections.ConfigDict, known: Settings, setting: Setting) -> str:
     """Name of the folder of a setting's runs.
 
     Settings that change nothing (P = 4 where the config has 4 points) share the runs of the first
@@ -147,7 +202,7 @@ def folder_of(config: ml_collections.ConfigDict, setting: Setting) -> str:
     wanted = settings.flat_fields(config_of(config, setting, 0))
     return next(
         name
-        for name, other in known_settings(config).items()
+        for name, other in known.items()
         if settings.flat_fields(config_of(config, other, 0)) == wanted
     )
 
@@ -157,6 +212,7 @@ def run_ablations(
     workdir: str,
     names: Sequence[str] = (),
     seeds: Sequence[int] = (0, 1, 2),
+    known: Settings | None = None,
 ) -> dict[str, Any]:
     """Trains and measures what is not finished yet, and writes `W/ablations.json`, `.md`, `.png`.
 
@@ -167,8 +223,9 @@ def run_ablations(
     Args:
       config: of the full model.
       workdir: of all runs.
-      names: settings (see `known_settings`); all of them by default.
+      names: of the settings to run; all of them by default.
       seeds: of each setting's runs.
+      known: the settings of this comparison; the paper's by default (see `paper_settings`).
 
     Returns:
       The content of `W/ablations.json`.
@@ -176,7 +233,8 @@ def run_ablations(
     Raises:
       UserError: for a wrong name or config, before anything is trained; see `pipeline.run_all`.
     """
-    chosen = choose_settings(config, names)
+    known = paper_settings(config) if known is None else known
+    chosen = choose_settings(known, names)
     for setting in chosen:
         try:
             settings.check_config(config_of(config, setting, 0))
@@ -185,9 +243,9 @@ def run_ablations(
     root = epath.Path(workdir)
     diverged: list[str] = []
     for setting in chosen:
-        missing = [seed for seed in seeds if not _is_finished(config, root, setting, seed)]
+        missing = [seed for seed in seeds if not _is_finished(config, root, known, setting, seed)]
         for seed in missing:
-            name = f"{folder_of(config, setting)}/seed_{seed}"
+            name = f"{folder_of(config, known, setting)}/seed_{seed}"
             LOG.info("%s: %s", name, setting.description)
             # The figures of a shorter run must not stand for those of one that is cut off.
             partition.wait_for_all(f"{name} begins")
@@ -199,14 +257,18 @@ def run_ablations(
                 diverged.append(name)
             partition.wait_for_all(f"{name} ends")
         if missing or setting is chosen[-1]:
-            summary = _write(config, root, diverged)
+            summary = _write(config, root, known, diverged)
     return summary
 
 
 def _is_finished(
-    config: ml_collections.ConfigDict, workdir: epath.Path, setting: Setting, seed: int
+    config: ml_collections.ConfigDict,
+    workdir: epath.Path,
+    known: Settings,
+    setting: Setting,
+    seed: int,
 ) -> bool:
-    folder = workdir / folder_of(config, setting) / f"seed_{seed}"
+    folder = workdir / folder_of(config, known, setting) / f"seed_{seed}"
     finished = finished_run(config_of(config, setting, seed), folder) is not None
     if finished:
         LOG.info("%s: finished before.", folder)
@@ -222,12 +284,14 @@ def finished_run(config: ml_collections.ConfigDict, folder: epath.Path) -> dict[
     return json.loads(path.read_text()) if there == settings.deciding_fields(config) else None
 
 
-def found_runs(config: ml_collections.ConfigDict, workdir: epath.Path) -> dict[str, Runs]:
+def found_runs(
+    config: ml_collections.ConfigDict, workdir: epath.Path, known: Settings
+) -> dict[str, Runs]:
     """Figures of all finished runs in a workdir, by setting and seed."""
     found = {}
-    for name, setting in known_settings(config).items():
+    for name, setting in known.items():
         runs = {}
-        for folder in (workdir / folder_of(config, setting)).glob("seed_*"):
+        for folder in (workdir / folder_of(config, known, setting)).glob("seed_*"):
             number = folder.name.removeprefix("seed_")
             if not number.isdecimal():
                 continue
@@ -241,13 +305,13 @@ def found_runs(config: ml_collections.ConfigDict, workdir: epath.Path) -> dict[s
 
 
 def summarize(
-    config: ml_collections.ConfigDict, found: Mapping[str, Runs], diverged: Sequence[str]
+    known: Settings, found: Mapping[str, Runs], diverged: Sequence[str]
 ) -> dict[str, Any]:
     """What `W/ablations.json` holds: every figure, its mean and its spread over the seeds.
 
     The spread is the standard deviation of a sample (n - 1), null where there is one seed.
     """
-    known, rows = known_settings(config), {}
+    rows = {}
     for name, runs in found.items():
         measures = [m for m in next(iter(runs.values())) if all(m in run for run in runs.values())]
         values = {m: [run[m] for run in runs.values()] for m in measures}
@@ -274,7 +338,7 @@ def table_of(summary: Mapping[str, Any]) -> str:
         arrow = {"higher": " ↑", "lower": " ↓"}.get(shown.better, "")
         titles.append(shown.title + arrow)
     lines = [
-        "# Ablations",
+        "# Settings compared",
         "",
         "Mean over the seeds ± standard deviation.",
         "",
@@ -291,9 +355,12 @@ def table_of(summary: Mapping[str, Any]) -> str:
 
 
 def _write(
-    config: ml_collections.ConfigDict, workdir: epath.Path, diverged: Sequence[str]
+    config: ml_collections.ConfigDict,
+    workdir: epath.Path,
+    known: Settings,
+    diverged: Sequence[str],
 ) -> dict[str, Any]:
-    summary = summarize(config, found_runs(config, workdir), diverged)
+    summary = summarize(known, found_runs(config, workdir, known), diverged)
     rows = summary["settings"]
     if jax.process_index() or not rows:
         return summary

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from configs import celeba_wild, puppets, tiny
+from configs import celeba_wild, people_ccp, puppets, tiny
 from ganseg_jax import pipeline, settings
 from ganseg_jax.data import prepare
 from ganseg_jax.data.builders.puppets.builder import Puppets
@@ -21,7 +21,7 @@ from tests.evaluation.test_inception import MeanColor
 
 def changes(config, name):
     """Fields in which a setting's config differs from the given one, with their values."""
-    setting = ablations.known_settings(config)[name]
+    setting = ablations.paper_settings(config)[name]
     before = settings.flat_fields(config)
     after = settings.flat_fields(ablations.config_of(config, setting, config.seed))
     return {field: value for field, value in after.items() if before[field] != value}
@@ -52,7 +52,7 @@ def test_settings_change_what_they_are_named_after():
 
 def test_every_setting_fits_together():
     for full in (tiny.get_config(), puppets.get_config()):
-        for setting in ablations.known_settings(full).values():
+        for setting in ablations.paper_settings(full).values():
             config = ablations.config_of(full, setting, seed=7)
             assert config.seed == 7 and full.seed == 0
             settings.check_config(config)
@@ -61,7 +61,7 @@ def test_every_setting_fits_together():
 @pytest.mark.parametrize("name", ["no_points_no_background", "fixed_scale", "parts_1"])
 def test_unusual_generators_make_images_and_masks(name):
     config = tiny.get_config()
-    config = ablations.config_of(config, ablations.known_settings(config)[name], 0)
+    config = ablations.config_of(config, ablations.paper_settings(config)[name], 0)
     generator = settings.build_generator(config)
     latents = jax.eval_shape(lambda: sample_latents(jax.random.key(0), 2, 8))
     made = jax.eval_shape(
@@ -113,6 +113,66 @@ def test_table_has_mean_and_spread_over_the_seeds(fake_runs, tmp_path):
     assert "infinite in parts_32/seed_0, parts_32/seed_2" in table
     picture = Image.open(tmp_path / "ablations.png")
     assert picture.mode == "RGB" and min(picture.size) > 100
+
+
+def write_settings(tmp_path, rows):
+    path = tmp_path / "settings.json"
+    path.write_text(rows if isinstance(rows, str) else json.dumps(rows))
+    return str(path)
+
+
+def test_settings_of_ones_own_take_the_papers_place(fake_runs, tmp_path):
+    rows = {
+        "batch_2": {"description": "half the batch", "fields": {"gan.batch_size": 2}},
+        "wide": {"fields": {"model.stage_channels": [8, 8], "gan.area.weight": 0}},
+    }
+    config = tiny.get_config()
+    known = ablations.read_settings(write_settings(tmp_path, rows), config)
+    workdir = tmp_path / "W"
+    summary = ablations.run_ablations(config, str(workdir), seeds=(0,), known=known)
+    assert fake_runs == [["full", "seed_0"], ["batch_2", "seed_0"], ["wide", "seed_0"]]
+    assert [row["description"] for row in summary["settings"].values()] == [
+        "the config as it is",
+        "half the batch",
+        "model.stage_channels = [8, 8], gan.area.weight = 0",
+    ]
+    assert settings.load_config(workdir / "batch_2" / "seed_0").gan.batch_size == 2
+    wide = settings.load_config(workdir / "wide" / "seed_0")
+    assert tuple(wide.model.stage_channels) == (8, 8) and wide.gan.area.weight == 0.0
+    # What ran is found again, and nothing else runs.
+    again = ablations.run_ablations(config, str(workdir), ["wide"], (0,), known)
+    assert again == summary and len(fake_runs) == 3
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ("{", "settings.json cannot be read as JSON"),
+        ([], "must hold"),
+        ({"a": {"model.heatmap": "linear"}}, "'a' needs \"fields\""),
+        ({"a b": {"fields": {"seed": 1}}}, "'a b' cannot be a setting's name"),
+        ({"full": {"fields": {"seed": 1}}}, "'full' cannot be a setting's name"),
+        (
+            {"a": {"fields": {"gan.batchsize": 1}}},
+            "'a' changes 'gan.batchsize', which is no field; did you mean 'gan.batch_size'",
+        ),
+        ({"a": {"fields": {"gan.batch_size": "x"}}}, "setting a: .*batch_size"),
+        ({"a": {"fields": {"model.heatmap": "x"}}}, "setting a: .*heatmap"),
+    ],
+)
+def test_wrong_settings_files_are_answered(fake_runs, entry_point, tmp_path, rows, message):
+    given = {"config": "configs/tiny.py", "workdir": tmp_path / "W"}
+    given["settings_file"] = write_settings(tmp_path, rows)
+    with pytest.raises(UserError, match=message):
+        entry_point("ablations", **given).main()
+    assert fake_runs == [] and not (tmp_path / "W").exists()
+
+
+def test_committed_settings_fit_their_config():
+    config = people_ccp.get_config()
+    known = ablations.read_settings("experiments/results/small_scale/settings.json", config)
+    for setting in known.values():
+        settings.check_config(ablations.config_of(config, setting, seed=1))
 
 
 def test_one_seed_has_no_spread(fake_runs, tmp_path):
