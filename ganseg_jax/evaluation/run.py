@@ -25,9 +25,10 @@ from ganseg_jax.evaluation import (
 from ganseg_jax.latents import sample_latents
 from ganseg_jax.training import stages
 from ganseg_jax.training.writer import read_metrics
+from ganseg_jax.visual.curves import curves
 from ganseg_jax.visual.files import encode_png
 from ganseg_jax.visual.measures import humanize
-from ganseg_jax.visual.plots import plot_embeddings
+from ganseg_jax.visual.plots import plot_embeddings, plot_training
 from ganseg_jax.visual.report import Report, write_report
 from ganseg_jax.visual.sheets import segmentation_sheet
 
@@ -67,6 +68,9 @@ def evaluate(config: ml_collections.ConfigDict, workdir: str) -> dict[str, float
     folder.mkdir(parents=True, exist_ok=True)
     for name, (_, picture) in zip(("segmented", "embeddings"), pictures, strict=False):
         (folder / f"{name}.png").write_bytes(encode_png(picture))
+    logs = _training_logs(config, workdir)
+    training = plot_training({stage: curves(rows) for stage, rows in logs.items()})
+    (folder / "training.png").write_bytes(encode_png(training))
     partial = folder / ".metrics.json.partial"
     partial.write_text(json.dumps(figures, indent=2, sort_keys=True) + "\n")
     partial.replace(folder / "metrics.json")
@@ -74,7 +78,7 @@ def evaluate(config: ml_collections.ConfigDict, workdir: str) -> dict[str, float
         print(published.print_table(table), end="\n\n")
     for name, value in values.items():
         print(f"{name} = {value:.4f} (n = {counts.get(name, '?')})")
-    _write_report(config, workdir, values, counts, tables, pictures)
+    _write_report(config, workdir, values, counts, tables, pictures, logs)
     LOG.info("Report: %s", workdir / "report.html")
     return figures
 
@@ -174,6 +178,20 @@ def _embedding_picture(
     return caption, plot_embeddings(points)
 
 
+def _trained_stages(config: ml_collections.ConfigDict) -> dict[str, ml_collections.ConfigDict]:
+    """Stage -> its schedule."""
+    if settings.model_kind(config) != "gan":
+        return {"autoencoder": config.gan}
+    return {"gan": config.gan, "segmenter": config.segmenter}
+
+
+def _training_logs(config: ml_collections.ConfigDict, workdir: epath.Path) -> dict[str, list[dict]]:
+    """Stage -> its logged rows."""
+    return {
+        stage: read_metrics(workdir / stage / "metrics.jsonl") for stage in _trained_stages(config)
+    }
+
+
 def _write_report(
     config: ml_collections.ConfigDict,
     workdir: epath.Path,
@@ -181,11 +199,9 @@ def _write_report(
     counts: dict[str, int],
     tables: list[Table],
     pictures: list[tuple[str, Any]],
+    logs: dict[str, list[dict]],
 ) -> None:
-    trained = {"gan": config.gan, "segmenter": config.segmenter}
-    if settings.model_kind(config) != "gan":
-        trained = {"autoencoder": config.gan}
-    curves = {name: read_metrics(workdir / name / "metrics.jsonl") for name in trained}
+    trained = _trained_stages(config)
     sheets = sorted((workdir / next(iter(trained)) / "samples").glob("*.png"))
     chosen = sorted({0, len(sheets) // 2, len(sheets) - 1}) if sheets else []
     for index in reversed(chosen):
@@ -204,7 +220,7 @@ def _write_report(
             (humanize(name), f"{schedule.num_steps} updates of batch {schedule.batch_size}")
             for name, schedule in trained.items()
         ),
-        ("Training time", _training_time(curves)),
+        ("Training time", _training_time(logs)),
         ("Device", f"{jax.device_count()} x {device.device_kind}"),
         ("Seed", config.seed),
         ("Written", time.strftime("%Y-%m-%d %H:%M")),
@@ -218,7 +234,7 @@ def _write_report(
         summary=summary,
         metrics=values,
         counts=counts,
-        curves=curves,
+        curves=logs,
         figures=pictures,
         tables=tables,
         config=json.loads(config.to_json_best_effort()),
@@ -226,10 +242,10 @@ def _write_report(
     write_report(workdir / "report.html", report)
 
 
-def _training_time(curves: dict[str, list[dict]]) -> str:
+def _training_time(logs: dict[str, list[dict]]) -> str:
     """Sum of the steps' times: pauses between a kill and a resume do not count."""
     parts = []
-    for name, rows in curves.items():
+    for name, rows in logs.items():
         previous, seconds = 0, 0.0
         for row in rows:
             if row.get("steps_per_second"):

@@ -1,6 +1,7 @@
 """Plots drawn with matplotlib."""
 
 import io
+import math
 from collections.abc import Mapping, Sequence
 
 import matplotlib
@@ -11,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from ganseg_jax.evaluation.equivariance import EquivarianceErrors, mean_where_measured
-from ganseg_jax.visual.measures import measure_of
+from ganseg_jax.visual.measures import humanize, measure_of
 from ganseg_jax.visual.palette import palette
 
 _BACKGROUND_COLOR = "#8a8f98"
@@ -153,6 +154,36 @@ def plot_quality(
         axes.spines[["top", "right"]].set_visible(False)
     if len(curves) > 1 and measures:
         panels[0].legend(frameon=False, fontsize=9)
+    return rasterize(figure)
+
+
+def plot_training(
+    stages: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]],
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Draws logged scalars against the number of updates, a panel for each.
+
+    Args:
+        stages: stage -> scalar -> (steps, values), as `visual.curves.curves` gives them.
+
+    Returns:
+        A picture on white, (H, W, 3) uint8.
+    """
+    panels = [(stage, name, c) for stage, all_c in stages.items() for name, c in all_c.items()]
+    columns = min(4, max(len(panels), 1))
+    rows = max(math.ceil(len(panels) / columns), 1)
+    figure = Figure(figsize=(2.7 * columns, 1.9 * rows), dpi=100, layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes, (stage, name, (steps, values)) in zip(grid, panels, strict=False):
+        axes.plot(steps, values, lw=1.2, color="#0072B2")
+        if values.min() > 0 and values.max() > 100 * values.min():
+            axes.set_yscale("log")
+        axes.set_title(f"{humanize(stage)}: {humanize(name).lower()}", fontsize=8)
+        axes.tick_params(labelsize=7)
+        axes.set(xlim=(0, None))
+        axes.grid(color="#e3e6ea", lw=0.7)
+        axes.spines[["top", "right"]].set_visible(False)
+    for axes in grid[len(panels) :]:
+        axes.set_axis_off()
     return rasterize(figure)
 
 
