@@ -181,10 +181,15 @@ def use_published_arg(
 ) -> ml_collections.ConfigDict:
     """Applies `parts=K,variant=released|paper`, with lambda_con = ratio * K (GANSeg eq. 26)."""
     given = parse_arg(arg, parts=parts, variant="released")
-    c.model.num_parts = given.parts
-    c.gan.concentration.weight = ratio * given.parts
-    if given.variant == "paper":
-        use_paper_variant(c)
-    elif given.variant != "released":
-        raise ValueError(f"variant={given.variant!r} is neither 'released' nor 'paper'")
+    use_published(c, given.parts, given.variant, ratio)
     return c
+
+
+def use_published(c: ml_collections.ConfigDict, parts: int, variant: str, ratio: float) -> None:
+    """Number of parts with its lambda_con, and the variant 'released' or 'paper'."""
+    c.model.num_parts = parts
+    c.gan.concentration.weight = ratio * parts
+    if variant == "paper":
+        use_paper_variant(c)
+    elif variant != "released":
+        raise ValueError(f"variant={variant!r} is neither 'released' nor 'paper'")

@@ -3,18 +3,26 @@
 Command:  python -m experiments.pipeline --config=configs/image_folder.py --workdir=W \\
               --config.dataset.source=PHOTOS --config.dataset.data_dir=W/data
 Arguments: parts=6, the number of parts; size=64, the image size (32 or 64: networks for a CPU; 128:
-          the published ones), as in --config=configs/image_folder.py:parts=8,size=32
+          the published ones); variant=small, the settings of training that are best at a small
+          scale, or released or paper, the published ones; as in
+          --config=configs/image_folder.py:parts=8,size=128,variant=released
 """
 
 import ml_collections
 
 from configs import people_ccp
-from configs.common import parse_arg
+from configs.common import base_config, parse_arg, use_published, use_small_networks
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
-    """The small model of `people_ccp`, at 64 px."""
-    given = parse_arg(arg, parts=6, size=64)
+    """The small model of `people_ccp`, at 64 px; see the module's docstring for `arg`."""
+    given = parse_arg(arg, parts=6, size=64, variant="small")
+    if given.variant != "small":
+        c = base_config()
+        use_small_networks(c, given.size)
+        use_published(c, given.parts, given.variant, ratio=1.25)
+        c.dataset.name = "image_folder"
+        return c
     c = people_ccp.get_config(f"size={given.size}")
     c.dataset.name = "image_folder"
     c.model.num_parts = given.parts

@@ -45,6 +45,18 @@ def test_small_configs_take_an_image_size(name, size):
     assert segmentation.segmenter.num_classes == config.model.num_parts + 1
 
 
+@pytest.mark.parametrize("variant", ["released", "paper"])
+def test_own_photos_can_be_trained_on_as_published(variant):
+    ours = load("image_folder", f"parts=8,size=128,variant={variant}")
+    theirs = load("celeba_wild", f"parts=8,variant={variant}")
+    theirs.dataset.name = "image_folder"
+    assert settings.flat_fields(ours) == settings.flat_fields(theirs)
+    small = load("image_folder", f"size=64,variant={variant}")
+    assert small.image_size == 64 and len(small.discriminator.channels) == 4
+    with pytest.raises(ValueError, match="variant='samll'"):
+        load("image_folder", "variant=samll")
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_config_has_the_fields_of_all_experiments(name):
     fields = settings.flat_fields(load(name)).keys()
