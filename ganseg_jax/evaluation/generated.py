@@ -21,6 +21,7 @@ def image_figures(
     num_samples: int,
     seed: int,
     *,
+    held_out: Shaped[np.ndarray, "m s s 3"] | None = None,
     feature_fn: FeatureFn | None = None,
     real_statistics: statistics_cache.SetStatistics | None = None,
 ) -> dict[str, float]:
@@ -33,13 +34,15 @@ def image_figures(
         real_images: photos, uint8 or in [-1, 1], at the samples' size.
         num_samples: how many samples to generate.
         seed: of the random patches, directions and subsets.
+        held_out: photos of the same kind that are not among the others, for the floor.
         feature_fn: uint8 images -> features; without it there is no FID and KID.
         real_statistics: of the photos' features, needed with `feature_fn`.
 
     Returns:
         `sliced_wasserstein`, its levels as `sliced_wasserstein_16` and so on, `fid`, `kid` and its
         standard deviation over random subsets, `kid_spread`; each with the number of generated
-        images as `..._count`.
+        images as `..._count`. With held-out photos `sliced_wasserstein_floor`, their distance from
+        the others, and their number.
     """
     if (feature_fn is None) != (real_statistics is None):
         raise ValueError("feature_fn and real_statistics belong together")
@@ -68,6 +71,13 @@ def image_figures(
     for level, distance in {"mean": distances.pop("mean"), **distances}.items():
         name = "sliced_wasserstein" + ("" if level == "mean" else f"_{level}")
         figures |= {name: distance, name + "_count": compared}
+    if held_out is not None:
+        floor = image_quality.sliced_wasserstein(held_out, real_images, seed)["mean"]
+        compared = min(len(held_out), len(real_images), MOST_FOR_PATCHES)
+        figures |= {
+            "sliced_wasserstein_floor": floor,
+            "sliced_wasserstein_floor_count": compared,
+        }
     return figures
 
 

@@ -38,6 +38,9 @@ SHEET_PHOTOS = 24
 
 Table = tuple[str, list[str], list[list]]
 
+HELD_OUT = ("landmark_test", "test")
+"""Splits that may hold photos of the same kind as those trained on, the fitting one first."""
+
 
 def evaluate(config: ml_collections.ConfigDict, workdir: str) -> dict[str, float]:
     """Writes `W/evaluation/` and `W/report.html`; prints the tables.
@@ -158,9 +161,17 @@ def _measure_samples(
     def sample_fn(batch: int) -> np.ndarray:
         return np.asarray(draw(variables, jax.random.fold_in(key, batch)))
 
+    sizes = pipeline.split_sizes(config.dataset.name, config.dataset.data_dir)
+    held_out = next((_load(config, split).images for split in HELD_OUT if sizes.get(split)), None)
     real = None if network is None else inception.training_statistics(config, network)
     return generated.image_figures(
-        sample_fn, photos, count, config.seed, feature_fn=network, real_statistics=real
+        sample_fn,
+        photos,
+        count,
+        config.seed,
+        held_out=held_out,
+        feature_fn=network,
+        real_statistics=real,
     )
 
 

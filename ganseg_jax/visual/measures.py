@@ -79,6 +79,12 @@ MEASURES = {
         "times 1000; needs no pretrained network.",
         "lower",
     ),
+    "sliced_wasserstein_floor": Measure(
+        "Sliced Wasserstein distance of held-out photos",
+        "The same between held-out photos and those trained on: what perfect samples would reach. "
+        "Fewer photos make it larger.",
+        "",
+    ),
     "fid": Measure(
         "FID",
         "Fréchet distance between Inception features of generated images and of photos.",

@@ -41,6 +41,20 @@ def test_better_samples_have_better_figures():
     assert without["sliced_wasserstein"] == good["sliced_wasserstein"] and "fid" not in without
 
 
+def test_the_floor_is_the_distance_of_other_photos_of_the_same_kind():
+    images, _ = real()
+    held_out = image_quality.to_uint8(photos(seed=5, count=40))
+
+    def coarse(index):
+        return photos(1000 + index, 7)[:, ::4, ::4].repeat(4, 1).repeat(4, 2)
+
+    figures = generated.image_figures(coarse, images, 50, 0, held_out=held_out)
+    expected = image_quality.sliced_wasserstein(held_out, images, 0)["mean"]
+    assert figures["sliced_wasserstein_floor"] == expected < figures["sliced_wasserstein"]
+    assert figures["sliced_wasserstein_floor_count"] == 40
+    assert "sliced_wasserstein_floor" not in generated.image_figures(sampler(), images, 50, 0)
+
+
 def test_fid_is_that_of_exactly_the_samples_asked_for():
     images, statistics = real()
     figures = generated.image_figures(
