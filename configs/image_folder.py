@@ -28,10 +28,10 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     c.model.num_parts = given.parts
     c.gan.point_layout = "disc"
     c.gan.point_spread = 0.4
-    c.gan.num_steps = 10_000
-    c.gan.concentration.decay_until = 5_000
+    c.gan.num_steps = 3_000
+    c.gan.concentration.decay_until = 1_800
     c.gan.checkpoint_every = 500
     c.gan.sample_every = 500
-    c.segmenter.num_steps = 2_000
+    c.segmenter.num_steps = 800
     c.evaluation.num_samples = 2_048
     return c

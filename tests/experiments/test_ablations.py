@@ -169,7 +169,7 @@ def test_wrong_settings_files_are_answered(fake_runs, entry_point, tmp_path, row
 
 
 def test_committed_settings_fit_their_config():
-    config = people_ccp.get_config()
+    config = people_ccp.get_config("size=32")
     known = ablations.read_settings("experiments/results/small_scale/settings.json", config)
     for setting in known.values():
         settings.check_config(ablations.config_of(config, setting, seed=1))
