@@ -26,6 +26,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     c = people_ccp.get_config(f"size={given.size}")
     c.dataset.name = "image_folder"
     c.model.num_parts = given.parts
+    c.model.grid = "centers"
     c.gan.point_layout = "disc"
     c.gan.point_spread = 0.4
     c.gan.num_steps = 3_000
