@@ -8,9 +8,9 @@ Hardware: meant for one or two CPU cores at 32 and 64 px, for a GPU at 128. On o
           beside other programs: at 64 px 18 minutes of GAN training and 3 of the segmenter, at 32
           px 14 and 2.
 Measured: landmark error as a share of the distance between the eyes, on the 1,000 held-out photos
-          (mean landmarks 22.2 %) and on AFLW (31.4 %), seed 0: 18.0 % and 27.9 % at 64 px, 17.8 %
-          and 28.8 % at 32 px. experiments/results/faces_mtfl_cpu has pictures. Nothing yet at
-          128 px.
+          (mean landmarks 22.2 %) and on AFLW (31.4 %): 18.0 % and 27.9 % at 64 px with seed 0;
+          17.8 % and 28.8 %, 17.5 % and 26.0 % at 32 px with seeds 0 and 1.
+          experiments/results/faces_mtfl_cpu has pictures. Nothing yet at 128 px.
 """
 
 import ml_collections
