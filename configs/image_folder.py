@@ -3,8 +3,8 @@
 Command:  python -m experiments.pipeline --config=configs/image_folder.py --workdir=W \\
               --config.dataset.source=PHOTOS --config.dataset.data_dir=W/data
 Arguments: parts=6, the number of parts; size=64, the image size (32 or 64: networks for a CPU; 128:
-          the published ones); variant=small, the settings of training that are best at a small
-          scale, or released or paper, the published ones; as in
+          the published ones); variant=small, settings of training for a small scale, or released or
+          paper, the published ones; as in
           --config=configs/image_folder.py:parts=8,size=128,variant=released
 """
 
