@@ -17,6 +17,8 @@ from configs.common import base_config, parse_arg, use_published, use_small_netw
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     """The small model of `people_ccp`, at 64 px; see the module's docstring for `arg`."""
     given = parse_arg(arg, parts=6, size=64, variant="small")
+    if given.variant not in ("small", "released", "paper"):
+        raise ValueError(f"variant={given.variant!r} is none of small, released, paper")
     if given.variant != "small":
         c = base_config()
         use_small_networks(c, given.size)

@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import sys
+import traceback
 from collections.abc import Callable
 
 from absl import app, flags
@@ -155,7 +156,7 @@ def run(main: Callable[[], None], uses_jax: bool = True) -> None:
     try:
         app.run(guarded, flags_parser=_parse_flags)
     except (AttributeError, KeyError, ValueError, TypeError, OSError) as error:
-        if _PARSED:
+        if _PARSED or _raised_by_config_file(error):
             raise
         _fail(_flag_mistake(error))
 
@@ -164,13 +165,23 @@ def _check_config() -> None:
     """Ends the program where --config names no file that can be read."""
     if "config" not in flags.FLAGS or not flags.FLAGS["config"].present:
         return
-    given = next((arg for arg in sys.argv if arg.startswith("--config=")), "").partition("=")[2]
-    file = given.partition(":")[0]
+    file = _config_file()
     if file and not os.path.exists(file):
         known = sorted(glob.glob("configs/*.py"))
         near = difflib.get_close_matches(file, known, 1)
         hint = f"; did you mean {near[0]}?" if near else f"; there are {', '.join(known)}"
         _fail(f"--config: there is no file {file}{hint}")
+
+
+def _config_file() -> str:
+    given = next((arg for arg in sys.argv if arg.startswith("--config=")), "").partition("=")[2]
+    return given.partition(":")[0]
+
+
+def _raised_by_config_file(error: Exception) -> bool:
+    """Whether the file itself is wrong, so that the traceback says most."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return os.path.abspath(frames[-1].filename) == os.path.abspath(_config_file())
 
 
 _PARSED: list[bool] = []
@@ -182,7 +193,7 @@ def _parse_flags(argv: list[str]) -> list[str]:
     except flags.Error as error:
         if isinstance(error, flags.UnrecognizedFlagError):
             _fail(_unknown_flag(error))
-        _fail(" ".join(str(error).split()))
+        _fail(_config_mistake(str(error)) or " ".join(str(error).split()))
     _PARSED.append(True)
     return remaining
 
@@ -192,13 +203,29 @@ def _unknown_flag(error: flags.UnrecognizedFlagError) -> str:
     return f"there is no flag --{error.flagname}" + (f"; did you mean --{near[0]}?" if near else "")
 
 
+def _config_mistake(text: str) -> str:
+    """What a config file raised, out of the traceback in ml_collections' message; else ''."""
+    if "Traceback" not in text:
+        return ""
+    kind, _, message = text.strip().splitlines()[-1].partition(": ")
+    if kind == "ValueError":  # An argument behind the file's name, which the message explains.
+        return f"--config: {message}"
+    return text.strip()  # A mistake in the file itself: the traceback says where.
+
+
 def _flag_mistake(error: Exception) -> str:
     """One line for what ml_collections raises while it reads a config and its overrides."""
     text = " ".join(str(error).strip("\"'").split())
     text = text.replace("\\n", " ").replace("\\'", "'")
-    field = re.search(r"config\.([\w.]+)", " ".join(sys.argv))
-    where = f" (in --config.{field.group(1)})" if field and "config" not in text else ""
-    return f"{text}{where}"
+    name = re.match(r"'?(\w*)", text).group(1)
+    fields = re.findall(r"--config\.([\w.]+)", " ".join(sys.argv))
+    unknown = next((field for field in fields if name in field.split(".")), None)
+    if isinstance(error, (AttributeError, KeyError)) and unknown:
+        near = re.search(r'Did you mean "(\w+)"', text)
+        return f"--config.{unknown}: there is no {name}" + (
+            f"; did you mean {near.group(1)}?" if near else ""
+        )
+    return f"{text} (in --config.{fields[0]})" if len(fields) == 1 else text
 
 
 def _fail(message: str, code: int = 2) -> None:

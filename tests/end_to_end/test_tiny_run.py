@@ -72,7 +72,10 @@ def test_finished_stages_are_skipped(finished, arguments, workdir):
 @pytest.mark.parametrize(
     ("changes", "answer"),
     [
-        (["--config.gan.num_step=3"], "num_steps"),
+        (
+            ["--config.gan.batch_size=2", "--config.gan.num_step=3"],
+            "--config.gan.num_step: there is no num_step; did you mean num_steps?",
+        ),
         (["--config.model.num_parts=4"], "was begun with model.num_parts=3, not 4"),
         (["--workdirr=x"], "did you mean --workdir"),
         (["--process_id=0"], "belong together"),
@@ -85,3 +88,26 @@ def test_mistakes_get_one_line(finished, arguments, changes, answer):
     (line,) = (line for line in result.stderr.splitlines() if line.startswith("error:"))
     assert answer in line
     assert "Traceback" not in result.stderr
+
+
+def test_wrong_argument_of_a_config_gets_one_line():
+    result = start("pipeline", "--config=configs/image_folder.py:variant=huge", "--workdir=W")
+    assert result.returncode == 2
+    line = "error: --config: variant='huge' is none of small, released, paper"
+    assert result.stderr.splitlines() == [line]
+
+
+@pytest.mark.parametrize(
+    ("config", "line"),
+    [
+        ("def get_config(:", 1),
+        ("def get_config():\n    return {}['a']", 2),
+        ("def get_config():\n    return int([])", 2),
+    ],
+)
+def test_mistake_in_a_config_file_is_answered_with_its_place(tmp_path, config, line):
+    file = tmp_path / "broken.py"
+    file.write_text(config)
+    result = start("pipeline", f"--config={file}", "--workdir=W")
+    assert result.returncode != 0
+    assert f'{file}", line {line}' in result.stderr
