@@ -1,10 +1,14 @@
 """The convolutions that the networks of the GAN and the segmenter are made of.
 
-On GPU and TPU these are XLA's convolutions. On CPUs a strided one is differentiated as an
-equivalent one of stride 1, because XLA's CPU backend is slow at second derivatives through
-strides, and dilated ones leave out the taps that would only read padding.
+On GPU and TPU these are XLA's convolutions. XLA's CPU backend hands a convolution to its library
+only in the layout of the forward pass, unless it is in a program's outermost computation: inside a
+conditional, as the gradient penalty is, derivatives in the layouts that JAX gives them take several
+times as long. There, all derivatives, of any order, are convolutions of that one layout; strided
+ones, whose second derivatives are slow everywhere, are differentiated as equivalent ones of stride
+1; and dilated ones leave out the taps that would only read padding.
 """
 
+import functools
 import math
 from typing import Any
 
@@ -33,6 +37,44 @@ def _convolve(
     )
 
 
+def _turned(kernel: Array) -> Array:
+    """The kernel of the transposed convolution."""
+    return kernel[::-1, ::-1].swapaxes(2, 3)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _same(x: Array, kernel: Array, pads: tuple[int, int], dilation: int = 1) -> Array:
+    """Convolution that keeps the size: `pads` add up to (the kernel's size - 1) * dilation."""
+    return _convolve(x, kernel, 1, pads, dilation)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _kernel_gradient(x: Array, y: Array, pads: tuple[int, int], dilation: int) -> Array:
+    """sum over pixels of x(p + offset) y(p)^T for each offset in the kernel, [k, k, C, F].
+
+    As a convolution of the maps x, channels taken for a batch, by the kernel y.
+    """
+    maps, kernel = x.transpose(3, 1, 2, 0), y.transpose(1, 2, 0, 3)  # [C, H, W, B], [H, W, B, F]
+    return _convolve(maps, kernel, dilation, pads).transpose(1, 2, 0, 3)
+
+
+_same.defvjp(
+    lambda x, kernel, pads, dilation: (_convolve(x, kernel, 1, pads, dilation), (x, kernel)),
+    lambda pads, dilation, saved, y: (
+        _same(y, _turned(saved[1]), pads[::-1], dilation),
+        _kernel_gradient(saved[0], y, pads, dilation),
+    ),
+)
+# _kernel_gradient is linear in x and in y, and its derivatives are convolutions again.
+_kernel_gradient.defvjp(
+    lambda x, y, pads, dilation: (_kernel_gradient(x, y, pads, dilation), (x, y)),
+    lambda pads, dilation, saved, g: (
+        _same(saved[1], _turned(g), pads[::-1], dilation),
+        _same(saved[0], g, pads, dilation),
+    ),
+)
+
+
 @jax.custom_vjp
 def _strided(x: Array, kernel: Array) -> Array:
     """Convolution of stride 2 on maps of even size, its kernel's size odd."""
@@ -52,7 +94,7 @@ def _strided_by_blocks(x: Array, kernel: Array) -> Array:
     kernel = jnp.pad(kernel, (fill, fill, (0, 0), (0, 0)))
     kernel = kernel.reshape(reach + 1, 2, reach + 1, 2, channels, -1).transpose(0, 2, 1, 3, 4, 5)
     kernel = kernel.reshape(reach + 1, reach + 1, 4 * channels, -1)
-    return _convolve(x, kernel, 1, ((reach + 1) // 2, reach // 2))
+    return _same(x, kernel, ((reach + 1) // 2, reach // 2))
 
 
 _strided.defvjp(
@@ -116,7 +158,7 @@ def convolve(
     inner = math.prod(_inner_share(n, size, dilation) for n in x.shape[1:3])
     if dilation > 1 and inner < LEAST_INNER_SHARE:
         return _inner_taps(x, kernel, dilation)
-    return _convolve(x, kernel, 1, (pad, pad), dilation)
+    return _same(x, kernel, (pad, pad), dilation)
 
 
 class Conv(nn.Module):
