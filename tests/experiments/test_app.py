@@ -1,5 +1,9 @@
 """What entry points set before they start."""
 
+import platform
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import jaxlib
@@ -36,3 +40,26 @@ def test_convolutions_are_no_library_fusions():
     compiled = jax.jit(convolve).lower(jnp.ones((2, 16, 16, 8)), jnp.ones((3, 3, 8, 8))).compile()
     assert " convolution(" in compiled.as_text()
     assert "ynn" not in compiled.as_text()
+
+
+def test_freed_memory_is_kept():
+    code = """
+import resource
+from experiments import app
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(4):
+        b"x" * (1 << 26)  # 64 MiB, beyond what glibc keeps by itself.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+by_default = faults()
+kept = app.keep_freed_memory()
+faults()
+print(kept, by_default, faults())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    kept, by_default, then = done.stdout.split()
+    assert kept == str(platform.libc_ver()[0] == "glibc")
+    if kept == "True":
+        assert int(then) < 0.1 * int(by_default)
