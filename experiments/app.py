@@ -115,8 +115,8 @@ def keep_freed_memory() -> bool:
     """Has the C library keep freed memory for what comes next; says whether it can.
 
     Each step asks for the same large blocks again. By default every one of them is given back to
-    the system, which clears its pages before it hands them out anew: a sixth of the small
-    trainings' time (experiments/results/speed).
+    the system, which clears its pages before it hands them out anew: up to a sixth of a small
+    training's time (experiments/results/speed).
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
