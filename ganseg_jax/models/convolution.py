@@ -59,7 +59,7 @@ def _kernel_gradient(x: Array, y: Array, pads: tuple[int, int], dilation: int) -
 
 
 _same.defvjp(
-    lambda x, kernel, pads, dilation: (_convolve(x, kernel, 1, pads, dilation), (x, kernel)),
+    lambda x, kernel, pads, dilation: (_same(x, kernel, pads, dilation), (x, kernel)),
     lambda pads, dilation, saved, y: (
         _same(y, _turned(saved[1]), pads[::-1], dilation),
         _kernel_gradient(saved[0], y, pads, dilation),

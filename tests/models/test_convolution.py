@@ -1,5 +1,7 @@
 """Our convolutions against XLA's, with their first and second derivatives."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -69,6 +71,18 @@ def test_values_and_derivatives(size, kernel_size, stride, dilation):
     for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
         assert a.shape == b.shape
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4 * np.abs(b).max())
+
+
+@pytest.mark.parametrize(("stride", "dilation"), [(1, 1), (2, 1), (1, 2)])
+def test_derivatives_have_the_layout_that_cpus_are_fast_in(stride, dilation):
+    # Inside a conditional XLA's CPU backend hands no other one to its library.
+    x, kernel = jnp.ones((2, 12, 8, 3)), jnp.ones((3, 3, 3, 4))
+    weights = jnp.ones((2, 12 // stride, 8 // stride, 4))
+    program = derivatives(convolution.convolve, stride, dilation).lower(x, kernel, weights)
+    numbers = re.compile(r"stablehlo.convolution.*?dim_numbers = (\[.*?->\[.*?\])")
+    layouts = numbers.findall(program.as_text())
+    assert len(layouts) > 5
+    assert set(layouts) == {"[b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f]"}
 
 
 @pytest.mark.parametrize("rate", [2, 5, 6, 9])
