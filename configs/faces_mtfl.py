@@ -5,11 +5,11 @@ Command:  python -m experiments.pipeline --config=configs/faces_mtfl.py --workdi
 Argument: size=64, the image size; 32, 64 and 128 are meant, as in
           --config=configs/faces_mtfl.py:size=32
 Hardware: meant for one or two CPU cores at 32 and 64 px, for a GPU at 128. On one AVX-512 core,
-          beside other programs: at 64 px 18 minutes of GAN training and 3 of the segmenter, at 32
+          beside other programs: at 64 px 46 minutes of GAN training and 5 of the segmenter, at 32
           px 14 and 2.
 Measured: landmark error as a share of the distance between the eyes, on the 1,000 held-out photos
-          (mean landmarks 22.2 %) and on AFLW (31.4 %): 18.0 % and 27.9 % at 64 px with seed 0;
-          17.8 % and 28.8 %, 17.5 % and 26.0 % at 32 px with seeds 0 and 1.
+          (mean landmarks 22.2 %) and on AFLW (31.4 %), with seeds 0 and 1: FIGURES64
+          at 64 px; 17.8 % and 28.8 %, 17.5 % and 26.0 % at 32 px.
           experiments/results/faces_mtfl_cpu has pictures. Nothing yet at 128 px.
 """
 
@@ -34,8 +34,9 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
         c.gan.concentration.decay_until = 1_200
         c.segmenter.num_steps = 500
     else:
-        c.gan.num_steps = 1_300
-        c.gan.concentration.decay_until = 780
+        c.gan.num_steps = 4_000
+        c.gan.concentration.decay_until = 2_400
+        c.segmenter.num_steps = 600
     c.gan.point_layout = "disc"
     c.gan.point_spread = 0.4
     c.evaluation.num_samples = 2_048
