@@ -8,8 +8,8 @@ Hardware: meant for one or two CPU cores at 32 and 64 px, for a GPU at 128. On o
           beside other programs: at 64 px 46 minutes of GAN training and 5 of the segmenter, at 32
           px 14 and 2.
 Measured: landmark error as a share of the distance between the eyes, on the 1,000 held-out photos
-          (mean landmarks 22.2 %) and on AFLW (31.4 %), with seeds 0 and 1: FIGURES64
-          at 64 px; 17.8 % and 28.8 %, 17.5 % and 26.0 % at 32 px.
+          (mean landmarks 22.2 %) and on AFLW (31.4 %), with seeds 0 and 1: 16.8 %
+          and 26.9 %, 16.8 % and 25.5 % at 64 px; 17.8 % and 28.8 %, 17.5 % and 26.0 % at 32 px.
           experiments/results/faces_mtfl_cpu has pictures. Nothing yet at 128 px.
 """
 
