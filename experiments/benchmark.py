@@ -6,7 +6,9 @@ python -m experiments.benchmark --config=configs/X.py --what=WHAT [--batch_size=
 WHAT is one of
 
   gan_step         one update of discriminator and generator, with both generator penalties and
-                   without the gradient penalty, which is left out in most steps
+                   without the gradient penalty, which is left out in most steps; where it is,
+                   `seconds_with_gradient_penalty` is a step with it, and `mean_seconds_per_step`
+                   the mean over its interval, what training takes
   generator        one generator pass, for sampling
   segmenter        one segmenter pass, from uint8 images to labels
   segmenter_step   one segmenter update, the generator's samples for it included
@@ -22,6 +24,7 @@ measures a quarter, half and twice the batch size, in both types if --dtype is n
 """
 
 import collections
+import dataclasses
 import functools
 import json
 import math
@@ -105,6 +108,7 @@ def measure(what: str, batch_size: int, dtype: str) -> dict[str, Any]:
     try:
         case = benchmark_cases.BUILDERS[what](config)
         seconds = seconds_per_step(case, _STEPS.value)
+        penalized = penalized_seconds(case, seconds, _STEPS.value)
         if _PROFILE.value:
             with jax.profiler.trace(_PROFILE.value):
                 for _ in range(PROFILED_STEPS):
@@ -128,8 +132,19 @@ def measure(what: str, batch_size: int, dtype: str) -> dict[str, Any]:
         "communication_bytes": case.communication,
         "matrix_flops_per_second": rate,
         "utilization": case.flops / seconds / rate / count if rate else None,
+        **penalized,
         **case.facts,
     }
+
+
+def penalized_seconds(case: benchmark_cases.Case, seconds: float, steps: int) -> dict[str, float]:
+    """What a step with the gradient penalty takes, and the mean over its interval."""
+    if case.prepare_penalized is None:
+        return {}
+    other = dataclasses.replace(case, prepare=case.prepare_penalized)
+    slower = seconds_per_step(other, steps)
+    mean = seconds + (slower - seconds) / case.penalty_interval
+    return {"seconds_with_gradient_penalty": slower, "mean_seconds_per_step": mean}
 
 
 def seconds_per_step(case: benchmark_cases.Case, steps: int) -> float:

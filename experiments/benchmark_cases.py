@@ -15,6 +15,8 @@ class Case:
     Attributes:
       run: does one step and returns when it is done.
       prepare: makes the next step ready; not measured.
+      prepare_penalized: makes a step with the gradient penalty ready, where most are without it.
+      penalty_interval: each how many-th step is such a one.
       compile_seconds: None where nothing is compiled.
       flops: of a step over all devices, None where not known.
       peak_memory: bytes on one device, None where not known.
@@ -25,6 +27,8 @@ class Case:
 
     run: Callable[[], Any]
     prepare: Callable[[], Any] = lambda: None
+    prepare_penalized: Callable[[], Any] | None = None
+    penalty_interval: int = 1
     compile_seconds: float | None = None
     flops: float | None = None
     peak_memory: int | None = None
@@ -90,16 +94,22 @@ def _gan_step(config: Any) -> Case:
     from ganseg_jax.training import gan, partition
 
     networks = settings.build_gan(config)
+    s = networks.settings
     whole, split, root = _places(config, "gan.batch_size", config.gan.batch_size)
-    number, penalized = step_with_penalties(networks.settings)
+    number, penalized = step_with_penalties(s)
     state = partition.place(gan.init_state(networks, config.seed), whole)
     batch = partition.place({"image": _photos(config, config.gan.batch_size)}, split)
     lowered, counted = lower_gan_step(config)
 
-    def prepare(state: gan.GanState) -> gan.GanState:
+    def at(number: int, state: gan.GanState) -> gan.GanState:
         return state.replace(step=partition.place(np.int32(number), whole))
 
-    case = _stepping(lowered, counted, state, lambda state: (root, state, batch), prepare)
+    prepare = [functools.partial(at, number)]
+    if s.penalty_weight and not penalized:
+        every = math.lcm(s.concentration_interval, s.area_interval, s.penalty_interval)
+        prepare.append(functools.partial(at, every))
+    case = _stepping(lowered, counted, state, lambda state: (root, state, batch), *prepare)
+    case.penalty_interval = s.penalty_interval
     case.facts["gradient_penalty"] = penalized
     return case
 
@@ -228,27 +238,31 @@ def _stepping(
     state: Any,
     arguments: Callable[[Any], tuple],
     prepare: Callable[[Any], Any] = lambda state: state,
+    prepare_penalized: Callable[[Any], Any] | None = None,
 ) -> Case:
     """A program from state to state; `counted` is the one whose operations are counted."""
     import jax
 
-    program, compile_seconds = _compile(lowered)
+    from ganseg_jax.training import partition
+
+    program, compile_seconds = _compile(lowered, partition.compiler_options())
 
     def step() -> None:
         nonlocal state
         state, metrics = program(*arguments(state))
         jax.block_until_ready((state, metrics))
 
-    def ready() -> None:
+    def ready(prepare: Callable[[Any], Any]) -> None:
         nonlocal state
         state = jax.block_until_ready(prepare(state))
 
     return Case(
         step,
-        ready,
-        compile_seconds,
-        flops(counted),
-        _peak_memory(program),
+        functools.partial(ready, prepare),
+        functools.partial(ready, prepare_penalized) if prepare_penalized else None,
+        compile_seconds=compile_seconds,
+        flops=flops(counted),
+        peak_memory=_peak_memory(program),
         communication=_communication(program),
     )
 
@@ -267,9 +281,9 @@ def _repeating(lowered: Any, *arguments: Any) -> Case:
     )
 
 
-def _compile(lowered: Any) -> tuple[Any, float]:
+def _compile(lowered: Any, options: dict[str, Any] | None = None) -> tuple[Any, float]:
     start = time.perf_counter()
-    program = lowered.compile()
+    program = lowered.compile(compiler_options=options)
     return program, time.perf_counter() - start
 
 

@@ -118,13 +118,13 @@ def compile_together(step: Any, *args: Any) -> Any:
     One that finds its program in the cache would else be minutes ahead of the others at the first
     collective, where those of CPUs give up after 30 seconds.
     """
-    compiled = step.lower(*args).compile(compiler_options=_compiler_options())
+    compiled = step.lower(*args).compile(compiler_options=compiler_options())
     wait_for_all("compiled")
     return compiled
 
 
-def _compiler_options() -> dict[str, int | bool]:
-    """Of CPUs; accelerators have none.
+def compiler_options() -> dict[str, int | bool]:
+    """Of training steps on CPUs; accelerators have none.
 
     There a step's time goes to library kernels, so that LLVM may take it easy with all others: a
     quarter less time for compiling the puppets' step, which is as fast. And where devices

@@ -64,7 +64,8 @@ def test_last_line_is_one_json_object(benchmark, what):
 
 def test_gan_step_and_its_profile(benchmark, tmp_path):
     result = json.loads(benchmark("gan_step", batch_size=4, profile=tmp_path)[-1])
-    assert result.keys() == KEYS | {"gradient_penalty"}
+    more = {"gradient_penalty", "seconds_with_gradient_penalty", "mean_seconds_per_step"}
+    assert result.keys() == KEYS | more
     assert result["gradient_penalty"] is False
     assert result["seconds_per_step"] > 0 and result["peak_memory_bytes"] > 0
     assert result["communication_bytes"] > 0
@@ -75,7 +76,7 @@ def test_gradient_penalty_is_counted_only_where_every_step_has_it(monkeypatch):
     from experiments import benchmark_cases as cases
 
     # Counting needs no compiled program.
-    monkeypatch.setattr(cases, "_compile", lambda lowered: (None, 0.0))
+    monkeypatch.setattr(cases, "_compile", lambda lowered, options: (None, 0.0))
     monkeypatch.setattr(cases, "_peak_memory", lambda program: None)
     monkeypatch.setattr(cases, "_communication", lambda program: None)
 
@@ -88,6 +89,56 @@ def test_gradient_penalty_is_counted_only_where_every_step_has_it(monkeypatch):
     never, sometimes, always = counted(weight=0.0), counted(interval=4), counted(interval=1)
     assert never == sometimes and never[1] is False
     assert always[1] is True and always[0] > 1.03 * never[0]
+
+
+def test_the_mean_step_is_that_over_the_penalty_interval(entry_point, monkeypatch):
+    from experiments import benchmark_cases as cases
+
+    module = entry_point("benchmark", config="configs/tiny.py", what="gan_step")
+    monkeypatch.setattr(
+        module, "seconds_per_step", lambda case, steps: 3.0 if case.prepare is slow else 1.0
+    )
+
+    def slow():
+        pass
+
+    case = cases.Case(lambda: None, prepare_penalized=slow, penalty_interval=4)
+    seconds = module.seconds_per_step(case, 2)
+    found = module.penalized_seconds(case, seconds, 2)
+    # Three steps of one second and one of three.
+    assert found == {"seconds_with_gradient_penalty": 3.0, "mean_seconds_per_step": 1.5}
+    assert module.penalized_seconds(cases.Case(lambda: None), seconds, 2) == {}
+
+
+@pytest.mark.parametrize("interval", [3, 1])
+def test_penalized_steps_have_the_gradient_penalty(monkeypatch, interval):
+    from experiments import benchmark_cases as cases
+
+    seen = []
+
+    class Program:
+        def __call__(self, root, state, batch):
+            seen.append(int(state.step))
+            return state, {}
+
+    monkeypatch.setattr(cases, "_compile", lambda lowered, options: (Program(), 0.0))
+    monkeypatch.setattr(cases, "_peak_memory", lambda program: None)
+    monkeypatch.setattr(cases, "_communication", lambda program: None)
+    config = tiny.get_config()
+    config.gan.gradient_penalty.interval = interval
+    config.gan.concentration.interval, config.gan.area.interval = 2, 1
+    case = cases.BUILDERS["gan_step"](config)
+    case.prepare()
+    case.run()
+    if interval == 1:
+        assert case.prepare_penalized is None and seen == [2]
+        return
+    case.prepare_penalized()
+    case.run()
+    without, with_penalty = seen
+    assert without % 3 and without % 2 == 0
+    assert with_penalty % 3 == 0 and with_penalty % 2 == 0
+    assert case.penalty_interval == 3
 
 
 @pytest.mark.parametrize("cache", ["none", "host"])
