@@ -3,6 +3,7 @@
 import json
 import logging
 import time
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -23,8 +24,8 @@ from ganseg_jax.evaluation import (
     references,
 )
 from ganseg_jax.latents import sample_latents
-from ganseg_jax.training import stages
-from ganseg_jax.training.writer import read_metrics
+from ganseg_jax.training import provenance, stages
+from ganseg_jax.training.writer import read_rows
 from ganseg_jax.visual.curves import curves
 from ganseg_jax.visual.files import encode_png
 from ganseg_jax.visual.measures import humanize
@@ -74,14 +75,14 @@ def evaluate(config: ml_collections.ConfigDict, workdir: str) -> dict[str, float
     logs = _training_logs(config, workdir)
     training = plot_training({stage: curves(rows) for stage, rows in logs.items()})
     (folder / "training.png").write_bytes(encode_png(training))
-    partial = folder / ".metrics.json.partial"
-    partial.write_text(json.dumps(figures, indent=2, sort_keys=True) + "\n")
-    partial.replace(folder / "metrics.json")
+    card = _run_card(config, workdir, logs)
+    _write_json(folder / "run_card.json", card)
+    _write_json(folder / "metrics.json", figures)
     for table in tables:
         print(published.print_table(table), end="\n\n")
     for name, value in values.items():
         print(f"{name} = {value:.4f} (n = {counts.get(name, '?')})")
-    _write_report(config, workdir, values, counts, tables, pictures, logs)
+    _write_report(config, workdir, card, values, counts, tables, pictures, logs)
     LOG.info("Report: %s", workdir / "report.html")
     return figures
 
@@ -199,13 +200,42 @@ def _trained_stages(config: ml_collections.ConfigDict) -> dict[str, ml_collectio
 def _training_logs(config: ml_collections.ConfigDict, workdir: epath.Path) -> dict[str, list[dict]]:
     """Stage -> its logged rows."""
     return {
-        stage: read_metrics(workdir / stage / "metrics.jsonl") for stage in _trained_stages(config)
+        stage: read_rows(workdir / stage / "metrics.jsonl") for stage in _trained_stages(config)
+    }
+
+
+def _write_json(path: epath.Path, content: dict[str, Any]) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
+    partial.replace(path)
+
+
+def _run_card(
+    config: ml_collections.ConfigDict, workdir: epath.Path, logs: dict[str, list[dict]]
+) -> dict[str, Any]:
+    """What was trained on what, for how long, from which command and commit."""
+    return {
+        "dataset": config.dataset.name,
+        "image_size": config.image_size,
+        "num_parts": config.model.num_parts,
+        "seed": config.seed,
+        "stages": {
+            name: {
+                "num_steps": schedule.num_steps,
+                "batch_size": schedule.batch_size,
+                "minutes": round(_training_minutes(logs[name]), 1),
+                "starts": read_rows(workdir / name / "starts.jsonl"),
+            }
+            for name, schedule in _trained_stages(config).items()
+        },
+        "evaluation": provenance.facts(),
     }
 
 
 def _write_report(
     config: ml_collections.ConfigDict,
     workdir: epath.Path,
+    card: dict[str, Any],
     values: dict[str, float],
     counts: dict[str, int],
     tables: list[Table],
@@ -221,7 +251,6 @@ def _write_report(
         pictures.append((caption, sheets[index].read_bytes()))
     dataset = config.dataset
     sizes = pipeline.split_sizes(dataset.name, dataset.data_dir)
-    device = jax.devices()[0]
     summary = [
         ("Data set", dataset.name),
         ("Images", ", ".join(f"{count} {split}" for split, count in sizes.items())),
@@ -231,8 +260,11 @@ def _write_report(
             (humanize(name), f"{schedule.num_steps} updates of batch {schedule.batch_size}")
             for name, schedule in trained.items()
         ),
-        ("Training time", _training_time(logs)),
-        ("Device", f"{jax.device_count()} x {device.device_kind}"),
+        (
+            "Training time",
+            ", ".join(f"{name} {stage['minutes']} min" for name, stage in card["stages"].items()),
+        ),
+        *_origin(card),
         ("Seed", config.seed),
         ("Written", time.strftime("%Y-%m-%d %H:%M")),
     ]
@@ -253,14 +285,28 @@ def _write_report(
     write_report(workdir / "report.html", report)
 
 
-def _training_time(logs: dict[str, list[dict]]) -> str:
+def _origin(card: dict[str, Any]) -> list[tuple[str, str]]:
+    """Rows of the report: devices, software and commit that the last start of each stage had."""
+    starts = [stage["starts"][-1] for stage in card["stages"].values() if stage["starts"]]
+    starts = starts or [card["evaluation"]]
+
+    def row(label: str, describe: Callable[[dict[str, Any]], str]) -> tuple[str, str]:
+        return label, ", then ".join(dict.fromkeys(map(describe, starts)))
+
+    return [
+        row("Device", lambda start: f"{start['num_devices']} x {start['device']}"),
+        row("Host", lambda start: start["host"]),
+        row("Software", lambda start: f"Python {start['python']}, JAX {start['packages']['jax']}"),
+        row("Commit", lambda start: start["commit"] or "unknown"),
+        row("Command", lambda start: start["command"]),
+    ]
+
+
+def _training_minutes(rows: list[dict]) -> float:
     """Sum of the steps' times: pauses between a kill and a resume do not count."""
-    parts = []
-    for name, rows in logs.items():
-        previous, seconds = 0, 0.0
-        for row in rows:
-            if row.get("steps_per_second"):
-                seconds += (row["step"] - previous) / row["steps_per_second"]
-            previous = row["step"]
-        parts.append(f"{name} {seconds / 60:.1f} min")
-    return ", ".join(parts)
+    previous, seconds = 0, 0.0
+    for row in rows:
+        if row.get("steps_per_second"):
+            seconds += (row["step"] - previous) / row["steps_per_second"]
+        previous = row["step"]
+    return seconds / 60

@@ -15,7 +15,7 @@ from ganseg_jax.evaluation import overlap
 from ganseg_jax.fewshot.pipeline import FewShot
 from ganseg_jax.fewshot.train import UNLABELLED
 from ganseg_jax.files import write_whole
-from ganseg_jax.training.writer import read_metrics
+from ganseg_jax.training.writer import read_rows
 from ganseg_jax.visual.report import Report, write_report
 from ganseg_jax.visual.sheets import segmentation_sheet
 
@@ -146,7 +146,7 @@ def report(
         write_whole(few.folder / "metrics.json", json.dumps(content, indent=2) + "\n")
     device, chosen = jax.devices()[0], few.settings.auto_shot
     curves = {
-        name: read_metrics(few.folder / name / "metrics.jsonl") for name in ("head", "auto_shot")
+        name: read_rows(few.folder / name / "metrics.jsonl") for name in ("head", "auto_shot")
     }
     config = json.loads((few.folder / "config.json").read_text())
     page = Report(

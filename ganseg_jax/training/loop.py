@@ -20,7 +20,7 @@ from tqdm import tqdm
 from ganseg_jax.errors import UserError
 from ganseg_jax.training import partition
 from ganseg_jax.training.checkpoint import Checkpoints
-from ganseg_jax.training.writer import Writer
+from ganseg_jax.training.writer import Writer, note_start
 
 LOG = logging.getLogger(__name__)
 
@@ -100,6 +100,7 @@ def run(stage: Stage, workdir: str | epath.Path) -> Any:
             LOG.info("%s: going on from step %d.", stage.name, first)
         retries = _Retries(folder)
         with _refusals_named(folder), _SignalFlag() as stopped:
+            note_start(folder, first)
             if stage.retry and restored is None:
                 checkpoints.save(0, state, stage.data)  # To go back to.
             while True:

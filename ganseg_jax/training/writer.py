@@ -10,6 +10,7 @@ import numpy as np
 import tensorboardX
 from etils import epath
 
+from ganseg_jax.training import provenance
 from ganseg_jax.visual.files import encode_png
 
 
@@ -30,7 +31,7 @@ class Writer:
         self._folder = epath.Path(folder)
         self._folder.mkdir(parents=True, exist_ok=True)
         self._path = self._folder / "metrics.jsonl"
-        kept = [row for row in read_metrics(self._path) if row["step"] <= from_step]
+        kept = [row for row in read_rows(self._path) if row["step"] <= from_step]
         partial = self._folder / ".metrics.jsonl.partial"
         partial.write_text("".join(json.dumps(row) + "\n" for row in kept))
         partial.replace(self._path)
@@ -71,8 +72,21 @@ class Writer:
             self._board.close()
 
 
-def read_metrics(path: str | epath.Path) -> list[dict]:
-    """The rows of a `metrics.jsonl`; a last line that was cut off is left out."""
+def note_start(folder: str | epath.Path, step: int) -> None:
+    """Adds a line to the stage's `starts.jsonl`: `step` gone on from, `provenance.facts`.
+
+    Only the first process writes.
+    """
+    if jax.process_index():
+        return
+    folder = epath.Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "starts.jsonl").open("a") as file:
+        file.write(json.dumps({"step": step} | provenance.facts()) + "\n")
+
+
+def read_rows(path: str | epath.Path) -> list[dict]:
+    """The rows of a JSON-lines file of a stage; a last line that was cut off is left out."""
     path = epath.Path(path)
     rows = []
     for line in path.read_text().splitlines() if path.exists() else []:

@@ -17,7 +17,7 @@ import time
 
 import ganseg_jax.training.stages  # noqa: F401  So that no start needs to import it.
 from experiments import app, train_gan
-from ganseg_jax.training.writer import read_metrics
+from ganseg_jax.training.writer import read_rows
 
 
 def start(arguments: list[str]) -> int:
@@ -49,7 +49,7 @@ def kill_at_a_random_moment(draws: random.Random, more: int, metrics: pathlib.Pa
             time.sleep(0.005)
             if os.waitpid(process, os.WNOHANG)[0]:
                 sys.exit("training ended by itself")
-            rows = read_metrics(metrics)
+            rows = read_rows(metrics)
             taken = sum(row["time"] > began for row in rows)
             seen = rows[-1]["step"] if taken else 0
         time.sleep(0.01 * more * wait)

@@ -13,7 +13,7 @@ from ganseg_jax.data import prepare
 from ganseg_jax.data.builders.puppets.builder import Puppets
 from ganseg_jax.errors import UserError
 from ganseg_jax.training import partition
-from ganseg_jax.training.writer import read_metrics
+from ganseg_jax.training.writer import read_rows
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def test_masks_of_test_photos_are_measured(run):
     # It draws nothing that could be compared with photos.
     assert not {"sliced_wasserstein", "fid"} & figures.keys()
     assert (workdir / "evaluation" / "segmented.png").exists()
-    rows = read_metrics(workdir / "autoencoder" / "metrics.jsonl")
+    rows = read_rows(workdir / "autoencoder" / "metrics.jsonl")
     assert [row["step"] for row in rows] == [1, 2]
     assert all(row["reconstruction"] > 0 for row in rows)
     assert len(list((workdir / "autoencoder" / "samples").iterdir())) == 1

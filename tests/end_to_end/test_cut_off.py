@@ -17,7 +17,7 @@ from ganseg_jax import settings
 from ganseg_jax.data import prepare
 from ganseg_jax.data.builders.puppets.builder import Puppets
 from ganseg_jax.training import gan, segmenter, stages
-from ganseg_jax.training.writer import read_metrics
+from ganseg_jax.training.writer import read_rows
 from tests import one_stage
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -103,7 +103,7 @@ def assert_same_run(stage, workdir, expected, steps=12):
     """Parameters, optimisers, statistics and every logged scalar are the same, bit for bit."""
     whole, resumed = (saved(stage, folder, steps) for folder in (expected, workdir))
     jax.tree.map(np.testing.assert_array_equal, resumed, whole)
-    rows = [read_metrics(folder / stage / "metrics.jsonl") for folder in (workdir, expected)]
+    rows = [read_rows(folder / stage / "metrics.jsonl") for folder in (workdir, expected)]
     assert [row["step"] for row in rows[0]] == list(range(1, steps + 1))
     for row, other in zip(*rows, strict=True):
         changing = {"time", "steps_per_second"}
@@ -190,7 +190,7 @@ def test_two_processes_compute_what_one_does(base, uninterrupted):
         codes, errors = finish(*processes)
         assert codes == [0, 0], errors
         assert "steps/s" in errors[0] and "steps/s" not in errors[1]
-    first = [read_metrics(d / "gan" / "metrics.jsonl")[0] for d in (uninterrupted, workdir)]
+    first = [read_rows(d / "gan" / "metrics.jsonl")[0] for d in (uninterrupted, workdir)]
     for name in ("generator", "discriminator", "gradient_penalty", "concentration", "area"):
         assert first[1][name] == pytest.approx(first[0][name], rel=2e-5, abs=1e-6), name
     alone, together = saved("gan", uninterrupted), saved("gan", workdir)

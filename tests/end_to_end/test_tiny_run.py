@@ -1,5 +1,6 @@
 """The whole job as a user starts it, on `configs/tiny.py`."""
 
+import html
 import json
 import pathlib
 import re
@@ -55,7 +56,13 @@ def test_everything_promised_is_there(finished, workdir):
         assert [json.loads(row)["step"] for row in rows] == list(range(2, steps + 1, 2))
         assert list((workdir / stage / "samples").glob("*.png"))
         assert (workdir / stage / "checkpoints" / str(steps)).is_dir()
+    card = json.loads((workdir / "evaluation" / "run_card.json").read_text())
+    assert (card["dataset"], card["seed"]) == ("puppets", 0)
+    for stage in ("gan", "segmenter"):
+        (start,) = card["stages"][stage]["starts"]
+        assert start["step"] == 0 and "experiments." in start["command"]
     report = (workdir / "report.html").read_text()
+    assert html.escape(start["command"]) in report
     assert "data:image/png;base64," in report
     assert not re.search(r'(src|href)="(?!data:|#)', report)
 

@@ -17,7 +17,7 @@ from PIL import Image
 
 from ganseg_jax.errors import UserError
 from ganseg_jax.training import loop
-from ganseg_jax.training.writer import Writer, read_metrics
+from ganseg_jax.training.writer import Writer, read_rows
 from tests.training.toy import add_but, numbers, stage
 
 
@@ -28,7 +28,7 @@ def total_after(count):
 
 
 def rows(workdir):
-    return read_metrics(workdir / "toy" / "metrics.jsonl")
+    return read_rows(workdir / "toy" / "metrics.jsonl")
 
 
 def saved_steps(workdir):

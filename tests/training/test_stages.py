@@ -12,7 +12,7 @@ from ganseg_jax.data import prepare
 from ganseg_jax.data.builders.puppets.builder import Puppets
 from ganseg_jax.errors import UserError
 from ganseg_jax.training import loop, partition, photos, stages
-from ganseg_jax.training.writer import read_metrics
+from ganseg_jax.training.writer import read_rows
 from tests.training.small import assert_equal
 
 
@@ -58,7 +58,7 @@ def _undrawn(stage):
 
 
 def rows(workdir, *names):
-    metrics = read_metrics(workdir / "gan" / "metrics.jsonl")
+    metrics = read_rows(workdir / "gan" / "metrics.jsonl")
     return [[row[name] for name in names] for row in metrics]
 
 

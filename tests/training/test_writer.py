@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 from tensorboardX.proto import event_pb2
 
-from ganseg_jax.training.writer import Writer, read_metrics
+from ganseg_jax.training.writer import Writer, read_rows
 
 PICTURE = np.arange(4 * 5 * 3, dtype=np.uint8).reshape(4, 5, 3)
 
@@ -17,7 +17,7 @@ def test_rows_are_flat_json(tmp_path):
     writer.scalars(20, {"loss": float("inf")})
     writer.close()
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    assert rows == read_metrics(tmp_path / "metrics.jsonl")
+    assert rows == read_rows(tmp_path / "metrics.jsonl")
     assert [row["step"] for row in rows] == [10, 20] and rows[0]["time"] <= rows[1]["time"]
     assert rows[0]["loss"] == 0.123457 and rows[0]["rate"] == 2 and rows[1]["loss"] == "inf"
 
@@ -29,16 +29,16 @@ def test_rows_after_the_step_gone_on_from_are_dropped(tmp_path):
     writer.close()
     path = tmp_path / "metrics.jsonl"
     path.write_text(path.read_text() + '{"step": 8, "lo')  # Cut off in the middle of a row.
-    assert [row["step"] for row in read_metrics(path)] == [2, 4, 6]
+    assert [row["step"] for row in read_rows(path)] == [2, 4, 6]
     again = Writer(tmp_path, from_step=4)
     again.scalars(6, {"loss": 60})
     again.close()
-    assert [(row["step"], row["loss"]) for row in read_metrics(path)] == [(2, 2), (4, 4), (6, 60)]
+    assert [(row["step"], row["loss"]) for row in read_rows(path)] == [(2, 2), (4, 4), (6, 60)]
     assert sorted(p.name for p in tmp_path.iterdir() if "tfevents" not in p.name) == [path.name]
 
 
 def test_no_file_is_no_rows(tmp_path):
-    assert read_metrics(tmp_path / "metrics.jsonl") == []
+    assert read_rows(tmp_path / "metrics.jsonl") == []
 
 
 def test_pictures_and_events(tmp_path):
