@@ -91,6 +91,7 @@ def base_config() -> ml_collections.ConfigDict:
     c.segmenter.sample_every = 1_000
     c.segmenter.on_nonfinite = "stop"
     c.segmenter.learning_rate = 3e-4
+    c.segmenter.learning_rate_schedule = "constant"  # constant, cosine.
     c.segmenter.beta1 = 0.9
     c.segmenter.beta2 = 0.999
     c.segmenter.backbone = "resnet50"  # resnet50, resnet18.

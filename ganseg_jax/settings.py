@@ -55,6 +55,7 @@ _LATER_FIELDS = {
     "gan.background_start": 0.0,
     "gan.discriminator_augment": "",
     "evaluation.backbone_checkpoint": "",
+    "segmenter.learning_rate_schedule": "constant",
 }
 
 # Weight files that an evaluation can do without.
@@ -191,9 +192,11 @@ def build_segmentation(config: ConfigDict) -> Segmentation:
     """Segmenter, the generator that teaches it, and settings of its training."""
     _check_counts(config)
     s = config.segmenter
+    schedule = _choice(config, "segmenter.learning_rate_schedule", ("constant", "cosine"))
     settings = SegmenterSettings(
         batch_size=s.batch_size,
         learning_rate=s.learning_rate,
+        decay_steps=s.num_steps if schedule == "cosine" else 0,
         beta1=s.beta1,
         beta2=s.beta2,
         flat_adam=not fully_sharded(config),

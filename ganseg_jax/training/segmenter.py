@@ -21,10 +21,15 @@ Metrics = dict[str, Float[Array, ""]]
 
 @dataclasses.dataclass(frozen=True)
 class SegmenterSettings:
-    """Optimiser and batch of the segmenter."""
+    """Optimiser and batch of the segmenter.
+
+    The learning rate falls to 0 along half a cosine in the first `decay_steps` (Loshchilov and
+    Hutter 2017); where they are 0, it stays.
+    """
 
     batch_size: int = 64
     learning_rate: float = 3e-4
+    decay_steps: int = 0
     beta1: float = 0.9
     beta2: float = 0.999
     flat_adam: bool = True
@@ -109,6 +114,10 @@ def update(
     params = state.segmenter["params"]
     gradients, (batch_stats, metrics) = jax.grad(loss_of, has_aux=True)(params)
     updates, optimizer = segmentation.optimizer.update(gradients, state.optimizer, params)
+    if segmentation.settings.decay_steps:
+        # Adam's updates are proportional to the learning rate.
+        share = optax.cosine_decay_schedule(1.0, segmentation.settings.decay_steps)(state.step)
+        updates = jax.tree.map(lambda x: share * x, updates)
     state = state.replace(
         step=state.step + 1,
         segmenter={"params": optax.apply_updates(params, updates), "batch_stats": batch_stats},

@@ -1,5 +1,6 @@
 """The segmenter's step: fresh samples, their masks' argmax as labels, one Adam update."""
 
+import dataclasses
 import functools
 
 import jax
@@ -80,3 +81,27 @@ def test_updates_learn_a_fixed_batch(update, first):
         state, scalars = update(state, images, labels, prng.stream(ROOT, f"step {i}"))
         history.append(float(scalars["loss"]))
     assert np.mean(history[-5:]) < 0.5 * np.mean(history[:5])
+
+
+def test_cosine_schedule_takes_the_updates_from_the_whole_rate_to_nothing(first):
+    settings = dataclasses.replace(NETWORKS.settings, decay_steps=8)
+    decaying = jax.jit(
+        functools.partial(segmenter.update, dataclasses.replace(NETWORKS, settings=settings))
+    )
+    constant = jax.jit(functools.partial(segmenter.update, NETWORKS))
+    images = np.random.default_rng(0).uniform(-1, 1, (BATCH, SIZE, SIZE, 3)).astype(np.float32)
+    labels = np.random.default_rng(1).integers(0, 3, (BATCH, SIZE, SIZE), np.int32)
+
+    def moved(update, number):
+        begun = first.replace(step=np.int32(number))
+        state, _ = update(begun, images, labels, prng.stream(ROOT, "dropout"))
+        change = jax.tree.map(
+            lambda a, b: np.ravel(a - b), state.segmenter["params"], first.segmenter["params"]
+        )
+        return np.concatenate(jax.tree.leaves(change))
+
+    whole = moved(constant, 0)
+    assert np.linalg.norm(whole) > 0
+    # (1 + cos(pi step / 8)) / 2
+    for number, share in ((0, 1.0), (2, 0.853553), (4, 0.5), (8, 0.0), (9, 0.0)):
+        np.testing.assert_allclose(moved(decaying, number), share * whole, atol=1e-6)
