@@ -101,6 +101,16 @@ def base_config() -> ml_collections.ConfigDict:
     c.segmenter.atrous_rates = (12, 24, 36)
     c.segmenter.stem_pool = True
 
+    # Beyond the paper: the segmenter goes on learning from photos, with labels of its own.
+    c.self_training = ml_collections.ConfigDict()
+    c.self_training.num_steps = 0  # 0: none of it.
+    c.self_training.batch_size = 64  # Photos; as many generated images come with them.
+    c.self_training.checkpoint_every = 1_000
+    c.self_training.log_every = 100
+    c.self_training.sample_every = 1_000
+    c.self_training.on_nonfinite = "stop"
+    c.self_training.learning_rate = 1e-4  # At the start; falls along a cosine.
+
     # The U-Net of autoencoder_points; all else is set as for the GAN and the segmenter.
     c.autoencoder = ml_collections.ConfigDict()
     c.autoencoder.unet_width = 64

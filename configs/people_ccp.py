@@ -61,5 +61,12 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     c.segmenter.log_every = 25
     c.segmenter.sample_every = 100
     c.segmenter.learning_rate = 2e-3
+    c.segmenter.learning_rate_schedule = "cosine"
+    c.self_training.num_steps = 300
+    c.self_training.batch_size = 8
+    c.self_training.checkpoint_every = 100
+    c.self_training.log_every = 25
+    c.self_training.sample_every = 100
+    c.self_training.learning_rate = 1e-3
     c.evaluation.num_samples = 1_497
     return c

@@ -1,4 +1,4 @@
-"""Trains the segmenter alone.
+"""Trains the segmenter alone, and where the config has it, on photos with labels of its own.
 
 python -m experiments.train_segmenter --config=configs/X.py --workdir=W
 """
@@ -11,10 +11,12 @@ WORKDIR = app.define_workdir()
 
 def main() -> None:
     from ganseg_jax import settings
-    from ganseg_jax.training import stages
+    from ganseg_jax.training import self_training_stage, stages
 
     settings.adopt_workdir(CONFIG.value, WORKDIR.value)
     stages.train_segmenter(CONFIG.value, WORKDIR.value)
+    if CONFIG.value.self_training.num_steps:
+        self_training_stage.self_train(CONFIG.value, WORKDIR.value)
 
 
 if __name__ == "__main__":

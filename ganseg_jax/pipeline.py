@@ -6,7 +6,7 @@ import ml_collections
 
 from ganseg_jax import settings
 from ganseg_jax.evaluation import run
-from ganseg_jax.training import autoencoder_stage, stages
+from ganseg_jax.training import autoencoder_stage, self_training_stage, stages
 
 LOG = logging.getLogger(__name__)
 
@@ -27,9 +27,13 @@ def run_all(config: ml_collections.ConfigDict, workdir: str) -> dict[str, float]
         autoencoder_stage.train_autoencoder(config, workdir)
         LOG.info("2/2 Evaluation and report")
         return run.evaluate(config, workdir)
-    LOG.info("1/3 GAN: points, masks and images from photos")
+    count = 4 if config.self_training.num_steps else 3
+    LOG.info("1/%d GAN: points, masks and images from photos", count)
     stages.train_gan(config, workdir)
-    LOG.info("2/3 Segmenter: DeepLab on the GAN's images and masks")
+    LOG.info("2/%d Segmenter: DeepLab on the GAN's images and masks", count)
     stages.train_segmenter(config, workdir)
-    LOG.info("3/3 Evaluation and report")
+    if config.self_training.num_steps:
+        LOG.info("3/4 Self-training: the segmenter on photos and its own labels")
+        self_training_stage.self_train(config, workdir)
+    LOG.info("%d/%d Evaluation and report", count, count)
     return run.evaluate(config, workdir)

@@ -1,5 +1,6 @@
 """From a config to networks and settings, and the config file of a workdir."""
 
+import dataclasses
 import difflib
 import functools
 import json
@@ -32,11 +33,11 @@ _FREE_FIELDS = {
     "gan.log_every",
     "gan.sample_every",
     "gan.on_nonfinite",
-    "segmenter.num_steps",
-    "segmenter.checkpoint_every",
-    "segmenter.log_every",
-    "segmenter.sample_every",
-    "segmenter.on_nonfinite",
+    *(
+        f"{stage}.{name}"
+        for stage in ("segmenter", "self_training")
+        for name in ("num_steps", "checkpoint_every", "log_every", "sample_every", "on_nonfinite")
+    ),
 }
 
 MODEL_KINDS = ("gan", "autoencoder_points", "autoencoder_masks")
@@ -56,6 +57,13 @@ _LATER_FIELDS = {
     "gan.discriminator_augment": "",
     "evaluation.backbone_checkpoint": "",
     "segmenter.learning_rate_schedule": "constant",
+    "self_training.num_steps": 0,
+    "self_training.batch_size": 64,
+    "self_training.checkpoint_every": 1_000,
+    "self_training.log_every": 100,
+    "self_training.sample_every": 1_000,
+    "self_training.on_nonfinite": "stop",
+    "self_training.learning_rate": 1e-4,
 }
 
 # Weight files that an evaluation can do without.
@@ -73,11 +81,14 @@ _COUNTS = (
     "image_size",
     *(
         f"{stage}.{name}"
-        for stage in ("gan", "segmenter")
+        for stage in ("gan", "segmenter", "self_training")
         for name in ("num_steps", "batch_size", "checkpoint_every", "log_every", "sample_every")
     ),
     *(f"gan.{name}.interval" for name in ("gradient_penalty", "concentration", "area")),
 )
+
+# Fields that count something of which there may be none.
+_MAY_BE_NONE = ("self_training.num_steps",)
 
 
 def build_generator(config: ConfigDict) -> Generator:
@@ -204,6 +215,20 @@ def build_segmentation(config: ConfigDict) -> Segmentation:
     return Segmentation(build_generator(config), build_segmenter(config), settings)
 
 
+def build_self_training(config: ConfigDict) -> Segmentation:
+    """Segmenter and generator, and settings of the segmenter's self-training."""
+    segmentation, s = build_segmentation(config), config.self_training
+    changed = {
+        "batch_size": s.batch_size,
+        "learning_rate": s.learning_rate,
+        "decay_steps": s.num_steps,
+        "flat_adam": True,
+    }
+    return dataclasses.replace(
+        segmentation, settings=dataclasses.replace(segmentation.settings, **changed)
+    )
+
+
 def model_kind(config: ConfigDict) -> str:
     """What is trained: "gan" (and its segmenter), "autoencoder_points" or "autoencoder_masks"."""
     return _choice(config, "model.kind", MODEL_KINDS)
@@ -247,7 +272,7 @@ def build_autoencoding(config: ConfigDict) -> AutoEncoding:
 
 
 def retries(config: ConfigDict, stage: str) -> bool:
-    """Whether `stage` ("gan" or "segmenter") goes back where something is not finite, or stops."""
+    """Whether a stage ("gan", "segmenter", ...) goes back where something is not finite."""
     return _choice(config, f"{stage}.on_nonfinite", ("stop", "retry")) == "retry"
 
 
@@ -306,8 +331,9 @@ def _choice(config: ConfigDict, field: str, allowed: tuple) -> Any:
 def _check_counts(config: ConfigDict) -> None:
     """Raises `UserError` naming the first number that must be at least 1 and is not."""
     for field in _COUNTS:
-        if _field(config, field) < 1:
-            raise UserError(f"{field}={_field(config, field)} must be at least 1")
+        least = 0 if field in _MAY_BE_NONE else 1
+        if _field(config, field) < least:
+            raise UserError(f"{field}={_field(config, field)} must be at least {least}")
 
 
 def _field(config: ConfigDict, name: str) -> Any:
@@ -363,7 +389,7 @@ def check_config(config: ConfigDict) -> None:
     if model_kind(config) != "gan":
         build_autoencoding(config)
     cached_on_devices(config)
-    for stage in ("gan", "segmenter"):
+    for stage in ("gan", "segmenter", "self_training"):
         retries(config, stage)
     for field, wanted in _EVALUATION_WEIGHTS.items():
         path = config.evaluation[field]
@@ -399,7 +425,7 @@ def adopt_workdir(config: ConfigDict, workdir: str | Path) -> None:
 
 
 def _check_same(config: ConfigDict, old: ConfigDict, workdir: epath.Path) -> None:
-    stages = ("gan", "segmenter", "autoencoder")
+    stages = ("gan", "segmenter", "self_training", "autoencoder")
     begun = [stage for stage in stages if (workdir / stage / "checkpoints").exists()]
     if not begun:
         return

@@ -107,7 +107,9 @@ def _measures_in(points: Points) -> list[str]:
 
 
 def _point(folder: epath.Path) -> dict[str, Any]:
-    gan, segmenter = (training_seconds(folder / stage) for stage in ("gan", "segmenter"))
+    gan = training_seconds(folder / "gan")
+    later = [folder / name for name in ("segmenter", "self_training")]
+    segmenter = sum(training_seconds(stage) for stage in later if stage.exists())
     return {
         "step": int(folder.name.removeprefix("at_")),
         "seconds": gan + segmenter,

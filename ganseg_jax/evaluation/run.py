@@ -194,7 +194,10 @@ def _trained_stages(config: ml_collections.ConfigDict) -> dict[str, ml_collectio
     """Stage -> its schedule."""
     if settings.model_kind(config) != "gan":
         return {"autoencoder": config.gan}
-    return {"gan": config.gan, "segmenter": config.segmenter}
+    trained = {"gan": config.gan, "segmenter": config.segmenter}
+    if config.self_training.num_steps:
+        trained["self_training"] = config.self_training
+    return trained
 
 
 def _training_logs(config: ml_collections.ConfigDict, workdir: epath.Path) -> dict[str, list[dict]]:

@@ -33,7 +33,8 @@ def train_autoencoder(
     stages.ensure_data(config)
     stages.check_set_size(config)
     on_devices = settings.cached_on_devices(config)
-    source = (photos.on_devices if on_devices else photos.from_host)(config, mesh)
+    place_photos = photos.on_devices if on_devices else photos.from_host
+    source = place_photos(config, mesh, config.gan.batch_size)
     whole = partition.replicated(mesh)
     root = partition.place_key(prng.root_key(config.seed), whole)
     state = partition.place(autoencoder.init_state(autoencoding, config.seed), whole)

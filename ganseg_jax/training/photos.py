@@ -1,4 +1,4 @@
-"""Where the GAN's steps get their photos from: Grain on the host, or a set on the devices."""
+"""Where training steps get their photos from: Grain on the host, or a set on the devices."""
 
 import dataclasses
 from collections.abc import Callable
@@ -36,14 +36,14 @@ class Photos:
     example: Any
 
 
-def from_host(config: ml_collections.ConfigDict, mesh: Mesh) -> Photos:
+def from_host(config: ml_collections.ConfigDict, mesh: Mesh, batch_size: int) -> Photos:
     """Batches read, decoded and augmented by the host, split over the devices."""
     dataset, size = config.dataset, config.image_size
     data = pipeline.train_iterator(
         dataset.name,
         dataset.data_dir,
         image_size=size,
-        batch_size=config.gan.batch_size,
+        batch_size=batch_size,
         seed=config.seed,
         augment=dataset.augment,
         num_threads=dataset.num_threads,
@@ -51,7 +51,7 @@ def from_host(config: ml_collections.ConfigDict, mesh: Mesh) -> Photos:
         process_index=jax.process_index(),
         process_count=jax.process_count(),
     )
-    split, shape = partition.batch_split(mesh), (config.gan.batch_size, size, size, 3)
+    split, shape = partition.batch_split(mesh), (batch_size, size, size, 3)
     return Photos(
         data,
         to_argument=lambda local: partition.global_batch(local, mesh),
@@ -61,7 +61,7 @@ def from_host(config: ml_collections.ConfigDict, mesh: Mesh) -> Photos:
     )
 
 
-def on_devices(config: ml_collections.ConfigDict, mesh: Mesh) -> Photos:
+def on_devices(config: ml_collections.ConfigDict, mesh: Mesh, batch_size: int) -> Photos:
     """The decoded set on every device, where the step draws its batch (see `data.resident`).
 
     Raises:
@@ -73,13 +73,13 @@ def on_devices(config: ml_collections.ConfigDict, mesh: Mesh) -> Photos:
     # Of the seed alone: going on with another fold of the root key must not break up an epoch.
     key = prng.stream(prng.root_key(config.seed), "photos")
     argument = {"images": partition.place(images, whole), "key": partition.place_key(key, whole)}
-    size, flip = config.gan.batch_size, dataset.augment == "flip"
+    flip = dataset.augment == "flip"
     split = partition.batch_split(mesh)
     return Photos(
         data=None,
         to_argument=lambda _: argument,
         draw=lambda photos, step: resident.draw_batch(
-            photos["key"], step, photos["images"], size, flip, split
+            photos["key"], step, photos["images"], batch_size, flip, split
         ),
         sharding=whole,
         example=argument,

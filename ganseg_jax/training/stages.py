@@ -18,7 +18,7 @@ from ganseg_jax.data import pipeline, prepare
 from ganseg_jax.errors import UserError
 from ganseg_jax.interop import torch_deeplab
 from ganseg_jax.latents import sample_latents
-from ganseg_jax.training import checkpoint, gan, loop, partition, photos, segmenter
+from ganseg_jax.training import checkpoint, gan, loop, partition, photos, segmenter, self_training
 from ganseg_jax.visual.sheets import sample_sheet, segmentation_sheet
 
 LOG = logging.getLogger(__name__)
@@ -50,7 +50,8 @@ def train_gan(config: ml_collections.ConfigDict, workdir: str) -> gan.GanState:
     partition.check_batch_size(config.gan.batch_size, mesh, "gan.batch_size")
     ensure_data(config)
     check_set_size(config)
-    source = (photos.on_devices if on_devices else photos.from_host)(config, mesh)
+    place_photos = photos.on_devices if on_devices else photos.from_host
+    source = place_photos(config, mesh, config.gan.batch_size)
     whole = partition.replicated(mesh)
     root = _root(config, whole)
     state = gan.init_state(networks, config.seed)
@@ -196,10 +197,23 @@ def restore_generator(config: ml_collections.ConfigDict, workdir: str) -> Any:
     return jax.device_get(state.sampling_variables)
 
 
-def restore_segmenter(config: ml_collections.ConfigDict, workdir: str) -> Any:
-    """The trained segmenter's variables, on the host."""
+def restore_segmenter(
+    config: ml_collections.ConfigDict, workdir: str, self_trained: bool = True
+) -> Any:
+    """The trained segmenter's variables, on the host.
+
+    Args:
+      config: of the run.
+      workdir: of the run.
+      self_trained: those after self-training, where the workdir has begun with it.
+    """
     networks = settings.build_segmentation(config)
-    state = restore_state("segmenter", segmenter.init_state(networks, config.seed), workdir)
+    state = segmenter.init_state(networks, config.seed)
+    if self_trained and (epath.Path(workdir) / self_training.NAME / "checkpoints").exists():
+        whole = self_training.state_from_variables(networks, state.segmenter)
+        state = restore_state(self_training.NAME, whole, workdir).student
+    else:
+        state = restore_state("segmenter", state, workdir)
     return jax.device_get(state.segmenter)
 
 

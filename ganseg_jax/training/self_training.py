@@ -1,0 +1,125 @@
+"""The step that makes the trained segmenter at home on real photos, still without labels.
+
+Beyond the paper. The segmenter learns from generated images and meets photos only when it is used;
+what it says about a photo differs from what it says about its mirror image. Here it goes on
+learning, half from generated images with their masks, half from the training photos with
+pseudo-labels: what its teacher says about photo and mirror image together (self-training: Xie et
+al., "Self-training with Noisy Student improves ImageNet classification", CVPR 2020). The teacher is
+the moving average of the segmenter itself (Tarvainen and Valpola, "Mean teachers are better role
+models", NeurIPS 2017). The segmenter sees the photos in changed colours, and so has to go by
+shapes.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int, UInt8
+
+from ganseg_jax import prng
+from ganseg_jax.latents import sample_latents
+from ganseg_jax.training import segmenter
+from ganseg_jax.training.augmentation import change_images
+from ganseg_jax.training.gan import to_unit_range
+
+Metrics = dict[str, jax.Array]
+
+NAME = "self_training"
+"""Of the stage, and of its folder in the workdir."""
+
+TEACHER_DECAY = 0.99
+"""Share of the teacher that a step keeps."""
+
+
+@flax.struct.dataclass
+class SelfTrainingState:
+    """Everything that self-training changes.
+
+    Attributes:
+      student: the segmenter, its Adam, and the number of updates done.
+      teacher: {"params", "batch_stats"}, the moving average of the student's.
+    """
+
+    student: segmenter.SegmenterState
+    teacher: Any
+
+    @property
+    def step(self) -> jax.Array:
+        """Updates done so far."""
+        return self.student.step
+
+
+def state_from_variables(segmentation: segmenter.Segmentation, variables: Any) -> SelfTrainingState:
+    """The state before the first step, of a trained segmenter's variables."""
+    student = segmenter.state_from_variables(segmentation, variables)
+    return SelfTrainingState(student, teacher=variables)
+
+
+def pseudo_labels(
+    predict: Callable[[Float[Array, "b s s 3"]], Float[Array, "b s s c"]],
+    images: Float[Array, "b s s 3"],
+) -> Int[Array, "b s s"]:
+    """Labels on which a segmenter agrees with itself about images and their mirror images.
+
+    The foreground is where the background's two probabilities have a mean below one half. Which
+    part it is the image itself decides, since mirroring exchanges parts that are left and right.
+
+    Args:
+      predict: images in [-1, 1] to probabilities, background first.
+      images: in [-1, 1].
+    """
+    direct, mirrored = predict(images), predict(images[:, :, ::-1])[:, :, ::-1]
+    background = (direct[..., 0] + mirrored[..., 0]) / 2
+    return jnp.where(background >= 0.5, 0, 1 + jnp.argmax(direct[..., 1:], -1))
+
+
+def step(
+    segmentation: segmenter.Segmentation,
+    root: jax.Array,
+    generator_variables: Any,
+    batch_sharding: jax.sharding.Sharding | None,
+    state: SelfTrainingState,
+    photos: UInt8[Array, "b s s 3"],
+) -> tuple[SelfTrainingState, Metrics]:
+    """One update on as many generated images as photos, and of the teacher.
+
+    Args:
+      segmentation: networks and settings (static); its batch size is the number of photos.
+      root: `prng.root_key(seed)`.
+      generator_variables: of the trained generator.
+      batch_sharding: how images are split over the devices (static); None to leave it open.
+      state: before the step.
+      photos: of the training set.
+    """
+    key = prng.step_key(root, state.step, "self_training")
+    count, dim = photos.shape[0], segmentation.generator.noise_dim
+    latents = sample_latents(prng.streams(key), count, dim)
+    if batch_sharding is not None:
+        latents = jax.lax.with_sharding_constraint(latents, batch_sharding)
+    samples = segmentation.generator.apply(generator_variables, latents, train=False)
+
+    def predict(images: Array) -> Array:
+        logits = segmentation.segmenter.apply(state.teacher, images, train=False)
+        return jax.nn.softmax(logits.astype(jnp.float32))
+
+    real = to_unit_range(photos)
+    labels = pseudo_labels(predict, real)
+    changed = change_images(prng.stream(key, "photos"), real, ("color",))
+    student, metrics = segmenter.update(
+        segmentation,
+        state.student,
+        _in_turn(samples.image, changed),
+        _in_turn(jnp.argmax(samples.masks, -1), labels),
+        prng.stream(key, "dropout"),
+    )
+    teacher = optax.incremental_update(student.segmenter, state.teacher, 1 - TEACHER_DECAY)
+    return SelfTrainingState(student, teacher), metrics
+
+
+def _in_turn(generated: Array, real: Array) -> Array:
+    """One batch of both, in which each device keeps what it has."""
+    both = jnp.stack([generated.astype(real.dtype), real], 1)
+    return both.reshape(-1, *real.shape[1:])

@@ -1,0 +1,84 @@
+"""Self-training of a workdir's segmenter on the training photos, from a config and a workdir."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from ganseg_jax import prng, settings
+from ganseg_jax.data import pipeline
+from ganseg_jax.training import loop, partition, photos, self_training, stages
+from ganseg_jax.training.gan import to_unit_range
+from ganseg_jax.visual.sheets import segmentation_sheet
+
+
+def self_train(config: ml_collections.ConfigDict, workdir: str) -> self_training.SelfTrainingState:
+    """Goes on training the trained segmenter, on photos too; see `loop.run`.
+
+    Raises:
+      UserError: as `loop.run` does, and where there is no segmenter to begin with.
+    """
+    networks = settings.build_self_training(config)
+    retry = settings.retries(config, self_training.NAME)
+    on_devices = settings.cached_on_devices(config)
+    batch_size, mesh = config.self_training.batch_size, partition.make_mesh()
+    partition.check_batch_size(batch_size, mesh, "self_training.batch_size")
+    stages.ensure_data(config)
+    source = (photos.on_devices if on_devices else photos.from_host)(config, mesh, batch_size)
+    whole, split = partition.replicated(mesh), partition.batch_split(mesh)
+    generator = partition.place(stages.restore_generator(config, workdir), whole)
+    trained = stages.restore_segmenter(config, workdir, self_trained=False)
+    state = partition.place(self_training.state_from_variables(networks, trained), whole)
+
+    def update(
+        root: jax.Array, generator: Any, state: self_training.SelfTrainingState, given: Any
+    ) -> Any:
+        drawn = source.draw(given, state.step)["image"]
+        return self_training.step(networks, root, generator, split, state, drawn)
+
+    step = jax.jit(
+        update,
+        in_shardings=(whole, whole, whole, source.sharding),
+        out_shardings=whole,
+        donate_argnums=2,
+    )
+    root = partition.place_key(prng.root_key(config.seed), whole)
+    step = partition.compile_together(step, root, generator, state, source.example)
+    dataset = config.dataset
+    shown = pipeline.load_split(
+        dataset.name, dataset.data_dir, "train", config.image_size, stages.SHEET_SAMPLES
+    ).images
+
+    @jax.jit
+    def predict(variables: Any) -> jax.Array:
+        logits = networks.segmenter.apply(variables, to_unit_range(shown), train=False)
+        return jnp.argmax(logits, -1)
+
+    before = predict(trained)
+
+    def draw(state: self_training.SelfTrainingState) -> np.ndarray:
+        now = predict(jax.device_get(state.student.segmenter))
+        return segmentation_sheet(shown, np.asarray(now), np.asarray(before))
+
+    def refolded(fold: int) -> Any:
+        root = partition.place_key(prng.root_key(config.seed, fold), whole)
+        return lambda state, given: step(root, generator, state, given)
+
+    schedule = config.self_training
+    stage = loop.Stage(
+        name=self_training.NAME,
+        num_steps=schedule.num_steps,
+        checkpoint_every=schedule.checkpoint_every,
+        log_every=schedule.log_every,
+        sample_every=schedule.sample_every,
+        step=refolded(0),
+        refolded=refolded,
+        retry=retry,
+        state=state,
+        data=source.data,
+        to_batch=source.to_argument,
+        draw=draw,
+    )
+    return loop.run(stage, workdir)
