@@ -43,7 +43,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     # People stand upright: their parts begin one above the other.
     c.gan.background_start = 4.0
     c.gan.point_layout = "column"
-    c.gan.point_spread = 0.55
+    c.gan.point_spread = 0.75
     c.gan.ema_decay = 0.99
     c.gan.share_fakes = True
     c.gan.gradient_penalty.kind = "r1"
