@@ -29,7 +29,7 @@ def facts() -> dict[str, Any]:
         "device": jax.devices()[0].device_kind,
         "num_devices": jax.device_count(),
         "num_processes": jax.process_count(),
-        "host": f"{processor()}, {usable_cores()} cores",
+        "host": f"{processor()}, {usable_cores()} of its cores",
         "python": platform.python_version(),
         "packages": {name: metadata.version(name) for name in PACKAGES},
         "commit": commit(Path(__file__).parents[2]),

@@ -56,11 +56,9 @@ def self_train(config: ml_collections.ConfigDict, workdir: str) -> self_training
         logits = networks.segmenter.apply(variables, to_unit_range(shown), train=False)
         return jnp.argmax(logits, -1)
 
-    before = predict(trained)
-
     def draw(state: self_training.SelfTrainingState) -> np.ndarray:
         now = predict(jax.device_get(state.student.segmenter))
-        return segmentation_sheet(shown, np.asarray(now), np.asarray(before))
+        return segmentation_sheet(shown, np.asarray(now))
 
     def refolded(fold: int) -> Any:
         root = partition.place_key(prng.root_key(config.seed, fold), whole)
