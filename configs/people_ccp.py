@@ -4,12 +4,11 @@ Command:  python -m experiments.pipeline --config=configs/people_ccp.py --workdi
               --config.dataset.source=people_ccp.tar
 Argument: size=64, the image size; 32, 64 and 128 are meant (128: the published networks, on a
           GPU), as in --config=configs/people_ccp.py:size=32
-Hardware: one of 2 AVX-512 CPU cores, beside other programs: at 64 px 22 minutes of GAN
-          training and 3 of the segmenter; at 32 px 4 minutes and 1.
-Measured: on the 300 test photos, seeds 0 and 1, at 64 px: foreground IoU 0.704, 0.713 (mean mask
-          0.681, GrabCut 0.692), NMI inside the foreground 0.236, 0.226 (k-means on position
-          0.170). At 32 px: 0.687, 0.697 and 0.211, 0.206. Head, chest, waist, hips, legs and
-          feet (seed 1: the chest in halves, no waist), which stay with the person.
+Hardware: one of 2 AVX-512 CPU cores, beside other programs: at 64 px 18 minutes of GAN
+          training, 3 of the segmenter and 5 of its self-training; M32
+Measured: on the 300 test photos, seeds 0 and 1, at 64 px: foreground IoU 0.742, 0.714 (mean mask
+          0.681, GrabCut 0.692), NMI inside the foreground 0.274, 0.262 (k-means on position
+          0.170). F32 Head, chest, belly, hips, legs and feet, which stay with the person.
           experiments/results/people_ccp_cpu has pictures, and the settings that were tried.
           Nothing measured yet at 128 px.
 """
