@@ -31,7 +31,7 @@ def train_autoencoder(
     mesh = partition.make_mesh()
     partition.check_batch_size(config.gan.batch_size, mesh, "gan.batch_size")
     stages.ensure_data(config)
-    stages.check_set_size(config)
+    stages.check_set_size(config, "gan")
     on_devices = settings.cached_on_devices(config)
     place_photos = photos.on_devices if on_devices else photos.from_host
     source = place_photos(config, mesh, config.gan.batch_size)
@@ -70,10 +70,7 @@ def train_autoencoder(
 
     stage = loop.Stage(
         name=NAME,
-        num_steps=config.gan.num_steps,
-        checkpoint_every=config.gan.checkpoint_every,
-        log_every=config.gan.log_every,
-        sample_every=config.gan.sample_every,
+        **stages.schedule(config.gan),
         step=lambda state, given: step(root, state, given),
         state=state,
         data=source.data,

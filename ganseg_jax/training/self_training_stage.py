@@ -1,5 +1,6 @@
 """Self-training of a workdir's segmenter on the training photos, from a config and a workdir."""
 
+import functools
 from typing import Any
 
 import jax
@@ -26,6 +27,7 @@ def self_train(config: ml_collections.ConfigDict, workdir: str) -> self_training
     batch_size, mesh = config.self_training.batch_size, partition.make_mesh()
     partition.check_batch_size(batch_size, mesh, "self_training.batch_size")
     stages.ensure_data(config)
+    stages.check_set_size(config, self_training.NAME)
     source = (photos.on_devices if on_devices else photos.from_host)(config, mesh, batch_size)
     whole, split = partition.replicated(mesh), partition.batch_split(mesh)
     generator = partition.place(stages.restore_generator(config, workdir), whole)
@@ -51,26 +53,21 @@ def self_train(config: ml_collections.ConfigDict, workdir: str) -> self_training
         dataset.name, dataset.data_dir, "train", config.image_size, stages.SHEET_SAMPLES
     ).images
 
-    @jax.jit
+    @functools.partial(jax.jit, out_shardings=whole)
     def predict(variables: Any) -> jax.Array:
         logits = networks.segmenter.apply(variables, to_unit_range(shown), train=False)
         return jnp.argmax(logits, -1)
 
     def draw(state: self_training.SelfTrainingState) -> np.ndarray:
-        now = predict(jax.device_get(state.student.segmenter))
-        return segmentation_sheet(shown, np.asarray(now))
+        return segmentation_sheet(shown, jax.device_get(predict(state.student.segmenter)))
 
     def refolded(fold: int) -> Any:
         root = partition.place_key(prng.root_key(config.seed, fold), whole)
         return lambda state, given: step(root, generator, state, given)
 
-    schedule = config.self_training
     stage = loop.Stage(
         name=self_training.NAME,
-        num_steps=schedule.num_steps,
-        checkpoint_every=schedule.checkpoint_every,
-        log_every=schedule.log_every,
-        sample_every=schedule.sample_every,
+        **stages.schedule(config.self_training),
         step=refolded(0),
         refolded=refolded,
         retry=retry,

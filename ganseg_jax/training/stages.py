@@ -49,7 +49,7 @@ def train_gan(config: ml_collections.ConfigDict, workdir: str) -> gan.GanState:
     mesh = partition.make_mesh()
     partition.check_batch_size(config.gan.batch_size, mesh, "gan.batch_size")
     ensure_data(config)
-    check_set_size(config)
+    check_set_size(config, "gan")
     place_photos = photos.on_devices if on_devices else photos.from_host
     source = place_photos(config, mesh, config.gan.batch_size)
     whole = partition.replicated(mesh)
@@ -77,10 +77,7 @@ def train_gan(config: ml_collections.ConfigDict, workdir: str) -> gan.GanState:
 
     stage = loop.Stage(
         name="gan",
-        num_steps=config.gan.num_steps,
-        checkpoint_every=config.gan.checkpoint_every,
-        log_every=config.gan.log_every,
-        sample_every=config.gan.sample_every,
+        **schedule(config.gan),
         step=refolded(0),
         refolded=refolded,
         retry=retry,
@@ -173,10 +170,7 @@ def train_segmenter(config: ml_collections.ConfigDict, workdir: str) -> segmente
 
     stage = loop.Stage(
         name="segmenter",
-        num_steps=config.segmenter.num_steps,
-        checkpoint_every=config.segmenter.checkpoint_every,
-        log_every=config.segmenter.log_every,
-        sample_every=config.segmenter.sample_every,
+        **schedule(config.segmenter),
         step=refolded(0),
         refolded=refolded,
         retry=retry,
@@ -207,9 +201,9 @@ def restore_segmenter(
       workdir: of the run.
       self_trained: those after self-training, where the workdir has begun with it.
     """
-    networks = settings.build_segmentation(config)
-    state = segmenter.init_state(networks, config.seed)
+    state = segmenter.init_state(settings.build_segmentation(config), config.seed)
     if self_trained and (epath.Path(workdir) / self_training.NAME / "checkpoints").exists():
+        networks = settings.build_self_training(config)
         whole = self_training.state_from_variables(networks, state.segmenter)
         state = restore_state(self_training.NAME, whole, workdir).student
     else:
@@ -254,11 +248,17 @@ def sheet_latents(config: ml_collections.ConfigDict) -> Any:
     return sample_latents(key, SHEET_SAMPLES, config.model.noise_dim)
 
 
-def check_set_size(config: ml_collections.ConfigDict) -> None:
-    """Raises `UserError` where a batch of the GAN has more images than there are to train on."""
+def schedule(section: ml_collections.ConfigDict) -> dict[str, int]:
+    """The fields of `loop.Stage` that a stage's section of the config holds."""
+    names = ("num_steps", "checkpoint_every", "log_every", "sample_every")
+    return {name: section[name] for name in names}
+
+
+def check_set_size(config: ml_collections.ConfigDict, section: str) -> None:
+    """Raises `UserError` where a stage's batch has more photos than there are to train on."""
     count = pipeline.split_sizes(config.dataset.name, config.dataset.data_dir)["train"]
-    if count < config.gan.batch_size:
+    if count < config[section].batch_size:
         raise UserError(
-            f"gan.batch_size={config.gan.batch_size} is larger than the {count} training images "
-            f"of {config.dataset.name}: choose at most {count}, or add images"
+            f"{section}.batch_size={config[section].batch_size} is larger than the {count} "
+            f"training images of {config.dataset.name}: choose at most {count}, or add images"
         )

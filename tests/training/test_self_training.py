@@ -157,6 +157,24 @@ def test_settings_that_make_no_sense_are_named(field, value, answer):
         settings.check_config(config)
 
 
+def test_sharded_runs_find_the_self_trained_segmenter_too(config, tmp_path):
+    config = config.copy_and_resolve_references()
+    config.partition.fsdp = True
+    config.self_training.update(num_steps=1, batch_size=8)
+    settings.adopt_workdir(config, tmp_path)
+    stages.train_gan(config, tmp_path)
+    stages.train_segmenter(config, tmp_path)
+    trained = jax.device_get(self_training_stage.self_train(config, tmp_path))
+    assert_equal(stages.restore_segmenter(config, tmp_path), trained.student.segmenter)
+
+
+def test_a_batch_larger_than_the_set_is_refused(config, tmp_path):
+    config = config.copy_and_resolve_references()
+    config.self_training.update(num_steps=1, batch_size=64)
+    with pytest.raises(UserError, match="self_training.batch_size=64 is larger than the 30"):
+        self_training_stage.self_train(config, tmp_path)
+
+
 def test_without_a_segmenter_there_is_nothing_to_begin_with(config, tmp_path):
     config = config.copy_and_resolve_references()
     config.self_training.update(num_steps=2, batch_size=8)
