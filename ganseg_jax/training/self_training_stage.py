@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
+from jax.sharding import NamedSharding
 
 from ganseg_jax import prng, settings
 from ganseg_jax.data import pipeline
@@ -32,18 +33,26 @@ def self_train(config: ml_collections.ConfigDict, workdir: str) -> self_training
     whole, split = partition.replicated(mesh), partition.batch_split(mesh)
     generator = partition.place(stages.restore_generator(config, workdir), whole)
     trained = stages.restore_segmenter(config, workdir, self_trained=False)
-    state = partition.place(self_training.state_from_variables(networks, trained), whole)
+    state = self_training.state_from_variables(networks, trained)
+    shardings = stages.state_shardings(config, state, mesh)
+    state = partition.place(state, shardings)
 
     def update(
         root: jax.Array, generator: Any, state: self_training.SelfTrainingState, given: Any
     ) -> Any:
         drawn = source.draw(given, state.step)["image"]
+        if not isinstance(shardings, NamedSharding):
+            segmenter = partition.gathered(state.student.segmenter, mesh)
+            state = state.replace(
+                student=state.student.replace(segmenter=segmenter),
+                teacher=partition.gathered(state.teacher, mesh),
+            )
         return self_training.step(networks, root, generator, split, state, drawn)
 
     step = jax.jit(
         update,
-        in_shardings=(whole, whole, whole, source.sharding),
-        out_shardings=whole,
+        in_shardings=(whole, whole, shardings, source.sharding),
+        out_shardings=(shardings, whole),
         donate_argnums=2,
     )
     root = partition.place_key(prng.root_key(config.seed), whole)

@@ -55,7 +55,7 @@ def train_gan(config: ml_collections.ConfigDict, workdir: str) -> gan.GanState:
     whole = partition.replicated(mesh)
     root = _root(config, whole)
     state = gan.init_state(networks, config.seed)
-    shardings = _shardings(config, state, mesh)
+    shardings = state_shardings(config, state, mesh)
     state = partition.place(state, shardings)
     for name in ("generator", "discriminator"):
         count = parameter_overview.count_parameters(getattr(state, name)["params"])
@@ -136,7 +136,7 @@ def train_segmenter(config: ml_collections.ConfigDict, workdir: str) -> segmente
         )
         variables = torch_deeplab.with_backbone(state.segmenter, backbone)
         state = segmenter.state_from_variables(networks, variables)
-    shardings = _shardings(config, state, mesh)
+    shardings = state_shardings(config, state, mesh)
     state = partition.place(state, shardings)
 
     def update(root: jax.Array, teacher: Any, state: segmenter.SegmenterState) -> Any:
@@ -232,7 +232,8 @@ def restore_state(stage: str, like: Any, workdir: str) -> Any:
     return restored[1]
 
 
-def _shardings(config: ml_collections.ConfigDict, state: Any, mesh: Mesh) -> Any:
+def state_shardings(config: ml_collections.ConfigDict, state: Any, mesh: Mesh) -> Any:
+    """Of a stage's state: one for all of it or, with `partition.fsdp`, one for each leaf."""
     if settings.fully_sharded(config):
         return partition.fully_sharded(state, mesh)
     return partition.replicated(mesh)

@@ -12,7 +12,7 @@ from ganseg_jax.data.builders.puppets.builder import Puppets
 from ganseg_jax.errors import UserError
 from ganseg_jax.latents import sample_latents
 from ganseg_jax.models.blocks import init_variables
-from ganseg_jax.training import segmenter, self_training, self_training_stage, stages
+from ganseg_jax.training import partition, segmenter, self_training, self_training_stage, stages
 from ganseg_jax.training.augmentation import change_images
 from ganseg_jax.training.gan import to_unit_range
 from tests.training.small import SIZE, assert_equal, differ, small_segmentation
@@ -157,14 +157,20 @@ def test_settings_that_make_no_sense_are_named(field, value, answer):
         settings.check_config(config)
 
 
-def test_sharded_runs_find_the_self_trained_segmenter_too(config, tmp_path):
+def test_sharded_state_is_trained_and_found(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(partition, "MIN_SHARDED", 64)
     config = config.copy_and_resolve_references()
     config.partition.fsdp = True
     config.self_training.update(num_steps=1, batch_size=8)
     settings.adopt_workdir(config, tmp_path)
     stages.train_gan(config, tmp_path)
     stages.train_segmenter(config, tmp_path)
-    trained = jax.device_get(self_training_stage.self_train(config, tmp_path))
+    state = self_training_stage.self_train(config, tmp_path)
+    whole = sum(x.nbytes for x in jax.tree.leaves(state))
+    mine = sum(x.addressable_shards[0].data.nbytes for x in jax.tree.leaves(state))
+    assert mine < 0.6 * whole
+    trained = jax.device_get(state)
+    assert_equal(jax.device_get(self_training_stage.self_train(config, tmp_path)), trained)
     assert_equal(stages.restore_segmenter(config, tmp_path), trained.student.segmenter)
 
 
