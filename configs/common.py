@@ -109,6 +109,7 @@ def base_config() -> ml_collections.ConfigDict:
     c.self_training.log_every = 100
     c.self_training.sample_every = 1_000
     c.self_training.on_nonfinite = "stop"
+    c.self_training.refine_labels = True  # To the edges that the photos have.
     c.self_training.learning_rate = 1e-4  # At the start; falls along a cosine.
 
     # The U-Net of autoencoder_points; all else is set as for the GAN and the segmenter.

@@ -64,6 +64,7 @@ _LATER_FIELDS = {
     "self_training.sample_every": 1_000,
     "self_training.on_nonfinite": "stop",
     "self_training.learning_rate": 1e-4,
+    "self_training.refine_labels": False,
 }
 
 # Weight files that an evaluation can do without.

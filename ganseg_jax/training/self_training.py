@@ -6,8 +6,9 @@ learning, half from generated images with their masks, half from the training ph
 pseudo-labels: what its teacher says about photo and mirror image together (self-training: Xie et
 al., "Self-training with Noisy Student improves ImageNet classification", CVPR 2020). The teacher is
 the moving average of the segmenter itself (Tarvainen and Valpola, "Mean teachers are better role
-models", NeurIPS 2017). The segmenter sees the photos in changed colours, and so has to go by
-shapes.
+models", NeurIPS 2017). Its labels are brought to the edges of the photos' colours
+(`ganseg_jax.training.refinement`); the segmenter sees the photos in changed colours, and so has to
+go by shapes.
 """
 
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from jaxtyping import Array, Float, Int, UInt8
 
 from ganseg_jax import prng
 from ganseg_jax.latents import sample_latents
-from ganseg_jax.training import segmenter
+from ganseg_jax.training import refinement, segmenter
 from ganseg_jax.training.augmentation import change_images
 from ganseg_jax.training.gan import to_unit_range
 
@@ -61,6 +62,8 @@ def state_from_variables(segmentation: segmenter.Segmentation, variables: Any) -
 def pseudo_labels(
     predict: Callable[[Float[Array, "b s s 3"]], Float[Array, "b s s c"]],
     images: Float[Array, "b s s 3"],
+    *,
+    refined: bool,
 ) -> Int[Array, "b s s"]:
     """Labels on which a segmenter agrees with itself about images and their mirror images.
 
@@ -70,10 +73,17 @@ def pseudo_labels(
     Args:
       predict: images in [-1, 1] to probabilities, background first.
       images: in [-1, 1].
+      refined: bring these probabilities to the edges of the images, by `refinement.refine`.
     """
     direct, mirrored = predict(images), predict(images[:, :, ::-1])[:, :, ::-1]
-    background = (direct[..., 0] + mirrored[..., 0]) / 2
-    return jnp.where(background >= 0.5, 0, 1 + jnp.argmax(direct[..., 1:], -1))
+    background = (direct[..., :1] + mirrored[..., :1]) / 2
+    parts = direct[..., 1:]
+    if refined:
+        share = parts / jnp.maximum(jnp.sum(parts, -1, keepdims=True), 1e-12)
+        both = jnp.concatenate([background, (1 - background) * share], -1)
+        both = refinement.refine(images, both)
+        background, parts = both[..., :1], both[..., 1:]
+    return jnp.where(background[..., 0] >= 0.5, 0, 1 + jnp.argmax(parts, -1))
 
 
 def step(
@@ -83,6 +93,8 @@ def step(
     batch_sharding: jax.sharding.Sharding | None,
     state: SelfTrainingState,
     photos: UInt8[Array, "b s s 3"],
+    *,
+    refine_labels: bool = True,
 ) -> tuple[SelfTrainingState, Metrics]:
     """One update on as many generated images as photos, and of the teacher.
 
@@ -93,6 +105,7 @@ def step(
       batch_sharding: how images are split over the devices (static); None to leave it open.
       state: before the step.
       photos: of the training set.
+      refine_labels: bring pseudo-labels to the photos' edges (static).
     """
     key = prng.step_key(root, state.step, "self_training")
     count, dim = photos.shape[0], segmentation.generator.noise_dim
@@ -106,7 +119,7 @@ def step(
         return jax.nn.softmax(logits.astype(jnp.float32))
 
     real = to_unit_range(photos)
-    labels = pseudo_labels(predict, real)
+    labels = pseudo_labels(predict, real, refined=refine_labels)
     changed = change_images(prng.stream(key, "photos"), real, ("color",))
     student, metrics = segmenter.update(
         segmentation,

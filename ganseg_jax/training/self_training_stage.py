@@ -47,7 +47,10 @@ def self_train(config: ml_collections.ConfigDict, workdir: str) -> self_training
                 student=state.student.replace(segmenter=segmenter),
                 teacher=partition.gathered(state.teacher, mesh),
             )
-        return self_training.step(networks, root, generator, split, state, drawn)
+        refine = config.self_training.refine_labels
+        return self_training.step(
+            networks, root, generator, split, state, drawn, refine_labels=refine
+        )
 
     step = jax.jit(
         update,

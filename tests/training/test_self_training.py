@@ -45,7 +45,7 @@ def test_pseudo_labels_by_hand():
         return jnp.stack([direct, direct]) if len(images_seen) == 1 else jnp.stack([mirrored] * 2)
 
     images_seen = []
-    labels = self_training.pseudo_labels(predict, images)
+    labels = self_training.pseudo_labels(predict, images, refined=False)
     # Left: (0.6 + 0.2) / 2 < 0.5, foreground, of the parts the first. Right: (0.2 + 0.9) / 2 > 0.5.
     np.testing.assert_array_equal(labels, np.broadcast_to([1, 0], (2, 1, 2)))
     np.testing.assert_array_equal(images_seen[1], images[:, :, ::-1])
@@ -59,14 +59,37 @@ def test_foreground_of_a_mirror_image_is_the_mirrored_foreground():
         return jax.nn.softmax(x @ weights + ramp * jnp.float32([2.0, -1.0, 0.0]))
 
     images = to_unit_range(PHOTOS)
-    labels = self_training.pseudo_labels(predict, images)
-    mirrored = self_training.pseudo_labels(predict, images[:, :, ::-1])[:, :, ::-1]
+    labels = self_training.pseudo_labels(predict, images, refined=False)
+    mirrored = self_training.pseudo_labels(predict, images[:, :, ::-1], refined=False)
+    mirrored = mirrored[:, :, ::-1]
     np.testing.assert_array_equal(labels > 0, mirrored > 0)
     assert 0 < np.mean(labels > 0) < 1 and np.any(labels != mirrored)
 
 
-def test_step_is_an_update_on_samples_and_photos_and_moves_the_teacher(teacher, first):
-    step = jax.jit(lambda s, x: self_training.step(NETWORKS, ROOT, teacher, None, s, x))
+def test_refined_labels_follow_the_photo_where_the_segmenter_is_unsure():
+    # The photo's dark half is a column wider than what the segmenter is sure of.
+    images = np.full((1, SIZE, SIZE, 3), 0.8, np.float32)
+    images[:, :, : SIZE // 2] = -0.8
+    background = np.full((1, SIZE, SIZE), 0.95, np.float32)
+    background[:, :, : SIZE // 2 - 1] = 0.05
+    probabilities = jnp.stack([background, 0.7 * (1 - background), 0.3 * (1 - background)], -1)
+    given = iter([probabilities, probabilities[:, :, ::-1]] * 2)
+    plain, refined = (
+        self_training.pseudo_labels(lambda _: next(given), images, refined=refined)
+        for refined in (False, True)
+    )
+    np.testing.assert_array_equal(plain[0, 0], np.arange(SIZE) < SIZE // 2 - 1)
+    np.testing.assert_array_equal(refined[0], np.tile(np.arange(SIZE) < SIZE // 2, (SIZE, 1)))
+
+
+@pytest.mark.parametrize("refined", [False, True])
+def test_step_is_an_update_on_samples_and_photos_and_moves_the_teacher(teacher, first, refined):
+    def update(state, photos):
+        return self_training.step(
+            NETWORKS, ROOT, teacher, None, state, photos, refine_labels=refined
+        )
+
+    step = jax.jit(update)
     after, scalars = jax.device_get(step(first, PHOTOS))
     key = prng.step_key(ROOT, 0, "self_training")
     latents = sample_latents(prng.streams(key), 4, NETWORKS.generator.noise_dim)
@@ -79,7 +102,8 @@ def test_step_is_an_update_on_samples_and_photos_and_moves_the_teacher(teacher, 
     changed = change_images(prng.stream(key, "photos"), real, ("color",))
     pairs = zip(samples.image, changed, strict=True)
     images = np.stack([x for pair in pairs for x in pair])
-    given = (np.argmax(samples.masks, -1), self_training.pseudo_labels(predict, real))
+    pseudo_labels = self_training.pseudo_labels(predict, real, refined=refined)
+    given = (np.argmax(samples.masks, -1), pseudo_labels)
     labels = np.stack([x for pair in zip(*given, strict=True) for x in pair])
     assert np.any(changed != real)
     dropout = prng.stream(key, "dropout")
