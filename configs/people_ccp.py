@@ -63,6 +63,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     c.segmenter.sample_every = 100
     c.segmenter.learning_rate = 2e-3
     c.segmenter.learning_rate_schedule = "cosine"
+    c.segmenter.refine = True
     c.self_training.num_steps = 300
     c.self_training.batch_size = 8
     c.self_training.checkpoint_every = 100

@@ -30,6 +30,8 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     c.gan.concentration.weight = 3.0
     c.gan.concentration.decay_until = 600
     c.gan.discriminator_augment = "color,translation"
-    c.self_training.num_steps = 0  # Not tried on cells.
+    # Not tried on cells.
+    c.segmenter.refine = False
+    c.self_training.num_steps = 0
     c.evaluation.num_samples = 400
     return c

@@ -42,6 +42,11 @@ OUTPUT = flags.DEFINE_string("output", "segmented", "Folder to write to.")
 FEW_SHOT = flags.DEFINE_string(
     "few_shot", None, "Folder of the workdir that experiments.few_shot wrote: use its network."
 )
+REFINE = flags.DEFINE_bool(
+    "refine",
+    None,
+    "Bring masks to the edges of each photo's colours; left out, as the model's config says.",
+)
 
 BATCH_SIZE = 32
 SHEET_PHOTOS = 48
@@ -57,6 +62,8 @@ def main() -> None:
     # Before anything slow: most mistakes are made here.
     names, root = find_photos(Path(INPUT.value), Path(OUTPUT.value))
     segmenter = _load_segmenter()
+    if REFINE.value is not None:
+        segmenter.refine = REFINE.value
     if jax.process_index() == 0:
         segment(segmenter, root, names, Path(OUTPUT.value))
 

@@ -7,10 +7,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import ml_collections
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
-from ganseg_jax import geometry, pretrained, settings
+from ganseg_jax import geometry, pretrained, refinement, settings
 from ganseg_jax.errors import UserError
 from ganseg_jax.evaluation import landmarks
 from ganseg_jax.models.autoencoder import MaskReader
@@ -19,6 +20,8 @@ from ganseg_jax.models.generator import Generator
 from ganseg_jax.models.unet import UNet
 from ganseg_jax.training import autoencoder_stage, stages
 from ganseg_jax.training.gan import to_unit_range
+
+_REFINED_PIXELS = 2**15
 
 
 def load_generator(workdir: str | Path) -> tuple[Generator, Any]:
@@ -55,7 +58,7 @@ def load_segmenter(workdir: str | Path) -> "Segmenter":
     packed = pretrained.find(workdir)
     if packed:
         config, variables = pretrained.load(packed, "segmenter")
-        return Segmenter(settings.build_segmenter(config), variables, config.image_size)
+        return _of_config(config, variables)
     # Few-shot results are segmenters themselves, so that module imports this one.
     from ganseg_jax.fewshot import results
 
@@ -64,9 +67,13 @@ def load_segmenter(workdir: str | Path) -> "Segmenter":
     config = settings.load_config(workdir)
     if settings.model_kind(config) != "gan":
         reader, variables = autoencoder_stage.restore_reader(config, workdir)
-        return Segmenter(reader, variables, config.image_size)
+        return Segmenter(reader, variables, config.image_size, refine=config.segmenter.refine)
+    return _of_config(config, stages.restore_segmenter(config, workdir))
+
+
+def _of_config(config: ml_collections.ConfigDict, variables: Any) -> "Segmenter":
     module = settings.build_segmenter(config)
-    return Segmenter(module, stages.restore_segmenter(config, workdir), config.image_size)
+    return Segmenter(module, variables, config.image_size, refine=config.segmenter.refine)
 
 
 class Segmenter:
@@ -81,6 +88,8 @@ class Segmenter:
       image_size: side of the images it was trained on; None to run at each photo's own size.
       batch_size: photos segmented at a time.
       classes: their names, background first; None where the parts have none.
+      refine: bring the probabilities to the edges of each photo's colours
+        (`ganseg_jax.refinement`), at the size that the network sees; may be changed at any time.
     """
 
     def __init__(
@@ -90,9 +99,11 @@ class Segmenter:
         image_size: int | None,
         batch_size: int = 32,
         classes: Sequence[str] | None = None,
+        refine: bool = False,
     ):
         self.module, self.image_size, self.batch_size = module, image_size, batch_size
         self.classes = None if classes is None else tuple(classes)
+        self.refine = refine
         self._variables = jax.device_put(variables)
 
     def __call__(self, images: UInt8[np.ndarray, "n h w 3"]) -> Int[np.ndarray, "n h w"]:
@@ -119,7 +130,9 @@ class Segmenter:
             # Always the same shape: a compiled program for each remainder would be wasteful.
             missing = min(self.batch_size, len(images)) - len(batch)
             padded = np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)])
-            result = _predict(self.module, self.image_size, classes, self._variables, padded)
+            result = _predict(
+                self.module, self.image_size, classes, self.refine, self._variables, padded
+            )
             results.append(np.asarray(result)[: len(batch)])
         if not results:
             tail = () if classes else (self.module.num_classes,)
@@ -127,11 +140,12 @@ class Segmenter:
         return np.concatenate(results)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def _predict(
     module: DeepLabV3 | MaskReader | UNet,
     size: int | None,
     classes: bool,
+    refine: bool,
     variables: Any,
     images: Array,
 ) -> Array:
@@ -143,5 +157,12 @@ def _predict(
         x = jax.image.resize(x, shape, "bilinear", antialias=True)
     logits = module.apply(variables, x, train=False)
     probabilities = jax.nn.softmax(logits.astype(jnp.float32))
+    if refine:
+        # A few at a time: it takes kilobytes for each pixel.
+        probabilities = jax.lax.map(
+            lambda given: refinement.refine(*jax.tree.map(lambda a: a[None], given))[0],
+            (x, probabilities),
+            batch_size=max(1, _REFINED_PIXELS // (x.shape[1] * x.shape[2])),
+        )
     probabilities = geometry.resize_bilinear(probabilities, height, width)
     return jnp.argmax(probabilities, -1).astype(jnp.int32) if classes else probabilities

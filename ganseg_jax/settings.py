@@ -33,6 +33,7 @@ _FREE_FIELDS = {
     "gan.log_every",
     "gan.sample_every",
     "gan.on_nonfinite",
+    "segmenter.refine",
     *(
         f"{stage}.{name}"
         for stage in ("segmenter", "self_training")
@@ -57,6 +58,7 @@ _LATER_FIELDS = {
     "gan.discriminator_augment": "",
     "evaluation.backbone_checkpoint": "",
     "segmenter.learning_rate_schedule": "constant",
+    "segmenter.refine": False,
     "self_training.num_steps": 0,
     "self_training.batch_size": 64,
     "self_training.checkpoint_every": 1_000,
@@ -223,7 +225,6 @@ def build_self_training(config: ConfigDict) -> Segmentation:
         "batch_size": s.batch_size,
         "learning_rate": s.learning_rate,
         "decay_steps": s.num_steps,
-        "flat_adam": True,
     }
     return dataclasses.replace(
         segmentation, settings=dataclasses.replace(segmentation.settings, **changed)
@@ -400,7 +401,7 @@ def check_config(config: ConfigDict) -> None:
 
 def deciding_fields(config: ConfigDict) -> dict[str, Any]:
     """The flat fields that decide a run's figures: all but paths, intervals and the like."""
-    free = {name for name in _FREE_FIELDS if not name.endswith(".num_steps")}
+    free = {name for name in _FREE_FIELDS if not name.endswith((".num_steps", ".refine"))}
     return {name: value for name, value in flat_fields(config).items() if name not in free}
 
 

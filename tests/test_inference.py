@@ -8,10 +8,11 @@ import pytest
 
 import ganseg_jax
 from configs import tiny
-from ganseg_jax import settings
+from ganseg_jax import geometry, inference, refinement, settings
 from ganseg_jax.errors import UserError
 from ganseg_jax.inference import Segmenter
-from ganseg_jax.training import checkpoint, gan
+from ganseg_jax.training import checkpoint, gan, segmenter
+from ganseg_jax.training.gan import to_unit_range
 
 
 class Brightness(nn.Module):
@@ -70,6 +71,26 @@ def test_probabilities():
     np.testing.assert_array_equal(result.argmax(-1), labels())
 
 
+@pytest.mark.parametrize("size", [8, 24])
+def test_refined_probabilities_have_the_edges_of_the_photo(size, monkeypatch):
+    # Two photos at a time, so that the third comes alone.
+    monkeypatch.setattr(inference, "_REFINED_PIXELS", 2 * 8 * 8)
+    images = np.concatenate([photos(2, size, size), photos(1, size, size)[:, ::-1]])
+    # A grey area about which the network says one thing here and another there.
+    grey = np.random.default_rng(0).integers(118, 134, (3, size // 2, size // 2, 1))
+    images[:, : size // 2, size // 2 :] = grey
+    refined = Segmenter(Brightness(), {}, image_size=8, batch_size=4, refine=True)
+    small = jax.image.resize(to_unit_range(images), (3, 8, 8, 3), "bilinear", antialias=True)
+    network = jax.nn.softmax(Brightness().apply({}, small, train=False))
+    expected = geometry.resize_bilinear(refinement.refine(small, network), size, size)
+    np.testing.assert_allclose(refined.probabilities(images), expected, atol=1e-4)
+    np.testing.assert_array_equal(refined(images), np.argmax(expected, -1))
+    refined.refine = False
+    plain = Segmenter(Brightness(), {}, image_size=8)(images)
+    np.testing.assert_array_equal(refined(images), plain)
+    assert np.any(plain != np.argmax(expected, -1))
+
+
 def test_part_centers_in_pixels_of_the_photo():
     centers = SEGMENTER.part_centers(photos(1, 16, 8))
     assert centers.shape == (1, 2, 2)
@@ -118,6 +139,19 @@ def test_generator_of_a_run_is_its_average(workdir):
     module, variables = ganseg_jax.load_generator(path)
     assert module == settings.build_generator(tiny.get_config())
     jax.tree.map(np.testing.assert_array_equal, variables, state.average)
+
+
+def test_whether_masks_are_refined_is_up_to_the_run_and_may_change(workdir):
+    path, _ = workdir
+    config = settings.load_config(path)
+    trained = segmenter.init_state(settings.build_segmentation(config), 0)
+    checkpoints = checkpoint.Checkpoints(path / "segmenter" / "checkpoints")
+    checkpoints.save(1, jax.device_put(trained))
+    checkpoints.close()
+    assert not ganseg_jax.load_segmenter(path).refine
+    config.segmenter.refine = True
+    settings.adopt_workdir(config, path)
+    assert ganseg_jax.load_segmenter(path).refine
 
 
 def test_stage_not_yet_trained_is_named(workdir):

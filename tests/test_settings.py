@@ -193,6 +193,12 @@ def test_what_changes_no_result_may_change(begun):
         settings.adopt_workdir(config_with(segmenter__width=0.25), begun)
 
 
+def test_fields_that_decide_figures():
+    deciding = settings.deciding_fields(tiny.get_config())
+    assert {"gan.num_steps", "segmenter.refine", "seed", "model.num_parts"} <= set(deciding)
+    assert {"gan.log_every", "dataset.data_dir"}.isdisjoint(deciding)
+
+
 def test_workdir_of_before_a_field_was_there_is_taken_up(begun):
     old = json.loads((begun / "config.json").read_text())
     del old["partition"], old["autoencoder"], old["model"]["kind"]

@@ -222,6 +222,7 @@ def _run_card(
         "image_size": config.image_size,
         "num_parts": config.model.num_parts,
         "seed": config.seed,
+        "refined": config.segmenter.refine,
         "stages": {
             name: {
                 "num_steps": schedule.num_steps,
@@ -267,6 +268,7 @@ def _write_report(
             "Training time",
             ", ".join(f"{name} {stage['minutes']} min" for name, stage in card["stages"].items()),
         ),
+        ("Masks", "brought to the photos' edges" if card["refined"] else "as the network says"),
         *_origin(card),
         ("Seed", config.seed),
         ("Written", time.strftime("%Y-%m-%d %H:%M")),

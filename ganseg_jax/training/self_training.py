@@ -7,7 +7,7 @@ pseudo-labels: what its teacher says about photo and mirror image together (self
 al., "Self-training with Noisy Student improves ImageNet classification", CVPR 2020). The teacher is
 the moving average of the segmenter itself (Tarvainen and Valpola, "Mean teachers are better role
 models", NeurIPS 2017). Its labels are brought to the edges of the photos' colours
-(`ganseg_jax.training.refinement`); the segmenter sees the photos in changed colours, and so has to
+(`ganseg_jax.refinement`); the segmenter sees the photos in changed colours, and so has to
 go by shapes.
 """
 
@@ -20,9 +20,9 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, UInt8
 
-from ganseg_jax import prng
+from ganseg_jax import prng, refinement
 from ganseg_jax.latents import sample_latents
-from ganseg_jax.training import refinement, segmenter
+from ganseg_jax.training import segmenter
 from ganseg_jax.training.augmentation import change_images
 from ganseg_jax.training.gan import to_unit_range
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ganseg_jax.training import refinement
+from ganseg_jax import refinement
 
 
 def refine_by_loops(images, probabilities):
@@ -68,6 +68,13 @@ def test_probabilities_stay_probabilities_and_classes_are_alike():
     order = [2, 0, 3, 1]
     reordered = np.asarray(refinement.refine(images, probabilities[..., order]))
     np.testing.assert_allclose(reordered, refined[..., order], atol=1e-4)
+
+
+def test_a_photo_on_its_side_has_the_same_edges():
+    images, probabilities = (x[:, :24] for x in random_case(40))
+    refined = refinement.refine(images, probabilities)
+    turned = refinement.refine(images.swapaxes(1, 2), probabilities.swapaxes(1, 2))
+    np.testing.assert_allclose(turned.swapaxes(1, 2), refined, atol=1e-4)
 
 
 def test_photos_do_not_touch_each_other():

@@ -39,11 +39,11 @@ _LEAST = 1e-4
 
 
 def refine(
-    images: Float[Array, "b s s 3"], probabilities: Float[Array, "b s s c"]
-) -> Float[Array, "b s s c"]:
+    images: Float[Array, "b h w 3"], probabilities: Float[Array, "b h w c"]
+) -> Float[Array, "b h w c"]:
     """Probabilities of the same classes, with edges where the images have them.
 
-    Memory: 4096 bytes for each pixel of each image, for its similarity to 1024 others.
+    Memory: up to 4096 bytes for each pixel of each image, for its similarity to 1024 others.
 
     Args:
       images: in [-1, 1].
@@ -51,12 +51,11 @@ def refine(
     """
     colors = (images.astype(jnp.float32) + 1) / 2
     probabilities = probabilities.astype(jnp.float32)
-    num, size, _, classes = probabilities.shape
-    stride = -(-size // _MOST_REFERENCES)
-    grid = slice(stride // 2, None, stride)
+    num = len(images)
+    rows, cols = (_references(size) for size in images.shape[1:3])
 
-    def of_references(x: Float[Array, "b s s d"]) -> Float[Array, "b r d"]:
-        return x[:, grid, grid].reshape(num, -1, x.shape[-1])
+    def of_references(x: Float[Array, "b h w d"]) -> Float[Array, "b r d"]:
+        return x[:, rows, cols].reshape(num, -1, x.shape[-1])
 
     pixels, references = colors.reshape(num, -1, 3), of_references(colors)
     distance = (
@@ -64,7 +63,7 @@ def refine(
         + jnp.sum(references**2, -1)[:, None]
         - 2 * jnp.einsum("bic,bjc->bij", pixels, references, precision="highest")
     )
-    similarity = jnp.exp(-distance / (2 * COLOR_WIDTH**2))  # [b, s * s, r]
+    similarity = jnp.exp(-distance / (2 * COLOR_WIDTH**2))  # [b, h * w, r]
     offsets = _neighbors()
     affinity = [
         jnp.exp(-EDGE * jnp.sum((near - colors) ** 2, -1, keepdims=True)) / np.hypot(*offset)
@@ -75,11 +74,17 @@ def refine(
     def iterate(_: int, q: Array) -> Array:
         given = of_references(q)
         density = jnp.einsum("bij,bjk->bik", similarity, given) / (given.sum(1) + 1e-3)[:, None]
-        color = jnp.log(density + _LEAST).reshape(num, size, size, classes)
+        color = jnp.log(density + _LEAST).reshape(probabilities.shape)
         around = sum(w * near for w, near in zip(affinity, _shifted(q, offsets), strict=True))
         return jax.nn.softmax(prior + color + SMOOTHNESS * around)
 
     return jax.lax.fori_loop(0, ITERATIONS, iterate, probabilities)
+
+
+def _references(size: int) -> slice:
+    """The rows or columns, of as many as `size`, whose pixels colour models are made of."""
+    stride = -(-size // _MOST_REFERENCES)
+    return slice(stride // 2, None, stride)
 
 
 def _neighbors() -> list[tuple[int, int]]:
@@ -88,10 +93,10 @@ def _neighbors() -> list[tuple[int, int]]:
 
 
 def _shifted(
-    x: Float[Array, "b s s d"], offsets: list[tuple[int, int]]
-) -> list[Float[Array, "b s s d"]]:
+    x: Float[Array, "b h w d"], offsets: list[tuple[int, int]]
+) -> list[Float[Array, "b h w d"]]:
     """For each offset, what every pixel finds there; beyond the image what its edge has."""
-    size = x.shape[1]
+    height, width = x.shape[1:3]
     edge = ((0, 0), (RADIUS, RADIUS), (RADIUS, RADIUS), (0, 0))
     wide = jnp.pad(x, edge, mode="edge")
-    return [wide[:, RADIUS + row :, RADIUS + col :][:, :size, :size] for row, col in offsets]
+    return [wide[:, RADIUS + row :, RADIUS + col :][:, :height, :width] for row, col in offsets]
