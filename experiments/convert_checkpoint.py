@@ -45,13 +45,13 @@ def main() -> None:
 
 def _import() -> None:
     from configs.common import base_config
-    from ganseg_jax import settings
+    from ganseg_jax import config_file
     from ganseg_jax.interop import weights, workdir
 
     target = _WORKDIR.value
     content = weights.read(_INPUT.value)
     known = (epath.Path(target) / "config.json").exists()
-    config = settings.load_config(target) if known else base_config()
+    config = config_file.load_config(target) if known else base_config()
     if _KIND.value == "gan":
         parts = {
             name: weights.section(content, name, _INPUT.value)

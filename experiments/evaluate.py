@@ -12,14 +12,14 @@ WORKDIR = app.define_workdir()
 
 
 def main() -> None:
-    from ganseg_jax import settings
+    from ganseg_jax import config_file
     from ganseg_jax.evaluation import run
 
     config = CONFIG.value
     if config is None:
-        config = settings.load_config(WORKDIR.value)
+        config = config_file.load_config(WORKDIR.value)
     else:
-        settings.adopt_workdir(config, WORKDIR.value)
+        config_file.adopt_workdir(config, WORKDIR.value)
     run.evaluate(config, WORKDIR.value)
 
 

@@ -11,10 +11,10 @@ WORKDIR = app.define_workdir()
 
 
 def main() -> None:
-    from ganseg_jax import settings
+    from ganseg_jax import config_file
     from ganseg_jax.training import autoencoder_stage
 
-    settings.adopt_workdir(CONFIG.value, WORKDIR.value)
+    config_file.adopt_workdir(CONFIG.value, WORKDIR.value)
     autoencoder_stage.train_autoencoder(CONFIG.value, WORKDIR.value)
 
 

@@ -10,10 +10,10 @@ WORKDIR = app.define_workdir()
 
 
 def main() -> None:
-    from ganseg_jax import settings
+    from ganseg_jax import config_file
     from ganseg_jax.training import stages
 
-    settings.adopt_workdir(CONFIG.value, WORKDIR.value)
+    config_file.adopt_workdir(CONFIG.value, WORKDIR.value)
     stages.train_gan(CONFIG.value, WORKDIR.value)
 
 

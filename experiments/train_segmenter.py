@@ -10,10 +10,10 @@ WORKDIR = app.define_workdir()
 
 
 def main() -> None:
-    from ganseg_jax import settings
+    from ganseg_jax import config_file
     from ganseg_jax.training import self_training_stage, stages
 
-    settings.adopt_workdir(CONFIG.value, WORKDIR.value)
+    config_file.adopt_workdir(CONFIG.value, WORKDIR.value)
     stages.train_segmenter(CONFIG.value, WORKDIR.value)
     if CONFIG.value.self_training.num_steps:
         self_training_stage.self_train(CONFIG.value, WORKDIR.value)

@@ -11,7 +11,7 @@ import ml_collections
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
-from ganseg_jax import geometry, pretrained, refinement, settings
+from ganseg_jax import config_file, geometry, pretrained, refinement, settings
 from ganseg_jax.errors import UserError
 from ganseg_jax.evaluation import landmarks
 from ganseg_jax.models.autoencoder import MaskReader
@@ -37,7 +37,7 @@ def load_generator(workdir: str | Path) -> tuple[Generator, Any]:
     if packed:
         config, variables = pretrained.load(packed, "generator")
         return settings.build_generator(config), variables
-    config = settings.load_config(workdir)
+    config = config_file.load_config(workdir)
     if settings.model_kind(config) != "gan":
         raise UserError(
             f"{workdir} holds an auto-encoder, which draws nothing: give the workdir of a GAN"
@@ -64,7 +64,7 @@ def load_segmenter(workdir: str | Path) -> "Segmenter":
 
     if results.is_result(workdir):
         return results.load_segmenter(workdir)
-    config = settings.load_config(workdir)
+    config = config_file.load_config(workdir)
     if settings.model_kind(config) != "gan":
         reader, variables = autoencoder_stage.restore_reader(config, workdir)
         return Segmenter(reader, variables, config.image_size, refine=config.segmenter.refine)

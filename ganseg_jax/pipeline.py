@@ -4,7 +4,7 @@ import logging
 
 import ml_collections
 
-from ganseg_jax import settings
+from ganseg_jax import config_file, settings
 from ganseg_jax.evaluation import run
 from ganseg_jax.training import autoencoder_stage, self_training_stage, stages
 
@@ -21,7 +21,7 @@ def run_all(config: ml_collections.ConfigDict, workdir: str) -> dict[str, float]
       UserError: where the config makes no sense or is another than the workdir was begun with,
         the data set is missing, or training cannot go on.
     """
-    settings.adopt_workdir(config, workdir)
+    config_file.adopt_workdir(config, workdir)
     if settings.model_kind(config) != "gan":
         LOG.info("1/2 Auto-encoder: photos to masks and back")
         autoencoder_stage.train_autoencoder(config, workdir)

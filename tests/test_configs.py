@@ -8,7 +8,7 @@ import ml_collections
 import pytest
 
 from configs import common
-from ganseg_jax import settings
+from ganseg_jax import config_file, settings
 
 FOLDER = Path(common.__file__).parent
 NAMES = sorted(p.stem for p in FOLDER.glob("*.py") if p.stem not in ("__init__", "common"))
@@ -50,7 +50,7 @@ def test_own_photos_can_be_trained_on_as_published(variant):
     ours = load("image_folder", f"parts=8,size=128,variant={variant}")
     theirs = load("celeba_wild", f"parts=8,variant={variant}")
     theirs.dataset.name = "image_folder"
-    assert settings.flat_fields(ours) == settings.flat_fields(theirs)
+    assert config_file.flat_fields(ours) == config_file.flat_fields(theirs)
     small = load("image_folder", f"size=64,variant={variant}")
     assert small.image_size == 64 and len(small.discriminator.channels) == 4
     with pytest.raises(ValueError, match="variant='samll'"):
@@ -59,8 +59,8 @@ def test_own_photos_can_be_trained_on_as_published(variant):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_config_has_the_fields_of_all_experiments(name):
-    fields = settings.flat_fields(load(name)).keys()
-    assert fields == settings.flat_fields(common.base_config()).keys()
+    fields = config_file.flat_fields(load(name)).keys()
+    assert fields == config_file.flat_fields(common.base_config()).keys()
 
 
 @pytest.mark.parametrize("name", NAMES)

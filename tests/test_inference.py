@@ -8,7 +8,7 @@ import pytest
 
 import ganseg_jax
 from configs import tiny
-from ganseg_jax import geometry, inference, refinement, settings
+from ganseg_jax import config_file, geometry, inference, refinement, settings
 from ganseg_jax.errors import UserError
 from ganseg_jax.inference import Segmenter
 from ganseg_jax.training import checkpoint, gan, segmenter
@@ -125,7 +125,7 @@ def workdir(tmp_path):
     """A run whose GAN was saved at step 3; its average differs from the generator itself."""
     config = tiny.get_config()
     config.gan.ema_decay = 0.5
-    settings.adopt_workdir(config, tmp_path)
+    config_file.adopt_workdir(config, tmp_path)
     state = gan.init_state(settings.build_gan(config), config.seed)
     state = state.replace(average=jax.tree.map(lambda x: x + 1, state.generator))
     checkpoints = checkpoint.Checkpoints(tmp_path / "gan" / "checkpoints")
@@ -143,14 +143,14 @@ def test_generator_of_a_run_is_its_average(workdir):
 
 def test_whether_masks_are_refined_is_up_to_the_run_and_may_change(workdir):
     path, _ = workdir
-    config = settings.load_config(path)
+    config = config_file.load_config(path)
     trained = segmenter.init_state(settings.build_segmentation(config), 0)
     checkpoints = checkpoint.Checkpoints(path / "segmenter" / "checkpoints")
     checkpoints.save(1, jax.device_put(trained))
     checkpoints.close()
     assert not ganseg_jax.load_segmenter(path).refine
     config.segmenter.refine = True
-    settings.adopt_workdir(config, path)
+    config_file.adopt_workdir(config, path)
     assert ganseg_jax.load_segmenter(path).refine
 
 

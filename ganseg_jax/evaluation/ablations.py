@@ -18,7 +18,7 @@ import ml_collections
 import numpy as np
 from etils import epath
 
-from ganseg_jax import pipeline, settings
+from ganseg_jax import config_file, pipeline, settings
 from ganseg_jax.errors import UserError
 from ganseg_jax.evaluation import protocols
 from ganseg_jax.training import partition
@@ -149,7 +149,7 @@ def read_settings(path: str, config: ml_collections.ConfigDict) -> dict[str, Set
             raise UserError(f'{path}: {name!r} needs "fields": {{FIELD: VALUE, ...}}')
         if not re.fullmatch(r"\w+", name) or name == FULL:
             raise UserError(f"{path}: {name!r} cannot be a setting's name; use letters, digits, _")
-        allowed = list(settings.flat_fields(config))
+        allowed = list(config_file.flat_fields(config))
         for field in fields:
             if field not in allowed:
                 hint = _hint(field, allowed)
@@ -199,11 +199,11 @@ def folder_of(config: ml_collections.ConfigDict, known: Settings, setting: Setti
     Settings that change nothing (P = 4 where the config has 4 points) share the runs of the first
     setting with the same config.
     """
-    wanted = settings.flat_fields(config_of(config, setting, 0))
+    wanted = config_file.flat_fields(config_of(config, setting, 0))
     return next(
         name
         for name, other in known.items()
-        if settings.flat_fields(config_of(config, other, 0)) == wanted
+        if config_file.flat_fields(config_of(config, other, 0)) == wanted
     )
 
 
@@ -280,8 +280,8 @@ def finished_run(config: ml_collections.ConfigDict, folder: epath.Path) -> dict[
     path = folder / METRICS
     if not path.exists():
         return None
-    there = settings.deciding_fields(settings.load_config(folder))
-    return json.loads(path.read_text()) if there == settings.deciding_fields(config) else None
+    there = config_file.deciding_fields(config_file.load_config(folder))
+    return json.loads(path.read_text()) if there == config_file.deciding_fields(config) else None
 
 
 def found_runs(

@@ -14,7 +14,7 @@ import jax
 import ml_collections
 from etils import epath
 
-from ganseg_jax import pipeline, settings
+from ganseg_jax import config_file, pipeline, settings
 from ganseg_jax.errors import UserError
 from ganseg_jax.evaluation import protocols
 from ganseg_jax.training import partition
@@ -67,7 +67,7 @@ def run_quality(
         config = config.copy_and_resolve_references()
         config.gan.num_steps = step
         folder = root / f"at_{step}"
-        settings.adopt_workdir(config, str(folder))
+        config_file.adopt_workdir(config, str(folder))
         if not (folder / METRICS).exists():
             LOG.info("%d updates of the GAN", step)
             if before is not None and not (folder / "gan").exists() and jax.process_index() == 0:

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from ganseg_jax import inference, settings
+from ganseg_jax import config_file, inference
 from ganseg_jax.data import pipeline as data
 from ganseg_jax.errors import UserError
 from ganseg_jax.fewshot import evaluate, pipeline
@@ -83,7 +83,7 @@ def _photos(
     """The test photos of the workdir's data set, their labels where it has some, and its name."""
     if not (workdir / "config.json").exists():
         return None, None, "generated images"
-    config = settings.load_config(workdir)
+    config = config_file.load_config(workdir)
     name, folder = config.dataset.name, config.dataset.data_dir
     try:
         photos = data.load_split(name, folder, "test", config.image_size)

@@ -17,7 +17,7 @@ from jaxtyping import Int, UInt8
 from PIL import Image
 from scipy import ndimage
 
-from ganseg_jax import prng, settings
+from ganseg_jax import config_file, prng
 from ganseg_jax.data import pipeline as data
 from ganseg_jax.data.builders.puppets import render
 from ganseg_jax.errors import UserError
@@ -151,7 +151,7 @@ def run_study(
             are too few, or the study was begun with other settings.
     """
     workdir, output = Path(workdir), Path(output)
-    config = settings.load_config(workdir)
+    config = config_file.load_config(workdir)
     if labels is None and config.dataset.name != "puppets":
         raise UserError(
             "only puppets are labelled by rule, by their colours; the GAN in "

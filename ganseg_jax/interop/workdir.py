@@ -9,7 +9,7 @@ import ml_collections
 import numpy as np
 from etils import epath
 
-from ganseg_jax import settings
+from ganseg_jax import config_file, settings
 from ganseg_jax.errors import UserError
 from ganseg_jax.interop import torch_ganseg
 from ganseg_jax.interop.conversion import StateDict, Variables, required_shape, strip_prefix
@@ -65,7 +65,7 @@ def import_gan(
         _check_parts("GAN", config.model.num_parts, "segmenter", before, workdir)
     networks = settings.build_gan(config)
     state = gan.state_from_variables(networks, generator, discriminator)
-    settings.save_config(config, workdir)
+    config_file.save_config(config, workdir)
     _save("gan", state, config.gan.num_steps, workdir)
 
 
@@ -94,7 +94,7 @@ def import_segmenter(
     networks = settings.build_segmentation(config)
     _, variables = torch_ganseg.load_segmenter(state_dict, networks.segmenter)
     state = segmenter.state_from_variables(networks, variables)
-    settings.save_config(config, workdir)
+    config_file.save_config(config, workdir)
     _save("segmenter", state, config.segmenter.num_steps, workdir)
 
 
@@ -104,7 +104,7 @@ def export_gan(workdir: str) -> tuple[dict[str, StateDict], dict[str, Any]]:
     Raises:
       UserError: there is no GAN, or it has a setting that the published code does not know.
     """
-    config = settings.load_config(workdir)
+    config = config_file.load_config(workdir)
     networks = settings.build_gan(config)
     # Before the weights are read: it says what cannot be exported.
     hyperparameters = torch_ganseg.export_hyperparameters(networks.generator)
@@ -132,7 +132,7 @@ def export_segmenter(workdir: str) -> StateDict:
     Raises:
       UserError: there is none.
     """
-    config = settings.load_config(workdir)
+    config = config_file.load_config(workdir)
     module = settings.build_segmenter(config)
     return torch_ganseg.export_segmenter(module, stages.restore_segmenter(config, workdir))
 

@@ -13,7 +13,7 @@ import numpy as np
 from etils import epath
 from flax import traverse_util
 
-from ganseg_jax import settings
+from ganseg_jax import config_file, settings
 from ganseg_jax.errors import UserError
 from ganseg_jax.interop import weights
 from ganseg_jax.training import stages
@@ -62,7 +62,7 @@ def load(place: Path, part: str) -> tuple[Any, Any]:
     Raises:
       UserError: the folder is damaged.
     """
-    config = settings.load_config(place)
+    config = config_file.load_config(place)
     entries = weights.section(weights.read(place / WEIGHTS), part, place / WEIGHTS)
     variables = {name: values.astype(np.float32) for name, values in entries.items()}
     return config, traverse_util.unflatten_dict(variables, sep="/")
@@ -74,7 +74,7 @@ def pack(workdir: str | Path, output: str | Path) -> int:
     Raises:
       UserError: the run is not finished, or the folder cannot be written.
     """
-    config = settings.load_config(workdir)
+    config = config_file.load_config(workdir)
     if settings.model_kind(config) != "gan":
         raise UserError(f"{workdir} holds an auto-encoder; only GANs and segmenters are packed")
     variables = {
@@ -85,7 +85,7 @@ def pack(workdir: str | Path, output: str | Path) -> int:
     # Where the photos were is nobody's business but the run's.
     config.dataset.data_dir = config.dataset.source = ""
     weights.write(Path(output) / WEIGHTS, content)
-    settings.save_config(config, output)
+    config_file.save_config(config, output)
     return (Path(output) / WEIGHTS).stat().st_size
 
 

@@ -8,7 +8,7 @@ import pytest
 
 import ganseg_jax
 from configs import tiny
-from ganseg_jax import pipeline, settings
+from ganseg_jax import config_file, pipeline
 from ganseg_jax.data import prepare
 from ganseg_jax.data.builders.puppets.builder import Puppets
 from ganseg_jax.errors import UserError
@@ -69,4 +69,4 @@ def test_workdir_stays_with_its_settings(run):
         changed = config.copy_and_resolve_references()
         changed.update_from_flattened_dict({name: value})
         with pytest.raises(UserError, match=f"was begun with {name}="):
-            settings.adopt_workdir(changed, workdir)
+            config_file.adopt_workdir(changed, workdir)

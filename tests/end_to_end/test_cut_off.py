@@ -13,7 +13,7 @@ import jax.flatten_util
 import numpy as np
 import pytest
 
-from ganseg_jax import settings
+from ganseg_jax import config_file, settings
 from ganseg_jax.data import prepare
 from ganseg_jax.data.builders.puppets.builder import Puppets
 from ganseg_jax.training import gan, segmenter, stages
@@ -89,7 +89,7 @@ def train(base, stage, workdir, *arguments, devices=1):
 
 def saved(stage, workdir, steps=12):
     """The newest state, which must be the last."""
-    config = settings.load_config(workdir)
+    config = config_file.load_config(workdir)
     if stage == "gan":
         like = gan.init_state(settings.build_gan(config), 0)
     else:

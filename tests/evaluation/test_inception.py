@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from configs import tiny
-from ganseg_jax import settings
+from ganseg_jax import config_file
 from ganseg_jax.data import pipeline, prepare
 from ganseg_jax.data.builders.puppets.builder import Puppets
 from ganseg_jax.errors import UserError
@@ -86,7 +86,7 @@ def test_missing_file_comes_to_light_before_training(config, tmp_path):
     config = config.copy_and_resolve_references()
     config.evaluation.inception_checkpoint = str(tmp_path / "none.npz")
     with pytest.raises(UserError, match="inception_checkpoint='.*none.npz': there is no such file"):
-        settings.adopt_workdir(config, tmp_path / "W")
+        config_file.adopt_workdir(config, tmp_path / "W")
     assert not (tmp_path / "W").exists()
 
 

@@ -12,7 +12,7 @@ import pytest
 from absl import flags
 
 from configs import tiny
-from ganseg_jax import inference, settings
+from ganseg_jax import config_file, inference, settings
 from ganseg_jax.fewshot import autoshot, pipeline, train
 from ganseg_jax.fewshot.heads import make_head
 from ganseg_jax.fewshot.source import Source
@@ -59,7 +59,7 @@ def workdir(tmp_path_factory):
     """A workdir with checkpoints of both stages of configs/tiny.py, trained not at all."""
     folder = tmp_path_factory.mktemp("workdir")
     config = tiny.get_config()
-    settings.save_config(config, folder)
+    config_file.save_config(config, folder)
     states = {
         "gan": gan.init_state(settings.build_gan(config), seed=0),
         "segmenter": segmenter.init_state(settings.build_segmentation(config), seed=0),

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from configs import celeba_wild, people_ccp, puppets, tiny
-from ganseg_jax import pipeline, settings
+from ganseg_jax import config_file, pipeline, settings
 from ganseg_jax.data import prepare
 from ganseg_jax.data.builders.puppets.builder import Puppets
 from ganseg_jax.errors import UserError
@@ -22,8 +22,8 @@ from tests.evaluation.test_inception import MeanColor
 def changes(config, name):
     """Fields in which a setting's config differs from the given one, with their values."""
     setting = ablations.paper_settings(config)[name]
-    before = settings.flat_fields(config)
-    after = settings.flat_fields(ablations.config_of(config, setting, config.seed))
+    before = config_file.flat_fields(config)
+    after = config_file.flat_fields(ablations.config_of(config, setting, config.seed))
     return {field: value for field, value in after.items() if before[field] != value}
 
 
@@ -79,7 +79,7 @@ def fake_runs(monkeypatch):
     def run_all(config, workdir):
         parts, seed = config.model.num_parts, config.seed
         done.append(workdir.split("/")[-2:])
-        settings.adopt_workdir(config, workdir)
+        config_file.adopt_workdir(config, workdir)
         if parts == 32:
             raise NonFiniteError("gan: generator is nan at step 3")
         figures = {"foreground_iou": 0.5 + 0.1 * seed, "foreground_iou_count": 9}
@@ -136,8 +136,8 @@ def test_settings_of_ones_own_take_the_papers_place(fake_runs, tmp_path):
         "half the batch",
         "model.stage_channels = [8, 8], gan.area.weight = 0",
     ]
-    assert settings.load_config(workdir / "batch_2" / "seed_0").gan.batch_size == 2
-    wide = settings.load_config(workdir / "wide" / "seed_0")
+    assert config_file.load_config(workdir / "batch_2" / "seed_0").gan.batch_size == 2
+    wide = config_file.load_config(workdir / "wide" / "seed_0")
     assert tuple(wide.model.stage_channels) == (8, 8) and wide.gan.area.weight == 0.0
     # What ran is found again, and nothing else runs.
     again = ablations.run_ablations(config, str(workdir), ["wide"], (0,), known)
@@ -246,7 +246,7 @@ def test_real_runs_are_trained_once(entry_point, tmp_path, capsys, monkeypatch):
     entry_point("ablations", **given).main()
     assert "| `no_points` | no points | 1 | " in capsys.readouterr().out
     run = tmp_path / "W" / "no_points" / "seed_1"
-    config = settings.load_config(run)
+    config = config_file.load_config(run)
     assert config.seed == 1 and config.model.use_points is False
     metrics = json.loads((run / "evaluation" / "metrics.json").read_text())
     assert metrics["fid"] > 0 and metrics["fid_count"] == metrics["kid_count"] == 64

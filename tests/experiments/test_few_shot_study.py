@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ganseg_jax import settings
+from ganseg_jax import config_file
 from ganseg_jax.data.builders.puppets import render
 from ganseg_jax.data.pipeline import Split
 from ganseg_jax.errors import UserError
@@ -83,9 +83,9 @@ def test_mistakes_are_named(entry_point, workdir, tmp_path):
     given = {"workdir": workdir, "output": tmp_path / "out"}
     with pytest.raises(UserError, match="--shots=1,x: give whole numbers from 1"):
         entry_point("few_shot_study", shots="1,x", **given).main()
-    config = settings.load_config(workdir)
+    config = config_file.load_config(workdir)
     config.dataset.name = "cub"
-    settings.save_config(config, tmp_path)
+    config_file.save_config(config, tmp_path)
     with pytest.raises(UserError, match="only puppets .* the GAN in .* on 'cub': give --labels"):
         entry_point("few_shot_study", **{**given, "workdir": tmp_path}).main()
     assert not (tmp_path / "out").exists()

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import ganseg_jax
-from ganseg_jax import pretrained, settings
+from ganseg_jax import config_file, pretrained
 from ganseg_jax.errors import UserError
 from ganseg_jax.latents import sample_latents
 from ganseg_jax.prng import root_key
@@ -38,7 +38,7 @@ def test_it_is_half_as_large_and_names_no_place(workdir, packed):
     segmenter = ganseg_jax.load_segmenter(workdir)
     count = sum(np.size(x) for x in jax.tree.leaves((variables, segmenter._variables)))
     assert (packed / "weights.npz").stat().st_size < 2 * count + 400 * 1024
-    config = settings.load_config(packed)
+    config = config_file.load_config(packed)
     assert config.dataset.data_dir == config.dataset.source == ""
 
 

@@ -13,7 +13,7 @@ import pytest
 
 import ganseg_jax
 from configs.common import base_config
-from ganseg_jax import settings
+from ganseg_jax import config_file, settings
 from ganseg_jax.errors import UserError
 from ganseg_jax.interop import torch_ganseg, weights, workdir
 from ganseg_jax.latents import sample_latents
@@ -75,7 +75,7 @@ def published():
 def converted(published, tmp_path_factory):
     folder = str(tmp_path_factory.mktemp("converted"))
     workdir.import_gan(base_config(), published, HYPERPARAMETERS, folder)
-    workdir.import_segmenter(settings.load_config(folder), published["detector"], folder)
+    workdir.import_segmenter(config_file.load_config(folder), published["detector"], folder)
     return folder
 
 
@@ -101,7 +101,7 @@ def test_segmenter_opens_like_a_trained_one(published, converted):
 
 
 def test_config_has_the_published_hyperparameters(converted):
-    config = settings.load_config(converted)
+    config = config_file.load_config(converted)
     assert config.dataset.name == "flowers"
     assert config.dataset.augment == "flip_crop"
     assert config.image_size == 8
@@ -115,7 +115,7 @@ def test_config_has_the_published_hyperparameters(converted):
 
 
 def test_both_stages_count_as_finished(converted):
-    config = settings.load_config(converted)
+    config = config_file.load_config(converted)
     for stage in ("gan", "segmenter"):
         checkpoints = Checkpoints(f"{converted}/{stage}/checkpoints")
         assert checkpoints.latest_step() == config[stage].num_steps
@@ -123,7 +123,7 @@ def test_both_stages_count_as_finished(converted):
 
 
 def test_training_goes_on_from_the_first_photo(converted):
-    config = settings.load_config(converted)
+    config = config_file.load_config(converted)
     data = iter(grain.MapDataset.range(10).to_iter_dataset())
     like = gan.init_state(settings.build_gan(config), seed=0)
     checkpoints = Checkpoints(f"{converted}/gan/checkpoints")
@@ -143,7 +143,7 @@ def test_export_is_what_was_imported(published, converted):
 
 
 def test_what_is_there_is_never_overwritten(published, converted):
-    config = settings.load_config(converted)
+    config = config_file.load_config(converted)
     with pytest.raises(UserError, match="has a gan already"):
         workdir.import_gan(config, published, HYPERPARAMETERS, converted)
     with pytest.raises(UserError, match="has a segmenter already"):
@@ -156,7 +156,7 @@ def test_segmenter_of_other_parts_is_refused(published, tmp_path):
     variables = random_variables(other, jnp.zeros((1, 8, 8, 3)), train=False)
     state_dict = torch_ganseg.export_segmenter(other, variables)
     with pytest.raises(UserError, match="segmenter has 5 parts, but the GAN in .* has 3"):
-        workdir.import_segmenter(settings.load_config(tmp_path), state_dict, str(tmp_path))
+        workdir.import_segmenter(config_file.load_config(tmp_path), state_dict, str(tmp_path))
 
 
 def test_other_class_names_stand_for_a_folder_of_photos():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from configs import tiny
-from ganseg_jax import inference, prng, settings
+from ganseg_jax import config_file, inference, prng, settings
 from ganseg_jax.data import prepare
 from ganseg_jax.data.builders.puppets.builder import Puppets
 from ganseg_jax.errors import UserError
@@ -135,14 +135,14 @@ def config(tmp_path_factory):
 
 
 def test_stage_goes_on_where_it_was_cut_off_and_is_what_segments(config, tmp_path):
-    settings.adopt_workdir(config, tmp_path)
+    config_file.adopt_workdir(config, tmp_path)
     stages.train_gan(config, tmp_path)
     stages.train_segmenter(config, tmp_path)
     plain = stages.restore_segmenter(config, tmp_path)
     # A run without self-training may have it later.
     config = config.copy_and_resolve_references()
     config.self_training.update(num_steps=3, batch_size=8, checkpoint_every=2, log_every=1)
-    settings.adopt_workdir(config, tmp_path)
+    config_file.adopt_workdir(config, tmp_path)
     whole, cut = tmp_path, tmp_path / "cut"
     cut.mkdir()
     for name in ("gan", "segmenter", "config.json"):
@@ -186,7 +186,7 @@ def test_sharded_state_is_trained_and_found(config, tmp_path, monkeypatch):
     config = config.copy_and_resolve_references()
     config.partition.fsdp = True
     config.self_training.update(num_steps=1, batch_size=8)
-    settings.adopt_workdir(config, tmp_path)
+    config_file.adopt_workdir(config, tmp_path)
     stages.train_gan(config, tmp_path)
     stages.train_segmenter(config, tmp_path)
     state = self_training_stage.self_train(config, tmp_path)

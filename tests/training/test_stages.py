@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 from configs import tiny
-from ganseg_jax import prng, settings
+from ganseg_jax import config_file, prng
 from ganseg_jax.data import prepare
 from ganseg_jax.data.builders.puppets.builder import Puppets
 from ganseg_jax.errors import UserError
@@ -101,13 +101,13 @@ def test_photos_on_the_devices_resume_and_retry_as_those_of_the_host(config, sho
 
 
 def test_photos_cannot_be_moved_within_a_run(config, tmp_path):
-    settings.adopt_workdir(config, tmp_path)
+    config_file.adopt_workdir(config, tmp_path)
     (tmp_path / "gan" / "checkpoints").mkdir(parents=True)
     config.dataset.cache = "none"
-    settings.adopt_workdir(config, tmp_path)  # The same photos in the same order.
+    config_file.adopt_workdir(config, tmp_path)  # The same photos in the same order.
     config.dataset.cache = "device"
     with pytest.raises(UserError, match="begun with dataset.cache='none', not 'device'"):
-        settings.adopt_workdir(config, tmp_path)
+        config_file.adopt_workdir(config, tmp_path)
     config.dataset.augment = "flip_crop"
     with pytest.raises(UserError, match="dataset.cache='device' mirrors photos but does not crop"):
         stages.train_gan(config, tmp_path)
