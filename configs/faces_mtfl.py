@@ -40,5 +40,6 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
         c.segmenter.num_steps = 600
     c.gan.point_layout = "disc"
     c.gan.point_spread = 0.4
+    c.segmenter.refine = False  # Light and shadow on a face are no borders of its parts.
     c.evaluation.num_samples = 2_048
     return c

@@ -59,6 +59,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     c.segmenter.log_every = 25
     c.segmenter.sample_every = 150
     c.segmenter.learning_rate = 2e-3
+    c.segmenter.refine = True
     c.evaluation.num_samples = 2_048
     c.evaluation.embedding_samples = 100
     return c
