@@ -1,5 +1,6 @@
 """Measures a trained run by its data set's protocols and writes metrics and report."""
 
+import copy
 import json
 import logging
 import time
@@ -38,6 +39,9 @@ LOG = logging.getLogger(__name__)
 SHEET_PHOTOS = 24
 
 Table = tuple[str, list[str], list[list]]
+
+UNREFINED = "without_refinement"
+"""Before the names of figures of what the network says, where masks are refined as well."""
 
 HELD_OUT = ("landmark_test", "test")
 """Splits that may hold photos of the same kind as those trained on, the fitting one first."""
@@ -123,6 +127,12 @@ def _measure_protocols(
                 seed=config.seed,
                 feature_fn=feature_fn,
             )
+        if segmenter.refine:
+            alone = copy.copy(segmenter)
+            alone.refine = False
+            plain = protocol.measure(alone.probabilities, splits, batch_size)
+            compared = {UNREFINED: plain} | compared
+            measured = measured | {f"{UNREFINED}/{figure}": x for figure, x in plain.items()}
         figures |= measured
         table = protocol.rows(measured, config.dataset.name, parts, compared)
         tables.append(table or _own_table(name, parts, measured, compared))
@@ -135,8 +145,8 @@ def _measure_protocols(
 def _own_table(name: str, parts: int, measured: dict, compared: dict[str, dict]) -> Table:
     """A table of ours and the references, where nothing was published."""
     values, _ = protocols.split_counts(measured)
-    columns = list(values)
-    rows = [[f"* ganseg_jax (K = {parts})", *values.values()]]
+    columns = [name for name in values if not name.startswith(f"{UNREFINED}/")]
+    rows = [[f"* ganseg_jax (K = {parts})", *map(values.get, columns)]]
     for reference, theirs in compared.items():
         label = f"reference: {reference.replace('_', ' ')}"
         rows.append([label, *(theirs.get(column) for column in columns)])

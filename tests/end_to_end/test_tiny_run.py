@@ -76,6 +76,19 @@ def test_finished_stages_are_skipped(finished, arguments, workdir):
     assert (workdir / "gan" / "metrics.jsonl").read_text() == before
 
 
+def test_a_finished_run_takes_up_refinement(finished, arguments, workdir):
+    path = workdir / "evaluation" / "metrics.json"
+    before = json.loads(path.read_text())
+    result = start("pipeline", *arguments, "--config.segmenter.refine=True")
+    assert result.returncode == 0, result.stderr
+    after = json.loads(path.read_text())
+    for name in ("foreground_iou", "part_nmi", "foreground_iou_count"):
+        assert after[f"without_refinement/{name}"] == before[name]
+    assert "reference: without refinement" in result.stdout
+    report = html.unescape((workdir / "report.html").read_text())
+    assert "brought to the photos' edges" in report
+
+
 @pytest.mark.parametrize(
     ("changes", "answer"),
     [

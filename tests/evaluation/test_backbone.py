@@ -81,6 +81,8 @@ def test_an_evaluation_has_a_row_for_it(classifier, config, monkeypatch):
     config.evaluation.backbone_checkpoint = str(classifier[0])
 
     class Segmenter:
+        refine = False
+
         def probabilities(self, photos):
             return np.eye(4, dtype=np.float32)[np.zeros(photos.shape[:3], int)]
 
