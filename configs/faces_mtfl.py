@@ -9,8 +9,8 @@ Hardware: meant for one or two CPU cores at 32 and 64 px, for a GPU at 128. On o
           of its self-training, at 32 px 14 and 2 of the first two.
 Measured: landmark error as a share of the distance between the eyes, on the 1,000 held-out photos
           (mean landmarks 22.2 %) and on AFLW (31.4 %), with seeds 0 and 1: 16.7 % and 26.9 %,
-          16.2 % and 25.0 % at 64 px; at 32 px, without self-training, 17.8 % and 28.8 %, 17.5 %
-          and 26.0 %.
+          16.2 % and 25.0 % at 64 px, where self-training had labels as the network gave them; at
+          32 px, without self-training, 17.8 % and 28.8 %, 17.5 % and 26.0 %.
           experiments/results/faces_mtfl_cpu has pictures. Nothing yet at 128 px.
 """
 
