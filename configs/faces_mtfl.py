@@ -11,7 +11,8 @@ Measured: landmark error as a share of the distance between the eyes, on the 1,0
           (mean landmarks 22.2 %) and on AFLW (31.4 %), with seeds 0 and 1: 16.7 % and 26.9 %,
           16.2 % and 25.0 % at 64 px, where self-training had labels as the network gave them; at
           32 px, without self-training, 17.8 % and 28.8 %, 17.5 % and 26.0 %.
-          experiments/results/faces_mtfl_cpu has pictures. Nothing yet at 128 px.
+          The aim of 8 % is missed. experiments/results/faces_mtfl_cpu has pictures. Nothing yet at
+          128 px.
 """
 
 import ml_collections

@@ -10,7 +10,8 @@ Hardware: one of 2 AVX2 CPU cores, a training on the other: at 64 px 31 to 38 mi
 Measured: on the 300 test photos, seeds 0 and 1, at 64 px: foreground IoU 0.789, 0.781 (without
           refinement 0.751, 0.745; mean mask 0.681, GrabCut 0.692), NMI inside the foreground 0.279,
           0.296 (0.262, 0.279; k-means on position 0.170). At 32 px before refinement 0.690, 0.695
-          and 0.241, 0.242. Head, chest, belly, hips, legs and feet, which stay with the person.
+          and 0.241, 0.242. The aims were 0.75 and 0.35; the second is missed. Head, chest, belly,
+          hips, legs and feet, which stay with the person.
           experiments/results/people_ccp_cpu has pictures, and the settings that were tried.
           Nothing measured yet at 128 px.
 """

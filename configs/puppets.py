@@ -1,14 +1,14 @@
 """Puppets at 32 px: the demo. Parts of rendered figures, found without labels, on a CPU.
 
 Command:  python -m experiments.pipeline --config=configs/puppets.py --workdir=W
-Hardware: 2 AVX2 CPU cores, nothing else running, empty caches: 9 min 2 s; with `make setup` before
-          it 10 min 28 s. 2 AVX-512 cores, with later programs: 4 min 55 s.
-Measured: foreground IoU 0.830, NMI inside the foreground 0.705, landmark error 2.2 %, on the 500
-          test puppets, with seed 0. On one core, whose sums come in another order: 0.816, 0.588
-          and 2.2 % with seed 0, 0.798, 0.538 and 2.4 % with seed 1, 0.795, 0.589 and 2.2 % with
-          seed 2. GrabCut has an IoU of 0.848, k-means on position an NMI of 0.616.
-          Head, torso, each arm and the legs come apart. experiments/results/puppets has pictures,
-          and the settings that were tried.
+Hardware: 2 AVX2 CPU cores, little beside it: 6 min 38 s, with `make setup` before it 8 min 4 s. 2
+          AVX-512 cores, without refinement: 4 min 55 s.
+Measured: foreground IoU 0.902, NMI inside the foreground 0.703, landmark error 2.0 %, on the 500
+          test puppets, with seed 0 (without refinement 0.821, 0.547 and 2.5 %). On one core, whose
+          sums come in another order: 0.901, 0.672 and 1.5 % with seed 0, 0.910, 0.790 and 1.7 %
+          with seed 1, 0.904, 0.742 and 2.0 % with seed 2. GrabCut has an IoU of 0.848, k-means on
+          colour and position an NMI of 0.669. Head, torso, each arm and the legs come apart.
+          experiments/results/puppets has pictures, and the settings that were tried.
 """
 
 import ml_collections
