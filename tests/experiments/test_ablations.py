@@ -1,6 +1,7 @@
 """Ablations: what each setting changes, what is run, what is written."""
 
 import json
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -85,7 +86,7 @@ def fake_runs(monkeypatch):
         figures = {"foreground_iou": 0.5 + 0.1 * seed, "foreground_iou_count": 9}
         if config.model.use_points:
             figures["landmark_error"] = 0.25 / parts
-        (pipeline.settings.epath.Path(workdir) / "evaluation").mkdir(exist_ok=True)
+        (Path(workdir) / "evaluation").mkdir(exist_ok=True)
         with open(f"{workdir}/evaluation/metrics.json", "w") as file:
             json.dump(figures, file)
         return figures
