@@ -106,8 +106,9 @@ def deciding_fields(config: ConfigDict) -> dict[str, Any]:
 def adopt_workdir(config: ConfigDict, workdir: str | Path) -> None:
     """Writes a sound config into a new workdir, or checks that it is the one this began with.
 
-    Sections of stages that have not begun, and fields that change no result (intervals, numbers
-    of steps, paths), may differ; the file is brought up to date then.
+    Sections of stages that have not begun, and fields that change nothing in what was trained
+    (intervals, numbers of steps, paths, refinement), may differ; the file is brought up to date
+    then.
 
     Raises:
       UserError: naming the first field that makes no sense, or that differs, with both values.

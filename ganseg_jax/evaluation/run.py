@@ -132,7 +132,7 @@ def _measure_protocols(
             alone.refine = False
             plain = protocol.measure(alone.probabilities, splits, batch_size)
             compared = {UNREFINED: plain} | compared
-            measured = measured | {f"{UNREFINED}/{figure}": x for figure, x in plain.items()}
+            figures |= {f"{UNREFINED}/{figure}": value for figure, value in plain.items()}
         figures |= measured
         table = protocol.rows(measured, config.dataset.name, parts, compared)
         tables.append(table or _own_table(name, parts, measured, compared))
@@ -145,8 +145,8 @@ def _measure_protocols(
 def _own_table(name: str, parts: int, measured: dict, compared: dict[str, dict]) -> Table:
     """A table of ours and the references, where nothing was published."""
     values, _ = protocols.split_counts(measured)
-    columns = [name for name in values if not name.startswith(f"{UNREFINED}/")]
-    rows = [[f"* ganseg_jax (K = {parts})", *map(values.get, columns)]]
+    columns = list(values)
+    rows = [[f"* ganseg_jax (K = {parts})", *values.values()]]
     for reference, theirs in compared.items():
         label = f"reference: {reference.replace('_', ' ')}"
         rows.append([label, *(theirs.get(column) for column in columns)])
