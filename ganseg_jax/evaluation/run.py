@@ -115,6 +115,7 @@ def _measure_protocols(
             )
         splits = {split: _load(config, split) for split in protocol.splits}
         measured = protocol.measure(segmenter.probabilities, splits, batch_size)
+        figures |= measured
         compared = {}
         if config.evaluation.references and protocol.references:
             LOG.info("Measuring the simple references of %s", name)
@@ -133,7 +134,6 @@ def _measure_protocols(
             plain = protocol.measure(alone.probabilities, splits, batch_size)
             compared = {UNREFINED: plain} | compared
             figures |= {f"{UNREFINED}/{figure}": value for figure, value in plain.items()}
-        figures |= measured
         table = protocol.rows(measured, config.dataset.name, parts, compared)
         tables.append(table or _own_table(name, parts, measured, compared))
         shown = shown or splits[protocol.splits[-1]]
