@@ -57,6 +57,19 @@ def test_own_photos_can_be_trained_on_as_published(variant):
         load("image_folder", "variant=samll")
 
 
+def test_parts_of_own_photos_can_begin_one_above_the_other():
+    disc, column = load("image_folder", "size=32"), load("image_folder", "size=32,layout=column")
+    people = load("people_ccp", "size=32").gan
+    for field in ("point_layout", "point_spread"):
+        assert column.gan[field] == people[field] != disc.gan[field]
+        column.gan[field] = disc.gan[field]
+    assert config_file.flat_fields(column) == config_file.flat_fields(disc)
+    with pytest.raises(ValueError, match="layout='row' is none of disc, column"):
+        load("image_folder", "layout=row")
+    with pytest.raises(ValueError, match="layout=column is for variant=small, not paper"):
+        load("image_folder", "layout=column,variant=paper")
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_config_has_the_fields_of_all_experiments(name):
     fields = config_file.flat_fields(load(name)).keys()
