@@ -87,6 +87,8 @@ def test_a_finished_run_takes_up_refinement(finished, arguments, workdir):
     assert "reference: without refinement" in result.stdout
     report = html.unescape((workdir / "report.html").read_text())
     assert "brought to the photos' edges" in report
+    names = re.findall(r'<span class="name">(.*?)</span>', report)
+    assert names.index("Foreground IoU") < names.index("Without refinement: Foreground IoU")
 
 
 @pytest.mark.parametrize(
