@@ -18,7 +18,7 @@ Measured: landmark error as a share of the distance between the eyes, on the 1,0
 import ml_collections
 
 from configs import people_ccp
-from configs.common import parse_arg
+from ganseg_jax.config.presets import parse_arg
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:

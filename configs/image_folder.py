@@ -12,7 +12,7 @@ Arguments: parts=6, the number of parts; size=64, the image size (32 or 64: netw
 import ml_collections
 
 from configs import people_ccp
-from configs.common import base_config, parse_arg, use_published, use_small_networks
+from ganseg_jax.config.presets import base_config, parse_arg, use_published, use_small_networks
 
 SPREADS = {"disc": 0.25, "column": 0.75}
 """Layout of the part centres before training -> how far they reach, of half the image."""

@@ -18,7 +18,7 @@ Measured: on the 300 test photos, seeds 0 and 1, at 64 px: foreground IoU 0.789,
 
 import ml_collections
 
-from configs.common import base_config, parse_arg, use_small_networks
+from ganseg_jax.config.presets import base_config, parse_arg, use_small_networks
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:

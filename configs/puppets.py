@@ -13,7 +13,7 @@ Measured: foreground IoU 0.902, NMI inside the foreground 0.703, landmark error 
 
 import ml_collections
 
-from configs.common import base_config, use_small_networks
+from ganseg_jax.config.presets import base_config, use_small_networks
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:

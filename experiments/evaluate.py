@@ -1,27 +1,6 @@
-"""Measures a trained run and writes its report.
+"""Runs `ganseg_jax.cli.evaluate`; `--help` describes it."""
 
-python -m experiments.evaluate --workdir=W [--config=configs/X.py]
-
-Writes W/evaluation/metrics.json and W/report.html. Without --config the run's own is used.
-"""
-
-from experiments import app
-
-CONFIG = app.define_config()
-WORKDIR = app.define_workdir()
-
-
-def main() -> None:
-    from ganseg_jax import config_file
-    from ganseg_jax.evaluation import run
-
-    config = CONFIG.value
-    if config is None:
-        config = config_file.load_config(WORKDIR.value)
-    else:
-        config_file.adopt_workdir(config, WORKDIR.value)
-    run.evaluate(config, WORKDIR.value)
-
+import runpy
 
 if __name__ == "__main__":
-    app.run(main)
+    runpy.run_module("ganseg_jax.cli.evaluate", run_name="__main__", alter_sys=True)

@@ -1,21 +1,6 @@
-"""The whole job: data, GAN, segmenter, evaluation, report.
+"""Runs `ganseg_jax.cli.pipeline`; `--help` describes it."""
 
-python -m experiments.pipeline --config=configs/X.py --workdir=W
-
-Finished stages are skipped; one that was cut off goes on from its last checkpoint.
-"""
-
-from experiments import app
-
-CONFIG = app.define_config("configs/puppets.py")
-WORKDIR = app.define_workdir()
-
-
-def main() -> None:
-    from ganseg_jax import pipeline
-
-    pipeline.run_all(CONFIG.value, WORKDIR.value)
-
+import runpy
 
 if __name__ == "__main__":
-    app.run(main)
+    runpy.run_module("ganseg_jax.cli.pipeline", run_name="__main__", alter_sys=True)

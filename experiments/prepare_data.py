@@ -1,43 +1,6 @@
-"""Builds a data set for training.
+"""Runs `ganseg_jax.cli.prepare_data`; `--help` describes it."""
 
-python -m experiments.prepare_data --dataset=NAME --source=FOLDER_OR_TAR --data_dir=D
-
-A set that is already there is left as it is.  Without a fitting --source the answer says what the
-set is built from and where that is published.
-"""
-
-import sys
-
-from absl import flags
-
-from experiments import app
-from ganseg_jax.data import builders
-from ganseg_jax.errors import UserError
-
-_DATASET = flags.DEFINE_string("dataset", None, f"Which data set: {', '.join(builders.names())}.")
-_SOURCE = flags.DEFINE_string("source", None, "Folder or tar archive with the original files.")
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "Where data sets are kept.")
-_MOST_NAMED = 20
-
-
-def main() -> None:
-    from ganseg_jax.data import prepare
-
-    for flag in (_DATASET, _DATA_DIR):
-        if not flag.value:
-            raise UserError(f"--{flag.name} is missing; see --help")
-    prepared = prepare.prepare(_DATASET.value, _SOURCE.value, _DATA_DIR.value, progress=True)
-    if not prepared.already:
-        for name, reason in prepared.skipped[:_MOST_NAMED]:
-            print(f"skipped {name}: {reason}", file=sys.stderr)
-        if len(prepared.skipped) > _MOST_NAMED:
-            print(
-                f"... and {len(prepared.skipped) - _MOST_NAMED} more, all listed in "
-                f"{prepared.path / 'metadata.json'}",
-                file=sys.stderr,
-            )
-    print(prepared)
-
+import runpy
 
 if __name__ == "__main__":
-    app.run(main, uses_jax=False)
+    runpy.run_module("ganseg_jax.cli.prepare_data", run_name="__main__", alter_sys=True)

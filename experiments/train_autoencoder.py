@@ -1,22 +1,6 @@
-"""Trains an auto-encoder alone: a config with `model.kind` autoencoder_points or _masks.
+"""Runs `ganseg_jax.cli.train_autoencoder`; `--help` describes it."""
 
-python -m experiments.train_autoencoder --config=configs/X.py --workdir=W
-    --config.model.kind=autoencoder_points
-"""
-
-from experiments import app
-
-CONFIG = app.define_config()
-WORKDIR = app.define_workdir()
-
-
-def main() -> None:
-    from ganseg_jax import config_file
-    from ganseg_jax.training import autoencoder_stage
-
-    config_file.adopt_workdir(CONFIG.value, WORKDIR.value)
-    autoencoder_stage.train_autoencoder(CONFIG.value, WORKDIR.value)
-
+import runpy
 
 if __name__ == "__main__":
-    app.run(main)
+    runpy.run_module("ganseg_jax.cli.train_autoencoder", run_name="__main__", alter_sys=True)

@@ -1,21 +1,6 @@
-"""Trains the gan alone.
+"""Runs `ganseg_jax.cli.train_gan`; `--help` describes it."""
 
-python -m experiments.train_gan --config=configs/X.py --workdir=W
-"""
-
-from experiments import app
-
-CONFIG = app.define_config()
-WORKDIR = app.define_workdir()
-
-
-def main() -> None:
-    from ganseg_jax import config_file
-    from ganseg_jax.training import stages
-
-    config_file.adopt_workdir(CONFIG.value, WORKDIR.value)
-    stages.train_gan(CONFIG.value, WORKDIR.value)
-
+import runpy
 
 if __name__ == "__main__":
-    app.run(main)
+    runpy.run_module("ganseg_jax.cli.train_gan", run_name="__main__", alter_sys=True)

@@ -1,23 +1,6 @@
-"""Trains the segmenter alone, and where the config has it, on photos with labels of its own.
+"""Runs `ganseg_jax.cli.train_segmenter`; `--help` describes it."""
 
-python -m experiments.train_segmenter --config=configs/X.py --workdir=W
-"""
-
-from experiments import app
-
-CONFIG = app.define_config()
-WORKDIR = app.define_workdir()
-
-
-def main() -> None:
-    from ganseg_jax import config_file
-    from ganseg_jax.training import self_training_stage, stages
-
-    config_file.adopt_workdir(CONFIG.value, WORKDIR.value)
-    stages.train_segmenter(CONFIG.value, WORKDIR.value)
-    if CONFIG.value.self_training.num_steps:
-        self_training_stage.self_train(CONFIG.value, WORKDIR.value)
-
+import runpy
 
 if __name__ == "__main__":
-    app.run(main)
+    runpy.run_module("ganseg_jax.cli.train_segmenter", run_name="__main__", alter_sys=True)

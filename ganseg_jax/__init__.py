@@ -10,9 +10,9 @@ __version__ = "0.1.0"
 _HOMES = {
     "Latents": "latents",
     "sample_latents": "latents",
-    "Segmenter": "inference",
-    "load_generator": "inference",
-    "load_segmenter": "inference",
+    "Segmenter": "loading",
+    "load_generator": "loading",
+    "load_segmenter": "loading",
 }
 
 __all__ = sorted([*_HOMES, "__version__"])

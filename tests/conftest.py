@@ -21,6 +21,8 @@ compiled = pathlib.Path(__file__).parents[1] / ".pytest_cache" / "xla"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(compiled))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 
-from experiments import app  # noqa: E402  (it reads the line above)
+from ganseg_jax.cli import app  # noqa: E402  (it reads the line above)
 
 app.use_fast_cpu_convolutions()  # As every entry point does.
+
+pytest_plugins = ["tests.workdirs"]

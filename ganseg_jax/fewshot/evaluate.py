@@ -15,9 +15,9 @@ from ganseg_jax.evaluation import overlap
 from ganseg_jax.fewshot.pipeline import FewShot
 from ganseg_jax.fewshot.train import UNLABELLED
 from ganseg_jax.files import write_whole
+from ganseg_jax.report.page import Report, write_report
+from ganseg_jax.report.sheets import segmentation_sheet
 from ganseg_jax.training.writer import read_rows
-from ganseg_jax.visual.report import Report, write_report
-from ganseg_jax.visual.sheets import segmentation_sheet
 
 SHEET_IMAGES = 16
 

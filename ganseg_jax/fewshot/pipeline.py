@@ -28,7 +28,7 @@ from ganseg_jax.fewshot.samples import read_latents
 from ganseg_jax.fewshot.source import Source, to_uint8
 from ganseg_jax.files import write_whole
 from ganseg_jax.geometry import resize_bilinear
-from ganseg_jax.inference import Segmenter
+from ganseg_jax.loading import Segmenter
 from ganseg_jax.models.unet import UNet
 from ganseg_jax.training import loop
 

@@ -21,10 +21,10 @@ from ganseg_jax.fewshot.samples import LATENTS_FILE
 from ganseg_jax.fewshot.source import Source, latents_to_arrays, to_uint8
 from ganseg_jax.files import write_whole
 from ganseg_jax.geometry import resize_bilinear
-from ganseg_jax.visual import overlays
-from ganseg_jax.visual.files import save_label_png, save_png
-from ganseg_jax.visual.legend import with_legend
-from ganseg_jax.visual.sheets import default_scale, sheet
+from ganseg_jax.report import overlays
+from ganseg_jax.report.legend import with_legend
+from ganseg_jax.report.png import save_label_png, save_png
+from ganseg_jax.report.sheets import default_scale, sheet
 
 SHEET_PHOTOS = 48
 

@@ -10,14 +10,14 @@ import jax
 from etils import epath
 
 from ganseg_jax import prng
+from ganseg_jax.checkpoints import Checkpoints
 from ganseg_jax.errors import UserError
 from ganseg_jax.fewshot import autoshot, train
 from ganseg_jax.fewshot.features import named_layers
 from ganseg_jax.fewshot.heads import MLPHead, make_head, on_raw_features
 from ganseg_jax.fewshot.source import LARGEST_MAP, Source
-from ganseg_jax.inference import Segmenter
+from ganseg_jax.loading import Segmenter
 from ganseg_jax.models.unet import UNet
-from ganseg_jax.training.checkpoint import Checkpoints
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,12 +8,13 @@ import ml_collections
 import numpy as np
 from clu import parameter_overview
 
-from ganseg_jax import prng, settings
+from ganseg_jax import prng
 from ganseg_jax.data import pipeline
+from ganseg_jax.models import build as settings
 from ganseg_jax.models.autoencoder import MaskReader
+from ganseg_jax.report.sheets import sample_sheet
 from ganseg_jax.training import autoencoder, loop, partition, photos, stages
 from ganseg_jax.training.gan import to_unit_range
-from ganseg_jax.visual.sheets import sample_sheet
 
 LOG = logging.getLogger(__name__)
 

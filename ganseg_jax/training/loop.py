@@ -17,9 +17,9 @@ import numpy as np
 from etils import epath
 from tqdm import tqdm
 
+from ganseg_jax.checkpoints import Checkpoints
 from ganseg_jax.errors import UserError
 from ganseg_jax.training import partition
-from ganseg_jax.training.checkpoint import Checkpoints
 from ganseg_jax.training.writer import Writer, note_start
 
 LOG = logging.getLogger(__name__)

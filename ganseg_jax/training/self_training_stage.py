@@ -9,11 +9,12 @@ import ml_collections
 import numpy as np
 from jax.sharding import NamedSharding
 
-from ganseg_jax import prng, settings
+from ganseg_jax import prng
 from ganseg_jax.data import pipeline
+from ganseg_jax.models import build as settings
+from ganseg_jax.report.sheets import segmentation_sheet
 from ganseg_jax.training import loop, partition, photos, self_training, stages
 from ganseg_jax.training.gan import to_unit_range
-from ganseg_jax.visual.sheets import segmentation_sheet
 
 
 def self_train(config: ml_collections.ConfigDict, workdir: str) -> self_training.SelfTrainingState:

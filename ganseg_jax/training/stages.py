@@ -13,13 +13,15 @@ from clu import parameter_overview
 from etils import epath
 from jax.sharding import Mesh, NamedSharding
 
-from ganseg_jax import prng, settings
+from ganseg_jax import checkpoints as checkpoint
+from ganseg_jax import prng
 from ganseg_jax.data import pipeline, prepare
 from ganseg_jax.errors import UserError
 from ganseg_jax.interop import torch_deeplab
 from ganseg_jax.latents import sample_latents
-from ganseg_jax.training import checkpoint, gan, loop, partition, photos, segmenter, self_training
-from ganseg_jax.visual.sheets import sample_sheet, segmentation_sheet
+from ganseg_jax.models import build as settings
+from ganseg_jax.report.sheets import sample_sheet, segmentation_sheet
+from ganseg_jax.training import gan, loop, partition, photos, segmenter, self_training
 
 LOG = logging.getLogger(__name__)
 

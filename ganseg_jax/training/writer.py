@@ -10,8 +10,8 @@ import numpy as np
 import tensorboardX
 from etils import epath
 
+from ganseg_jax.report.png import encode_png
 from ganseg_jax.training import provenance
-from ganseg_jax.visual.files import encode_png
 
 
 class Writer:

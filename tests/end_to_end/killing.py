@@ -16,7 +16,7 @@ import sys
 import time
 
 import ganseg_jax.training.stages  # noqa: F401  So that no start needs to import it.
-from experiments import app, train_gan
+from ganseg_jax.cli import app, train_gan
 from ganseg_jax.training.writer import read_rows
 
 

@@ -8,10 +8,11 @@ import pytest
 
 import ganseg_jax
 from configs import tiny
-from ganseg_jax import config_file, pipeline
+from ganseg_jax.config import file as config_file
 from ganseg_jax.data import prepare
 from ganseg_jax.data.builders.puppets.builder import Puppets
 from ganseg_jax.errors import UserError
+from ganseg_jax.jobs import train as pipeline
 from ganseg_jax.training import partition
 from ganseg_jax.training.writer import read_rows
 

@@ -13,9 +13,10 @@ import jax.flatten_util
 import numpy as np
 import pytest
 
-from ganseg_jax import config_file, settings
+from ganseg_jax.config import file as config_file
 from ganseg_jax.data import prepare
 from ganseg_jax.data.builders.puppets.builder import Puppets
+from ganseg_jax.models import build as settings
 from ganseg_jax.training import gan, segmenter, stages
 from ganseg_jax.training.writer import read_rows
 from tests import one_stage

@@ -13,7 +13,7 @@ from absl import flags
 
 from configs import image_folder, tiny
 from ganseg_jax.data.builders.puppets import render
-from ganseg_jax.visual.files import save_png
+from ganseg_jax.report.png import save_png
 from tests.one_stage import with_one_stage
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -42,12 +42,12 @@ def command(name):
 
 @pytest.mark.parametrize(("name", "arguments"), programs())
 def test_programs_take_these_flags(name, arguments, monkeypatch):
-    import experiments.app  # noqa: F401  Its flags are everyone's.
+    import ganseg_jax.cli.app  # noqa: F401  Its flags are everyone's.
 
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(sys, "argv", [name, *arguments])
     before = set(flags.FLAGS)
-    importlib.import_module(f"experiments.{name}")
+    importlib.import_module(f"ganseg_jax.cli.{name}")
     try:
         # Raises for an unknown flag, a missing required one, and a config field that is not there.
         assert flags.FLAGS(sys.argv) == [name]
@@ -55,7 +55,7 @@ def test_programs_take_these_flags(name, arguments, monkeypatch):
         flags.FLAGS.unparse_flags()
         for flag in set(flags.FLAGS) - before:
             delattr(flags.FLAGS, flag)
-        del sys.modules[f"experiments.{name}"]
+        del sys.modules[f"ganseg_jax.cli.{name}"]
 
 
 def test_make_targets_exist():
@@ -107,7 +107,7 @@ def test_own_photos(tmp_path):
         ]
         given = [re.sub(r"=(parts|samples)$", rf"={tmp_path}/\1", word) for word in given]
         result = subprocess.run(
-            [sys.executable, "-m", f"experiments.{name}", *given, *more],
+            [sys.executable, "-m", f"ganseg_jax.cli.{name}", *given, *more],
             cwd=ROOT,
             capture_output=True,
             text=True,

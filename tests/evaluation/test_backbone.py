@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from configs import tiny
-from ganseg_jax import settings
 from ganseg_jax.data import pipeline
 from ganseg_jax.errors import UserError
-from ganseg_jax.evaluation import backbone, protocols, run
+from ganseg_jax.evaluation import backbone, protocols
 from ganseg_jax.interop import torch_ganseg, weights
+from ganseg_jax.jobs import evaluate as run
+from ganseg_jax.models import build as settings
 from ganseg_jax.models.blocks import init_variables
 from ganseg_jax.models.deeplab import DeepLabV3
 

@@ -3,8 +3,8 @@
 import numpy as np
 
 from ganseg_jax.evaluation.embeddings import tsne
-from ganseg_jax.visual.palette import palette
-from ganseg_jax.visual.plots import plot_embeddings
+from ganseg_jax.report.palette import palette
+from ganseg_jax.report.plots import plot_embeddings
 
 
 def embeddings(count=40, parts=3, seed=0):

@@ -13,7 +13,7 @@ from ganseg_jax.evaluation.equivariance import (
 from ganseg_jax.latents import sample_latents
 from ganseg_jax.models.blocks import init_variables
 from ganseg_jax.models.generator import Generator
-from ganseg_jax.visual.plots import plot_equivariance
+from ganseg_jax.report.plots import plot_equivariance
 
 SIZE = 16
 

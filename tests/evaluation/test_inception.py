@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from configs import tiny
-from ganseg_jax import config_file
+from ganseg_jax.config import file as config_file
 from ganseg_jax.data import pipeline, prepare
 from ganseg_jax.data.builders.puppets.builder import Puppets
 from ganseg_jax.errors import UserError

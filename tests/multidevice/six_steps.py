@@ -11,7 +11,8 @@ import jax.flatten_util
 import numpy as np
 
 from configs import tiny
-from ganseg_jax import prng, settings
+from ganseg_jax import prng
+from ganseg_jax.models import build as settings
 from ganseg_jax.training import gan, partition
 from tests.one_stage import with_one_stage
 

@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 
 from configs import tiny
-from ganseg_jax import config_file, inference, prng, settings
+from ganseg_jax import loading as inference
+from ganseg_jax import prng
+from ganseg_jax.config import file as config_file
 from ganseg_jax.data import prepare
 from ganseg_jax.data.builders.puppets.builder import Puppets
 from ganseg_jax.errors import UserError
 from ganseg_jax.latents import sample_latents
+from ganseg_jax.models import build as settings
 from ganseg_jax.models.blocks import init_variables
 from ganseg_jax.training import partition, segmenter, self_training, self_training_stage, stages
 from ganseg_jax.training.augmentation import change_images

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import pytest
 
 from configs import tiny
-from ganseg_jax import config_file, prng
+from ganseg_jax import prng
+from ganseg_jax.config import file as config_file
 from ganseg_jax.data import prepare
 from ganseg_jax.data.builders.puppets.builder import Puppets
 from ganseg_jax.errors import UserError

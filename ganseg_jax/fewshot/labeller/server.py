@@ -30,8 +30,8 @@ from ganseg_jax.fewshot.labels import (
 )
 from ganseg_jax.fewshot.train import UNLABELLED
 from ganseg_jax.files import write_whole
-from ganseg_jax.visual.files import save_label_png
-from ganseg_jax.visual.palette import palette
+from ganseg_jax.report.palette import palette
+from ganseg_jax.report.png import save_label_png
 
 STATIC_FILES = {
     "/": ("index.html", "text/html; charset=utf-8"),

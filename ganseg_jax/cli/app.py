@@ -1,0 +1,253 @@
+"""What every entry point shares: flags, start-up, and answers to mistakes."""
+
+import ctypes
+import difflib
+import glob
+import logging
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable
+
+from absl import app, flags
+from absl import logging as absl_logging
+
+from ganseg_jax.errors import UserError
+
+_COORDINATOR = flags.DEFINE_string(
+    "coordinator_address", None, "host:port of the first process, for several processes."
+)
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Number of processes.")
+_PROCESS_ID = flags.DEFINE_integer("process_id", None, "Number of this process, from 0.")
+_CACHE = flags.DEFINE_string(
+    "compilation_cache",
+    os.environ.get("JAX_COMPILATION_CACHE_DIR")
+    or os.path.join(
+        os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache")), "ganseg_jax", "xla"
+    ),
+    "Folder that keeps compiled programs from run to run; empty for none.",
+)
+
+
+def define_config(default: str | None = None):
+    """The --config flag; overrides are --config.field=value."""
+    from ml_collections import config_flags
+
+    return config_flags.DEFINE_config_file(
+        "config", default, "Experiment, a file of configs/.", lock_config=True
+    )
+
+
+def define_workdir(required: bool = True):
+    """The --workdir flag."""
+    holder = flags.DEFINE_string("workdir", None, "Folder of the run; buckets (gs://) work too.")
+    if required:
+        flags.mark_flag_as_required("workdir")
+    return holder
+
+
+def define_model() -> Callable[[], str]:
+    """--workdir or --pretrained, one of both; returns what gives the place to load from."""
+    workdir = define_workdir(required=False)
+    name = flags.DEFINE_string("pretrained", None, "A model of the package in place of a workdir.")
+    flags.mark_flags_as_mutual_exclusive(["workdir", "pretrained"], required=True)
+
+    def place() -> str:
+        if name.value is None:
+            return workdir.value
+        from ganseg_jax import packed as pretrained
+
+        return str(pretrained.named(name.value))
+
+    return place
+
+
+def start() -> None:
+    """Joins the processes and turns the compilation cache on; call before using JAX.
+
+    Raises:
+      UserError: where only some of the three process flags are given.
+    """
+    use_fast_cpu_convolutions()
+    import jax
+
+    given = [_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value]
+    if any(value is not None for value in given):
+        if any(value is None for value in given):
+            raise UserError(
+                "--coordinator_address, --num_processes and --process_id belong together: "
+                "give all three or none"
+            )
+        # For processes without an accelerator; the others do not look at it.
+        jax.config.update("jax_cpu_collectives_implementation", "gloo")
+        jax.distributed.initialize(*given)
+    elif _launched_in_parallel():
+        jax.distributed.initialize()
+    # Programs that CPUs take from the cache do not keep to one order of collectives.
+    unordered = jax.process_count() > 1 and jax.default_backend() == "cpu"
+    cache = None if unordered else _CACHE.value or None
+    jax.config.update("jax_compilation_cache_dir", cache)
+    if cache:
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    if jax.default_backend() == "cpu":
+        keep_freed_memory()
+    if jax.process_index():
+        logging.getLogger("ganseg_jax").setLevel(logging.ERROR)
+
+
+def use_fast_cpu_convolutions() -> None:
+    """Has XLA's CPU backend compute convolutions with Eigen; call before JAX makes a backend.
+
+    The library that it takes by default is slower: the GAN's step of `configs/puppets.py` by a
+    fifth on two AVX2 cores (experiments/results/speed). A choice in `XLA_FLAGS` is left alone.
+    """
+    import jaxlib
+
+    given, flag = os.environ.get("XLA_FLAGS", ""), "--xla_cpu_experimental_ynn_fusion_type"
+    # An older XLA does not know the value, and ends the process.
+    known = tuple(map(int, jaxlib.__version__.split(".")[:2])) >= (0, 10)
+    if known and flag not in given:
+        os.environ["XLA_FLAGS"] = f"{given} {flag}=-individual_convolution".strip()
+
+
+def keep_freed_memory() -> bool:
+    """Has the C library keep freed memory for what comes next; says whether it can.
+
+    Each step asks for the same large blocks again. By default every one of them is given back to
+    the system, which clears its pages before it hands them out anew: up to a sixth of a small
+    training's time (experiments/results/speed).
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):  # Not glibc.
+        return False
+    trim_threshold, most_mapped = -1, -4  # M_TRIM_THRESHOLD and M_MMAP_MAX of malloc.h.
+    return bool(mallopt(trim_threshold, 2**31 - 1) and mallopt(most_mapped, 0))
+
+
+def _log_plainly() -> None:
+    """Our lines without decoration; of the libraries', only warnings."""
+    absl_logging.use_absl_handler()
+    absl_logging.set_verbosity(absl_logging.WARNING)
+    # Orbax prints tracebacks of failures that it also raises, and that we name in one line.
+    absl_logging.get_absl_handler().addFilter(lambda record: "orbax" not in record.pathname)
+    ours = logging.getLogger("ganseg_jax")
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    ours.handlers, ours.propagate = [handler], False
+    ours.setLevel(logging.INFO)
+
+
+def _launched_in_parallel() -> bool:
+    """Several TPU workers or SLURM tasks, which JAX finds by itself."""
+    workers = os.environ.get("TPU_WORKER_HOSTNAMES", "").split(",")
+    return len(workers) > 1 or int(os.environ.get("SLURM_NTASKS", 1)) > 1
+
+
+def run(main: Callable[[], None], uses_jax: bool = True) -> None:
+    """Runs an entry point; a user's mistake ends it with one line and exit code 2.
+
+    Args:
+      main: reads its flags, which have been parsed by then.
+      uses_jax: False leaves JAX, which takes seconds to import, and the process flags alone.
+    """
+
+    def guarded(argv: list[str]) -> None:
+        if len(argv) > 1:
+            _fail(f"unexpected argument {argv[1]!r}: flags look like --name=value")
+        _log_plainly()
+        _check_config()
+        try:
+            if uses_jax:
+                start()
+            main()
+        except UserError as error:
+            _fail(str(error))
+        except KeyboardInterrupt:
+            _fail("interrupted; the same command goes on from the last checkpoint", code=130)
+        except Exception as error:
+            if type(error).__name__ != "Preempted":
+                raise
+            _fail(str(error), code=143)
+
+    try:
+        app.run(guarded, flags_parser=_parse_flags)
+    except (AttributeError, KeyError, ValueError, TypeError, OSError) as error:
+        if _PARSED or _raised_by_config_file(error):
+            raise
+        _fail(_flag_mistake(error))
+
+
+def _check_config() -> None:
+    """Ends the program where --config names no file that can be read."""
+    if "config" not in flags.FLAGS or not flags.FLAGS["config"].present:
+        return
+    file = _config_file()
+    if file and not os.path.exists(file):
+        known = sorted(glob.glob("configs/*.py"))
+        near = difflib.get_close_matches(file, known, 1)
+        hint = f"; did you mean {near[0]}?" if near else f"; there are {', '.join(known)}"
+        _fail(f"--config: there is no file {file}{hint}")
+
+
+def _config_file() -> str:
+    given = next((arg for arg in sys.argv if arg.startswith("--config=")), "").partition("=")[2]
+    return given.partition(":")[0]
+
+
+def _raised_by_config_file(error: Exception) -> bool:
+    """Whether the file itself is wrong, so that the traceback says most."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return os.path.abspath(frames[-1].filename) == os.path.abspath(_config_file())
+
+
+_PARSED: list[bool] = []
+
+
+def _parse_flags(argv: list[str]) -> list[str]:
+    try:
+        remaining = flags.FLAGS(argv)
+    except flags.Error as error:
+        if isinstance(error, flags.UnrecognizedFlagError):
+            _fail(_unknown_flag(error))
+        _fail(_config_mistake(str(error)) or " ".join(str(error).split()))
+    _PARSED.append(True)
+    return remaining
+
+
+def _unknown_flag(error: flags.UnrecognizedFlagError) -> str:
+    near = difflib.get_close_matches(error.flagname, list(flags.FLAGS), 1)
+    return f"there is no flag --{error.flagname}" + (f"; did you mean --{near[0]}?" if near else "")
+
+
+def _config_mistake(text: str) -> str:
+    """What a config file raised, out of the traceback in ml_collections' message; else ''."""
+    if "Traceback" not in text:
+        return ""
+    kind, _, message = text.strip().splitlines()[-1].partition(": ")
+    if kind == "ValueError":  # An argument behind the file's name, which the message explains.
+        return f"--config: {message}"
+    return text.strip()  # A mistake in the file itself: the traceback says where.
+
+
+def _flag_mistake(error: Exception) -> str:
+    """One line for what ml_collections raises while it reads a config and its overrides."""
+    text = " ".join(str(error).strip("\"'").split())
+    text = text.replace("\\n", " ").replace("\\'", "'")
+    name = re.match(r"'?(\w*)", text).group(1)
+    fields = re.findall(r"--config\.([\w.]+)", " ".join(sys.argv))
+    unknown = next((field for field in fields if name in field.split(".")), None)
+    if isinstance(error, (AttributeError, KeyError)) and unknown:
+        near = re.search(r'Did you mean "(\w+)"', text)
+        return f"--config.{unknown}: there is no {name}" + (
+            f"; did you mean {near.group(1)}?" if near else ""
+        )
+    return f"{text} (in --config.{fields[0]})" if len(fields) == 1 else text
+
+
+def _fail(message: str, code: int = 2) -> None:
+    print(f"error: {message}", file=sys.stderr, flush=True)
+    sys.stdout.flush()
+    # Not sys.exit: threads of a half-started run must not keep the process alive.
+    os._exit(code)

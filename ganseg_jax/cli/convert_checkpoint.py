@@ -1,0 +1,102 @@
+"""Published PyTorch checkpoints to workdirs, and back.
+
+python -m experiments.convert_checkpoint --kind=gan --input=epoch_29.model \\
+    --parameters=parameters.json --workdir=W
+python -m experiments.convert_checkpoint --kind=segmenter --input=epoch_9.model --workdir=W
+python -m experiments.convert_checkpoint --kind=gan --export=epoch_29.model \\
+    --parameters=parameters.json --workdir=W
+
+The workdir then holds finished stages, which evaluate, sample and segment open, and which train
+further with a larger number of steps. Files of PyTorch (.model, .pt, .pth) need torch installed;
+.npz and .safetensors do not.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+from etils import epath
+
+from ganseg_jax.cli import app
+
+_KIND = flags.DEFINE_enum("kind", None, ["gan", "segmenter"], "What the checkpoint holds.")
+_INPUT = flags.DEFINE_string("input", None, "Weight file to make a workdir of.")
+_PARAMETERS = flags.DEFINE_string(
+    "parameters", None, "The published parameters.json of a GAN: read, or written with --export."
+)
+_EXPORT = flags.DEFINE_string("export", None, "Weight file to write from the workdir.")
+_WORKDIR = app.define_workdir()
+flags.mark_flag_as_required("kind")
+
+
+def main() -> None:
+    from ganseg_jax.errors import UserError
+
+    if bool(_INPUT.value) == bool(_EXPORT.value):
+        raise UserError("give either --input=FILE or --export=FILE")
+    if _KIND.value == "gan" and not _PARAMETERS.value:
+        raise UserError("--parameters=parameters.json is missing; a GAN's settings are in it")
+    if _EXPORT.value:
+        _export()
+    else:
+        _import()
+
+
+def _import() -> None:
+    from ganseg_jax.config import file as config_file
+    from ganseg_jax.config.presets import base_config
+    from ganseg_jax.interop import weights
+    from ganseg_jax.jobs import convert as workdir
+
+    target = _WORKDIR.value
+    content = weights.read(_INPUT.value)
+    known = (epath.Path(target) / "config.json").exists()
+    config = config_file.load_config(target) if known else base_config()
+    if _KIND.value == "gan":
+        parts = {
+            name: weights.section(content, name, _INPUT.value)
+            for name in ("generator", "discriminator")
+        }
+        workdir.import_gan(config, parts, _read_parameters(_PARAMETERS.value), target)
+    else:
+        workdir.import_segmenter(config, workdir.segmenter_from(content), target)
+    print(f"{_INPUT.value} is now the {_KIND.value} of {target}")
+
+
+def _export() -> None:
+    from ganseg_jax.interop import weights
+    from ganseg_jax.jobs import convert as workdir
+
+    if _KIND.value == "gan":
+        content, hyperparameters = workdir.export_gan(_WORKDIR.value)
+        weights.write(_EXPORT.value, content)
+        _write_parameters(_PARAMETERS.value, hyperparameters)
+    else:
+        weights.write(_EXPORT.value, {"detector": workdir.export_segmenter(_WORKDIR.value)})
+    print(f"the {_KIND.value} of {_WORKDIR.value} is now in {_EXPORT.value}")
+
+
+def _read_parameters(path: str) -> dict[str, Any]:
+    from ganseg_jax.errors import UserError
+
+    try:
+        content = json.loads(Path(path).read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read as parameters.json: {error}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} must hold named hyperparameters")
+    return content
+
+
+def _write_parameters(path: str, hyperparameters: dict[str, Any]) -> None:
+    from ganseg_jax.errors import UserError
+
+    try:
+        Path(path).write_text(json.dumps(hyperparameters, indent=2) + "\n")
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+if __name__ == "__main__":
+    app.run(main)

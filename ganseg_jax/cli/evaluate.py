@@ -1,0 +1,27 @@
+"""Measures a trained run and writes its report.
+
+python -m experiments.evaluate --workdir=W [--config=configs/X.py]
+
+Writes W/evaluation/metrics.json and W/report.html. Without --config the run's own is used.
+"""
+
+from ganseg_jax.cli import app
+
+CONFIG = app.define_config()
+WORKDIR = app.define_workdir()
+
+
+def main() -> None:
+    from ganseg_jax.config import file as config_file
+    from ganseg_jax.jobs import evaluate as run
+
+    config = CONFIG.value
+    if config is None:
+        config = config_file.load_config(WORKDIR.value)
+    else:
+        config_file.adopt_workdir(config, WORKDIR.value)
+    run.evaluate(config, WORKDIR.value)
+
+
+if __name__ == "__main__":
+    app.run(main)

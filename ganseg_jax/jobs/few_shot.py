@@ -1,0 +1,114 @@
+"""The whole of few-shot segmentation, from a workdir and a folder of labels."""
+
+import dataclasses
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from ganseg_jax import loading as inference
+from ganseg_jax.config import file as config_file
+from ganseg_jax.data import pipeline as data
+from ganseg_jax.errors import UserError
+from ganseg_jax.fewshot import evaluate, pipeline
+from ganseg_jax.fewshot.heads import suitable_kind
+from ganseg_jax.fewshot.source import LARGEST_MAP, Source
+from ganseg_jax.interop import torch_stylegan2, weights
+
+LOG = logging.getLogger(__name__)
+
+
+def few_shot(
+    workdir: str | Path,
+    labels: str | Path,
+    chosen: pipeline.FewShotSettings,
+    *,
+    output: str = "few_shot",
+    generator: str | None = None,
+    layers: Sequence[str] = (),
+    shots: int | None = None,
+    classes: Sequence[str] | None = None,
+) -> evaluate.Overlap | None:
+    """Runs the stages that are not finished; writes `workdir / output`.
+
+    Args:
+        workdir: of a trained GAN; with `generator`, any folder.
+        labels: folder of labelled generated images.
+        chosen: settings of the stages; a `head_kind` of "auto" takes the one for the image size.
+        output: name of the result's folder.
+        generator: file of a StyleGAN2 checkpoint to use instead of the workdir's generator.
+        layers: groups of layers (see `features.named_layers`); all by default.
+        shots: number of labelled images to use; None for all.
+        classes: names without the background; None takes them from the labels.
+
+    Returns:
+        What was measured on the data set's test photos; None where they have no part labels.
+
+    Raises:
+        UserError: something is missing or does not fit.
+    """
+    workdir = Path(workdir)
+    source, variables = load_source(workdir, generator, layers)
+    if chosen.head_kind == "auto":
+        kind = suitable_kind(source.image_size(variables))
+        chosen = dataclasses.replace(chosen, head_kind=kind)
+    few = pipeline.prepare(
+        workdir / output, source, variables, labels, chosen, shots=shots, classes=classes
+    )
+    LOG.info(
+        "%d labelled images, classes %s",
+        len(few.labelled.names),
+        ", ".join(few.labelled.classes),
+    )
+    # Before the long stages, since names that do not fit are found here.
+    photos, truth, dataset = _photos(workdir, few.labelled.classes)
+    params = pipeline.train_head(few)
+    samples = pipeline.label_samples(few, params)
+    segmenter = pipeline.train_auto_shot(few.folder, *samples, few.settings, few.labelled.classes)
+    measured = None
+    if truth is not None:
+        measured = evaluate.measure(segmenter, photos.images, truth, few.labelled.classes)
+        for name, value in measured.figures().items():
+            print(f"{name} = {value:.4f} (n = {measured.images})")
+    evaluate.report(few, segmenter, photos, measured, samples, dataset)
+    LOG.info("Report: %s", few.folder / "report.html")
+    return measured
+
+
+def _photos(
+    workdir: Path, classes: Sequence[str]
+) -> tuple[data.Split | None, np.ndarray | None, str]:
+    """The test photos of the workdir's data set, their labels where it has some, and its name."""
+    if not (workdir / "config.json").exists():
+        return None, None, "generated images"
+    config = config_file.load_config(workdir)
+    name, folder = config.dataset.name, config.dataset.data_dir
+    try:
+        photos = data.load_split(name, folder, "test", config.image_size)
+    except UserError as error:  # Of no consequence for training.
+        LOG.warning("Nothing will be measured: %s", error)
+        return None, None, name
+    truth = None if photos.segmentation is None else evaluate.true_labels(photos, classes)
+    return photos, truth, name
+
+
+def load_source(
+    workdir: str | Path, generator: str | None = None, layers: Sequence[str] = ()
+) -> tuple[Source, Any]:
+    """The workdir's generator, or a StyleGAN2 checkpoint, as a source of features.
+
+    Raises:
+        UserError: it is missing or cannot be read, or has no such layers.
+    """
+    if generator is None:
+        module, variables = inference.load_generator(workdir)
+    else:
+        module, variables = torch_stylegan2.load_generator(weights.read(generator))
+    try:
+        source = Source.of(module, layers, max_size=LARGEST_MAP)
+    except ValueError as error:
+        raise UserError(f"--layers: {error}") from error
+    return source, jax.device_put(variables)

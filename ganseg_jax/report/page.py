@@ -1,0 +1,242 @@
+"""The report of a run: one HTML page with everything inside it, readable without a network."""
+
+import base64
+import html
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+
+import numpy as np
+
+from ganseg_jax.files import write_whole
+from ganseg_jax.report.curves import curve_svg, curves
+from ganseg_jax.report.measures import format_number, format_value, humanize, measure_of
+from ganseg_jax.report.png import encode_png
+
+_HEADLINES = (
+    "foreground_iou",
+    "foreground_nmi",
+    "part_nmi",
+    "landmark_error",
+    "taichi_mae",
+    "mean_iou",
+    "sliced_wasserstein",
+    "fid",
+)
+
+
+@dataclass
+class Report:
+    """What a report says; every field but the title may be empty and is then left out.
+
+    Attributes:
+        title: heading of the page.
+        lead: one or two sentences below it.
+        summary: (label, value) rows: what was trained on what, sizes, settings, time, device.
+        metrics: figures by name (see `ganseg_jax.report.measures`).
+        counts: by the same names, on how many samples a figure was measured.
+        curves: by stage, the rows of its metrics log: dicts with `step` and scalars.
+        figures: (caption, picture), the picture as PNG bytes or uint8 (H, W, 3). The caption's
+            first sentence is its heading.
+        tables: (caption, header, rows). Numbers are aligned right; a row whose first cell starts
+            with '*' is our own and stands out (the star is not shown).
+        config: settings of the run, nested; shown folded in, one line for each field.
+    """
+
+    title: str
+    lead: str = ""
+    summary: Sequence[tuple[str, object]] = ()
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    counts: Mapping[str, int] = field(default_factory=dict)
+    curves: Mapping[str, Sequence[dict]] = field(default_factory=dict)
+    figures: Sequence[tuple[str, bytes | np.ndarray]] = ()
+    tables: Sequence[tuple[str, Sequence[str], Sequence[Sequence]]] = ()
+    config: Mapping | str = field(default_factory=dict)
+
+
+def write_report(path: str | os.PathLike, report: Report) -> None:
+    """Writes the page to `path`, whole or not at all.
+
+    Raises:
+        UserError: where the file cannot be written.
+    """
+    write_whole(path, render_report(report))
+
+
+def render_report(report: Report) -> str:
+    """The page as HTML text: style, curves and pictures inside, no script, no link outside."""
+    style = resources.files("ganseg_jax.report").joinpath("page.css").read_text("utf-8")
+    title = html.escape(report.title)
+    sections = [
+        _summary(report.summary),
+        _metrics(report.metrics, report.counts),
+        *(_table(*table) for table in report.tables),
+        _figures(report.figures),
+        _curves(report.curves),
+        _config(report.config),
+    ]
+    lead = f'<p class="lead">{html.escape(report.lead)}</p>' if report.lead else ""
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{title}</title>\n<style>\n{style}</style></head>\n<body><main>\n"
+        f"<header><h1>{title}</h1>{lead}</header>\n{_tiles(report.metrics)}\n"
+        + "\n".join(section for section in sections if section)
+        + "\n<footer>Written by ganseg_jax.</footer>\n</main></body></html>\n"
+    )
+
+
+def _tiles(metrics: Mapping[str, float]) -> str:
+    shown = [name for name in _HEADLINES if name in metrics][:4]
+    tiles = (
+        f'<div class="card tile"><b>{_text(format_value(name, metrics[name]))}</b>'
+        f"<span>{_text(measure_of(name).title)}</span></div>"
+        for name in shown
+    )
+    return f'<div class="tiles">{"".join(tiles)}</div>' if shown else ""
+
+
+def _summary(rows: Sequence[tuple[str, object]]) -> str:
+    if not rows:
+        return ""
+    entries = "".join(
+        f"<div><dt>{_text(label)}</dt><dd>{_cell(value)}</dd></div>" for label, value in rows
+    )
+    return f'<section><h2>The run</h2><dl class="card">{entries}</dl></section>'
+
+
+def _metrics(metrics: Mapping[str, float], counts: Mapping[str, int]) -> str:
+    if not metrics:
+        return ""
+    rows = []
+    for name, value in metrics.items():
+        measure = measure_of(name)
+        count = format_number(counts[name]) if name in counts else ""
+        better = f'<br><span class="better">{measure.better} is better</span>'
+        rows.append(
+            f'<tr><td><span class="name">{_text(measure.title)}</span>'
+            f"{better if measure.better else ''}</td>"
+            f'<td class="number name">{_text(format_value(name, value))}</td>'
+            f'<td class="number">{count}</td>'
+            f'<td class="note">{_text(measure.explanation)}</td></tr>'
+        )
+    return (
+        '<section><h2>Figures</h2><div class="card scroll"><table class="measures">'
+        '<thead><tr><th>Measure</th><th class="number">Value</th><th class="number">Samples</th>'
+        f"<th>What it says</th></tr></thead><tbody>{''.join(rows)}</tbody></table></div></section>"
+    )
+
+
+def _table(caption: str, header: Sequence[str], rows: Sequence[Sequence]) -> str:
+    columns = range(len(header))
+    numeric = [
+        any(_is_number(row[column]) for row in rows if column < len(row)) for column in columns
+    ]
+
+    decimals = [_decimals(row[column] for row in rows if column < len(row)) for column in columns]
+
+    def cell(column, value):
+        if _is_number(value) and np.isfinite(value):
+            return f"{float(value):,.{decimals[column]}f}"
+        return _cell(value)
+
+    def tag(kind, column, text):
+        css = ' class="number"' if numeric[column] else ""
+        return f"<{kind}{css}>{text}</{kind}>"
+
+    head = "".join(tag("th", column, _text(name)) for column, name in enumerate(header))
+    body = []
+    for row in rows:
+        ours = bool(row) and str(row[0]).startswith("*")
+        cells = [str(row[0]).removeprefix("*").strip(), *row[1:]] if ours else row
+        line = "".join(tag("td", column, cell(column, value)) for column, value in enumerate(cells))
+        css = ' class="ours"' if ours else ""
+        body.append(f"<tr{css}>{line}</tr>")
+    return (
+        f'<section><h2>{_text(caption)}</h2><div class="card scroll"><table><thead><tr>{head}</tr>'
+        f"</thead><tbody>{''.join(body)}</tbody></table></div></section>"
+    )
+
+
+def _figures(figures: Sequence[tuple[str, bytes | np.ndarray]]) -> str:
+    if not figures:
+        return ""
+    parts = []
+    for caption, picture in figures:
+        data = picture if isinstance(picture, bytes) else encode_png(picture)
+        encoded = base64.b64encode(data).decode()
+        heading, stop, rest = caption.partition(". ")
+        text = f'<div class="name">{_text(heading)}</div>'
+        if stop and rest:
+            text += f'<div class="note">{_text(rest)}</div>'
+        parts.append(
+            f'<figure class="card"><figcaption>{text}</figcaption><div class="scroll">'
+            f'<img alt="{_text(caption)}" src="data:image/png;base64,{encoded}"></div></figure>'
+        )
+    return f"<section><h2>Pictures</h2>{''.join(parts)}</section>"
+
+
+def _curves(stages: Mapping[str, Sequence[dict]]) -> str:
+    parts = []
+    for stage, rows in stages.items():
+        charts = []
+        for name, (steps, values) in curves(rows).items():
+            last = f"{format_number(float(values[-1]))} at step {int(steps[-1]):,}"
+            charts.append(
+                f'<div class="card curve"><header><span>{_text(humanize(name))}</span>'
+                f"<span>{last}</span></header>{curve_svg(name, steps, values)}</div>"
+            )
+        if charts:
+            heading = f"<h3>{_text(humanize(stage))}</h3>"
+            parts.append(f'{heading}<div class="curves">{"".join(charts)}</div>')
+    return f"<section><h2>Training</h2>{''.join(parts)}</section>" if parts else ""
+
+
+def _config(config: Mapping | str) -> str:
+    if isinstance(config, str):
+        config = json.loads(config) if config.strip() else {}
+    if not config:
+        return ""
+    rows = "".join(
+        f'<tr><td class="code">{_text(name)}</td><td class="code">{_text(value)}</td></tr>'
+        for name, value in _flatten(config)
+    )
+    return (
+        '<section><h2>Settings</h2><details class="card"><summary>All settings of the run</summary>'
+        f'<div class="scroll"><table><tbody>{rows}</tbody></table></div></details></section>'
+    )
+
+
+def _flatten(config: Mapping, prefix: str = "") -> list[tuple[str, str]]:
+    rows = []
+    for name, value in config.items():
+        if isinstance(value, Mapping) and value:
+            rows += _flatten(value, f"{prefix}{name}.")
+        else:
+            rows.append((f"{prefix}{name}", json.dumps(value, default=str, ensure_ascii=False)))
+    return rows
+
+
+def _decimals(values: Iterable) -> int:
+    """Decimals that a column's numbers need when each is rounded to five significant digits."""
+    numbers = [f"{value:.5g}" for value in values if _is_number(value) and np.isfinite(value)]
+    return max((len(text.partition(".")[2]) for text in numbers if "e" not in text), default=0)
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
+
+
+def _cell(value) -> str:
+    if value is None:
+        return "\u2013"
+    if _is_number(value):
+        plain = value.item() if isinstance(value, np.number) else value
+        return format_number(plain) if np.isfinite(plain) else "\u2013"
+    return _text(value)
+
+
+def _text(value) -> str:
+    return html.escape(str(value))

@@ -1,0 +1,51 @@
+"""Pictures as PNG files."""
+
+import io
+import os
+
+import numpy as np
+from jaxtyping import Int, UInt8
+from PIL import Image
+
+from ganseg_jax.files import write_whole
+from ganseg_jax.report.palette import palette
+
+
+def encode_png(picture: UInt8[np.ndarray, "h w 3"]) -> bytes:
+    """A uint8 picture, (H, W, 3) or (H, W), as the bytes of a PNG file.
+
+    Raises:
+        ValueError: where it is something else.
+    """
+    picture = np.asarray(picture)
+    if picture.dtype != np.uint8 or not (picture.ndim == 2 or picture.shape[2:] == (3,)):
+        raise ValueError(f"not a uint8 picture: {picture.dtype} of shape {picture.shape}")
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, format="PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def save_png(path: str | os.PathLike, picture: UInt8[np.ndarray, "h w 3"]) -> None:
+    """Writes a uint8 picture, (H, W, 3) or (H, W), as a PNG file, whole or not at all.
+
+    Raises:
+        UserError: where the file cannot be written.
+    """
+    write_whole(path, encode_png(picture))
+
+
+def save_label_png(path: str | os.PathLike, labels: Int[np.ndarray, "h w"]) -> None:
+    """Writes a label map as an indexed PNG: pixel values are the labels, shown in their colours.
+
+    Args:
+        path: the file.
+        labels: 0 (background) to 255.
+
+    Raises:
+        UserError: where the file cannot be written.
+    """
+    image = Image.fromarray(np.asarray(labels).astype(np.uint8))
+    image.putpalette(palette(256).tobytes())
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG")
+    write_whole(path, buffer.getvalue())

@@ -1,0 +1,319 @@
+"""What `experiments.benchmark` measures: programs as training and inference run them."""
+
+import dataclasses
+import functools
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+
+@dataclasses.dataclass
+class Case:
+    """Something that can be run step by step.
+
+    Attributes:
+      run: does one step and returns when it is done.
+      prepare: makes the next step ready; not measured.
+      prepare_penalized: makes a step with the gradient penalty ready, where most are without it.
+      penalty_interval: each how many-th step is such a one.
+      compile_seconds: None where nothing is compiled.
+      flops: of a step over all devices, None where not known.
+      peak_memory: bytes on one device, None where not known.
+      communication: bytes that collectives of a step put together, None where nothing is compiled.
+      burst: steps that are only meaningful as a mean, because workers finish them together.
+      facts: more entries of the result.
+    """
+
+    run: Callable[[], Any]
+    prepare: Callable[[], Any] = lambda: None
+    prepare_penalized: Callable[[], Any] | None = None
+    penalty_interval: int = 1
+    compile_seconds: float | None = None
+    flops: float | None = None
+    peak_memory: int | None = None
+    communication: int | None = None
+    burst: int = 1
+    facts: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def step_with_penalties(gan_settings: Any) -> tuple[int, bool]:
+    """A step with both generator penalties, and whether the gradient penalty is in it too.
+
+    It is only where the intervals leave no step without it.
+    """
+    s = gan_settings
+    both = math.lcm(s.concentration_interval, s.area_interval)
+    if not s.penalty_weight:
+        return both, False
+    for step in range(both, both * s.penalty_interval + 1, both):
+        if step % s.penalty_interval:
+            return step, False
+    return both, True
+
+
+def lower_gan_step(config: Any) -> tuple[Any, Any]:
+    """The GAN's step for all devices, and the one whose operations are those of most steps."""
+    import jax
+    import jax.numpy as jnp
+
+    from ganseg_jax.models import build as settings
+    from ganseg_jax.training import gan
+
+    networks, size = settings.build_gan(config), config.image_size
+    whole, split, root = _places(config, "gan.batch_size", config.gan.batch_size)
+    state = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole),
+        jax.eval_shape(lambda: gan.init_state(networks, config.seed)),
+    )
+    shape = (config.gan.batch_size, size, size, 3)
+    batch = {"image": jax.ShapeDtypeStruct(shape, jnp.uint8, sharding=split)}
+
+    def lower(networks: gan.Gan) -> jax.stages.Lowered:
+        step = jax.jit(
+            functools.partial(gan.step, networks, batch_sharding=split),
+            in_shardings=(whole, whole, split),
+            out_shardings=whole,
+            donate_argnums=1,
+        )
+        return step.lower(root, state, batch)
+
+    counted = lowered = lower(networks)
+    _, penalized = step_with_penalties(networks.settings)
+    if not penalized and networks.settings.penalty_weight:
+        # XLA counts the dearer branch, that with the penalty; most steps take the other one.
+        without = dataclasses.replace(networks.settings, penalty_weight=0.0)
+        counted = lower(dataclasses.replace(networks, settings=without))
+    return lowered, counted
+
+
+def _gan_step(config: Any) -> Case:
+    import numpy as np
+
+    from ganseg_jax.models import build as settings
+    from ganseg_jax.training import gan, partition
+
+    networks = settings.build_gan(config)
+    s = networks.settings
+    whole, split, root = _places(config, "gan.batch_size", config.gan.batch_size)
+    number, penalized = step_with_penalties(s)
+    state = partition.place(gan.init_state(networks, config.seed), whole)
+    batch = partition.place({"image": _photos(config, config.gan.batch_size)}, split)
+    lowered, counted = lower_gan_step(config)
+
+    def at(number: int, state: gan.GanState) -> gan.GanState:
+        return state.replace(step=partition.place(np.int32(number), whole))
+
+    prepare = [functools.partial(at, number)]
+    if s.penalty_weight and not penalized:
+        every = math.lcm(s.concentration_interval, s.area_interval, s.penalty_interval)
+        prepare.append(functools.partial(at, every))
+    case = _stepping(lowered, counted, state, lambda state: (root, state, batch), *prepare)
+    case.penalty_interval = s.penalty_interval
+    case.facts["gradient_penalty"] = penalized
+    return case
+
+
+def _segmenter_step(config: Any) -> Case:
+    import jax
+
+    from ganseg_jax.models import build as settings
+    from ganseg_jax.training import partition, segmenter
+
+    networks = settings.build_segmentation(config)
+    whole, split, root = _places(config, "segmenter.batch_size", config.segmenter.batch_size)
+    teacher = partition.place(_generator_variables(config), whole)
+    state = partition.place(segmenter.init_state(networks, config.seed), whole)
+    step = jax.jit(
+        lambda root, teacher, state: segmenter.step(networks, root, teacher, split, state),
+        in_shardings=(whole, whole, whole),
+        out_shardings=whole,
+        donate_argnums=2,
+    )
+    lowered = step.lower(root, teacher, state)
+    return _stepping(lowered, lowered, state, lambda state: (root, teacher, state))
+
+
+def _generator(config: Any) -> Case:
+    import jax
+
+    from ganseg_jax import latents
+    from ganseg_jax.models import build as settings
+    from ganseg_jax.training import partition
+
+    generator, size = settings.build_generator(config), config.gan.batch_size
+    whole, split, root = _places(config, "gan.batch_size", size)
+    variables = partition.place(_generator_variables(config), whole)
+    drawn = partition.place(latents.sample_latents(root, size, generator.noise_dim), split)
+
+    def apply(variables: Any, drawn: latents.Latents) -> tuple[jax.Array, jax.Array]:
+        out = generator.apply(variables, drawn, train=False)
+        return out.image, out.masks
+
+    lowered = jax.jit(apply, in_shardings=(whole, split), out_shardings=split).lower(
+        variables, drawn
+    )
+    return _repeating(lowered, variables, drawn)
+
+
+def _segmenter(config: Any) -> Case:
+    import jax
+    import jax.numpy as jnp
+
+    from ganseg_jax.models import build as settings
+    from ganseg_jax.training import gan, partition, segmenter
+
+    networks, size = settings.build_segmentation(config), config.segmenter.batch_size
+    whole, split, _ = _places(config, "segmenter.batch_size", size)
+    variables = partition.place(segmenter.init_state(networks, config.seed).segmenter, whole)
+    photos = partition.place(_photos(config, size), split)
+
+    def predict(variables: Any, photos: jax.Array) -> jax.Array:
+        logits = networks.segmenter.apply(variables, gan.to_unit_range(photos), train=False)
+        return jnp.argmax(logits, -1).astype(jnp.uint8)
+
+    lowered = jax.jit(predict, in_shardings=(whole, split), out_shardings=split).lower(
+        variables, photos
+    )
+    return _repeating(lowered, variables, photos)
+
+
+def _input_pipeline(config: Any) -> Case:
+    import jax
+
+    from ganseg_jax.data import pipeline
+    from ganseg_jax.training import stages
+
+    stages.ensure_data(config)
+    dataset = config.dataset
+    data = pipeline.train_iterator(
+        dataset.name,
+        dataset.data_dir,
+        image_size=config.image_size,
+        batch_size=config.gan.batch_size,
+        seed=config.seed,
+        augment=dataset.augment,
+        num_threads=dataset.num_threads,
+        cache=dataset.cache,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
+    if dataset.cache == "host":
+        # The first epoch decodes; what counts are those after it.
+        count = pipeline.split_sizes(dataset.name, dataset.data_dir)["train"]
+        for _ in range(-(-count // config.gan.batch_size)):
+            next(data)
+    # Each thread makes a whole batch, so batches come in bursts; warm-up empties the buffer.
+    facts = {"num_threads": dataset.num_threads, "cache": dataset.cache}
+    return Case(lambda: next(data), burst=2 * max(1, dataset.num_threads), facts=facts)
+
+
+def _places(config: Any, field: str, batch_size: int) -> tuple[Any, Any, Any]:
+    """Shardings of what is whole on every device and of batches, and the root key."""
+    from ganseg_jax import prng
+    from ganseg_jax.training import partition
+
+    mesh = partition.make_mesh()
+    partition.check_batch_size(batch_size, mesh, field)
+    whole = partition.replicated(mesh)
+    return whole, partition.batch_split(mesh), partition.place_key(prng.root_key(0), whole)
+
+
+def _photos(config: Any, batch_size: int) -> Any:
+    import numpy as np
+
+    shape = (batch_size, config.image_size, config.image_size, 3)
+    return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+
+
+def _generator_variables(config: Any) -> Any:
+    from ganseg_jax.models import build as settings
+    from ganseg_jax.training import gan
+
+    return gan.init_state(settings.build_gan(config), config.seed).generator
+
+
+def _stepping(
+    lowered: Any,
+    counted: Any,
+    state: Any,
+    arguments: Callable[[Any], tuple],
+    prepare: Callable[[Any], Any] = lambda state: state,
+    prepare_penalized: Callable[[Any], Any] | None = None,
+) -> Case:
+    """A program from state to state; `counted` is the one whose operations are counted."""
+    import jax
+
+    from ganseg_jax.training import partition
+
+    program, compile_seconds = _compile(lowered, partition.compiler_options())
+
+    def step() -> None:
+        nonlocal state
+        state, metrics = program(*arguments(state))
+        jax.block_until_ready((state, metrics))
+
+    def ready(prepare: Callable[[Any], Any]) -> None:
+        nonlocal state
+        state = jax.block_until_ready(prepare(state))
+
+    return Case(
+        step,
+        functools.partial(ready, prepare),
+        functools.partial(ready, prepare_penalized) if prepare_penalized else None,
+        compile_seconds=compile_seconds,
+        flops=flops(counted),
+        peak_memory=_peak_memory(program),
+        communication=_communication(program),
+    )
+
+
+def _repeating(lowered: Any, *arguments: Any) -> Case:
+    """A program that is given the same arguments each time."""
+    import jax
+
+    program, compile_seconds = _compile(lowered)
+    return Case(
+        lambda: jax.block_until_ready(program(*arguments)),
+        compile_seconds=compile_seconds,
+        flops=flops(lowered),
+        peak_memory=_peak_memory(program),
+        communication=_communication(program),
+    )
+
+
+def _compile(lowered: Any, options: dict[str, Any] | None = None) -> tuple[Any, float]:
+    start = time.perf_counter()
+    program = lowered.compile(compiler_options=options)
+    return program, time.perf_counter() - start
+
+
+def flops(lowered: Any) -> float | None:
+    """XLA's count of operations, over all devices.
+
+    Of the program before the backend's own rewriting: afterwards matrix products and convolutions
+    are library calls on some devices, which XLA counts as nothing.
+    """
+    count = (lowered.cost_analysis() or {}).get("flops")
+    return count if count and count > 0 else None
+
+
+def _peak_memory(program: Any) -> int | None:
+    analysis = program.memory_analysis()
+    return getattr(analysis, "peak_memory_in_bytes", 0) or None
+
+
+def _communication(program: Any) -> int:
+    from ganseg_jax.studies import communication
+
+    return sum(traffic.bytes for traffic in communication.communication(program).values())
+
+
+BUILDERS: dict[str, Callable[[Any], Case]] = {
+    "gan_step": _gan_step,
+    "generator": _generator,
+    "segmenter": _segmenter,
+    "segmenter_step": _segmenter_step,
+    "input_pipeline": _input_pipeline,
+}
+"""What can be measured, by its name on the command line."""

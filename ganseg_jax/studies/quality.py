@@ -1,0 +1,170 @@
+"""Quality against training time: one GAN, measured at several of its steps.
+
+At each of these steps a segmenter is trained on the generator as it is then, and measured on the
+test photos, as the pipeline would have done with `gan.num_steps` at that step.
+"""
+
+import json
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import ml_collections
+from etils import epath
+
+from ganseg_jax.config import file as config_file
+from ganseg_jax.errors import UserError
+from ganseg_jax.evaluation import protocols
+from ganseg_jax.jobs import train as pipeline
+from ganseg_jax.models import build as settings
+from ganseg_jax.report.measures import format_value, measure_of
+from ganseg_jax.report.plots import plot_quality
+from ganseg_jax.report.png import encode_png
+from ganseg_jax.training import partition
+
+LOG = logging.getLogger(__name__)
+
+MEASURES = ("foreground_nmi", "foreground_iou", "landmark_error", "sliced_wasserstein")
+"""What table and figure show, of what was measured; the JSON file has everything."""
+
+METRICS = "evaluation/metrics.json"
+
+Points = list[dict[str, Any]]
+
+
+def run_quality(
+    config: ml_collections.ConfigDict,
+    workdir: str,
+    steps: Sequence[int],
+    beside: Sequence[str] = (),
+) -> Points:
+    """Trains the GAN up to each of `steps`, a segmenter at each, and measures it.
+
+    Each step has a run of its own in `W/at_<step>`, which goes on from the GAN of the one before;
+    finished ones are skipped. Writes `W/quality.json`, `.md` and `.png` after each.
+
+    Args:
+      config: its `gan.num_steps` plays no part.
+      workdir: of all runs.
+      steps: of the GAN, at which to measure.
+      beside: workdirs of other such runs, whose curves are drawn in the same picture.
+
+    Returns:
+      The content of `W/quality.json`: for each step the seconds of training until then, for the
+      GAN and the segmenter together ("seconds") and for each, and all measured figures.
+
+    Raises:
+      UserError: steps that are no positive numbers, a workdir `beside` without curve; see
+        `pipeline.run_all`.
+    """
+    if not steps or any(step < 1 for step in steps):
+        raise UserError(f"--steps={','.join(map(str, steps))} must be positive whole numbers")
+    settings.check_config(config)
+    others = {epath.Path(other).name: _read(epath.Path(other)) for other in beside}
+    root, points = epath.Path(workdir), []
+    before: epath.Path | None = None
+    for step in sorted(set(steps)):
+        config = config.copy_and_resolve_references()
+        config.gan.num_steps = step
+        folder = root / f"at_{step}"
+        config_file.adopt_workdir(config, str(folder))
+        if not (folder / METRICS).exists():
+            LOG.info("%d updates of the GAN", step)
+            if before is not None and not (folder / "gan").exists() and jax.process_index() == 0:
+                _copy(before / "gan", folder / "gan")
+            partition.wait_for_all(f"GAN of {step} updates begins")
+            pipeline.run_all(config, str(folder))
+        before = folder
+        points.append(_point(folder))
+        _write(points, root, others)
+    return points
+
+
+def training_seconds(stage: epath.Path) -> float:
+    """Seconds that a stage's updates took, by the rates in its log; compilation is not in it."""
+    rates = {}
+    for line in (stage / "metrics.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        if "steps_per_second" in row:
+            rates[row["step"]] = row["steps_per_second"]  # The last one, where steps were repeated.
+    steps = sorted(rates)
+    return sum((n - m) / rates[n] for m, n in zip([0, *steps], steps, strict=False))
+
+
+def table_of(points: Points) -> str:
+    """The main measures at each step, as a Markdown table."""
+    measures = _measures_in(points)
+    titles = ["GAN updates", "seconds of training", *(measure_of(m).title for m in measures)]
+    lines = ["# Quality against time", "", _line(titles), _line(["---"] * len(titles))]
+    for point in points:
+        cells = [format_value(m, point["figures"][m]) for m in measures]
+        lines.append(_line([str(point["step"]), f"{point['seconds']:.0f}", *cells]))
+    return "\n".join(lines) + "\n"
+
+
+def _measures_in(points: Points) -> list[str]:
+    return [m for m in MEASURES if all(m in point["figures"] for point in points)]
+
+
+def _point(folder: epath.Path) -> dict[str, Any]:
+    gan = training_seconds(folder / "gan")
+    later = [folder / name for name in ("segmenter", "self_training")]
+    segmenter = sum(training_seconds(stage) for stage in later if stage.exists())
+    return {
+        "step": int(folder.name.removeprefix("at_")),
+        "seconds": gan + segmenter,
+        "seconds_gan": gan,
+        "seconds_segmenter": segmenter,
+        "figures": protocols.split_counts(json.loads((folder / METRICS).read_text()))[0],
+    }
+
+
+def _read(workdir: epath.Path) -> Points:
+    path = workdir / "quality.json"
+    if not path.exists():
+        raise UserError(f"{path} does not exist: no curve was measured in {workdir}")
+    return json.loads(path.read_text())
+
+
+def _copy(source: epath.Path, target: epath.Path) -> None:
+    """A folder's files, under the final name once all are there."""
+    partial = target.with_name(f".{target.name}.partial")
+    if partial.exists():
+        partial.rmtree()
+    _copy_files(source, partial)
+    partial.rename(target)
+
+
+def _copy_files(source: epath.Path, target: epath.Path) -> None:
+    target.mkdir(parents=True)
+    for path in source.iterdir():
+        if path.is_dir():
+            _copy_files(path, target / path.name)
+        else:
+            path.copy(target / path.name)
+
+
+def _write(points: Points, workdir: epath.Path, others: Mapping[str, Points]) -> None:
+    if jax.process_index():
+        return
+    measures = _measures_in(points)
+    curves = {
+        name: {"seconds": [point["seconds"] for point in curve]}
+        | {m: [point["figures"].get(m, math.nan) for point in curve] for m in measures}
+        for name, curve in {workdir.name: points, **others}.items()
+    }
+    contents = {
+        "quality.json": (json.dumps(points, indent=2) + "\n").encode(),
+        "quality.md": table_of(points).encode(),
+        "quality.png": encode_png(plot_quality(curves, measures)),
+    }
+    for name, content in contents.items():
+        partial = workdir / f".{name}.partial"
+        partial.write_bytes(content)
+        partial.replace(workdir / name)
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"

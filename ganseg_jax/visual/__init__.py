@@ -1,1 +1,0 @@
-"""Colours, overlays, sheets of images and the report page; all of it plain numpy and PIL."""

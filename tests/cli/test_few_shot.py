@@ -1,0 +1,60 @@
+"""From samples to a few-shot network through the entry points."""
+
+import dataclasses
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from ganseg_jax import load_segmenter
+from ganseg_jax.data.pipeline import Split
+from ganseg_jax.errors import UserError
+from ganseg_jax.fewshot import pipeline, samples
+from ganseg_jax.fewshot.labels import classes_json
+from ganseg_jax.fewshot.source import Source
+from ganseg_jax.jobs import few_shot as run
+from ganseg_jax.loading import load_generator
+
+SIZES = {"epochs": 2, "num_samples": 10, "num_steps": 2, "unet_width": 2, "batch_size": 4}
+
+
+@pytest.fixture
+def labelled(workdir, tmp_path):
+    """A workdir of its own, with two labelled images in `to_label`."""
+    copy = tmp_path / "copy"
+    shutil.copytree(workdir, copy)
+    generator, variables = load_generator(copy)
+    folder = copy / "to_label"
+    for name in samples.write_samples(
+        folder, Source.of(generator), variables, jax.random.key(0), 2
+    ):
+        mask = np.zeros((16, 16), np.uint8)
+        mask[4:12, 4:9], mask[4:12, 9:12] = 1, 2
+        Image.fromarray(mask).save(folder / f"{name}_mask.png")
+    (folder / "classes.json").write_text(classes_json(["head", "torso"]))
+    return copy
+
+
+def test_a_network_is_trained_where_the_data_set_is_missing(entry_point, labelled):
+    given = {"workdir": labelled, "labels": labelled / "to_label", "layers": "mask"}
+    entry_point("few_shot", output="mine", **given, **SIZES).main()
+    segmenter = load_segmenter(labelled / "mine")
+    assert segmenter.classes == ("background", "head", "torso")
+    assert segmenter(np.zeros((1, 20, 30, 3), np.uint8)).shape == (1, 20, 30)
+    assert (labelled / "mine" / "report.html").exists()
+    # At 16 px.
+    assert json.loads((labelled / "mine" / "config.json").read_text())["head_kind"] == "mlp"
+    assert not (labelled / "mine" / "metrics.json").exists()
+
+
+def test_classes_that_the_data_set_lacks_are_said_before_training(labelled, monkeypatch):
+    images = np.zeros((2, 16, 16, 3), np.uint8)
+    split = Split(images, ["a", "b"], np.zeros((2, 16, 16), np.int32), part_names=["head", "legs"])
+    monkeypatch.setattr(run.data, "load_split", lambda *arguments: split)
+    chosen = dataclasses.replace(pipeline.FewShotSettings(), head_kind="mlp")
+    with pytest.raises(UserError, match="class 'torso' is no part of the data set"):
+        run.few_shot(labelled, labelled / "to_label", chosen, output="named")
+    assert not (labelled / "named" / "head").exists()

@@ -1,0 +1,214 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ganseg_jax import load_segmenter
+from ganseg_jax.data.folder import find_photos
+from ganseg_jax.errors import UserError
+from ganseg_jax.report.palette import palette
+
+RED, BLUE, WHITE = (220, 30, 30), (30, 30, 220), (255, 255, 255)
+
+
+class ByColor:
+    """A segmenter of 8-px images that knows its parts by their colour: red 1, blue 2."""
+
+    image_size, batch_size, classes = 8, 99, None
+
+    def __init__(self):
+        self.shapes = []
+
+    def probabilities(self, images):
+        self.shapes.append(images.shape)
+        near = [np.abs(images.astype(int) - c).sum(-1) < 150 for c in (RED, BLUE)]
+        return np.stack([~(near[0] | near[1]), *near], -1).astype(np.float32)
+
+
+def picture(height=48, width=64):
+    """Red on the left, blue at the right edge (a quarter of the width), white between."""
+    image = np.full((height, width, 3), WHITE, np.uint8)
+    image[:, : width // 2] = RED
+    image[:, -(width // 4) :] = BLUE
+    return Image.fromarray(image)
+
+
+@pytest.fixture
+def segmented(entry_point, tmp_path, capsys):
+    """Segments the photos of tmp_path/photos by colour; (parts.json, segmenter, errors)."""
+
+    def run(batch_size=4):
+        photos, output = tmp_path / "photos", tmp_path / "out"
+        module = entry_point("segment", workdir="none", input=photos, output=output)
+        module.BATCH_SIZE = batch_size
+        segmenter = ByColor()
+        names, root = find_photos(photos, output)
+        module.segment(segmenter, root, names, output)
+        return json.loads((output / "parts.json").read_text()), segmenter, capsys.readouterr().err
+
+    (tmp_path / "photos").mkdir()
+    return run
+
+
+def test_labels_overlays_centres_and_areas(segmented, tmp_path):
+    picture().save(tmp_path / "photos" / "a.png")
+    parts, _, _ = segmented()
+    entry = parts["photos"]["a.png"]
+    assert (entry["height"], entry["width"]) == (48, 64)
+    assert [p["part"] for p in entry["parts"]] == [1, 2]
+    # The border of bilinear upsampling from 8 px lies exactly between two pixels.
+    assert [p["area"] for p in entry["parts"]] == [48 * 32, 48 * 16]
+    # Centres weigh linspace(0, 8, 8), scaled by 8: columns 0 to 3 and 6 to 7.
+    expected = [(24, 64 / 7 * 1.5), (24, 64 / 7 * 6.5)]
+    np.testing.assert_allclose([p["center"] for p in entry["parts"]], expected, atol=0.01)
+    image = Image.open(tmp_path / "out" / "labels" / "a.png")
+    assert image.mode == "P" and image.getpalette()[:9] == palette(3).ravel().tolist()
+    labels = np.asarray(image)
+    assert (labels[:, :32] == 1).all() and (labels[:, 48:] == 2).all()
+    assert (labels[:, 32:48] == 0).all()
+    overlay = np.asarray(Image.open(tmp_path / "out" / "overlays" / "a.png"))
+    assert overlay.shape == (48, 64, 3)
+    assert (overlay[:, 36:44] == 255).all() and (overlay[20, 10] != RED).any()
+
+
+def test_photos_of_all_sizes_go_through_one_shape(segmented, tmp_path):
+    sizes = {"a": (9, 5), "b": (700, 520), "c": (48, 64), "d": (2, 300), "e": (8, 8)}
+    for name, (height, width) in sizes.items():
+        picture(height, width).save(tmp_path / "photos" / f"{name}.png")
+    parts, segmenter, _ = segmented(batch_size=2)
+    assert segmenter.shapes == [(2, 8, 8, 3)] * 3
+    for name, (height, width) in sizes.items():
+        labels = np.asarray(Image.open(tmp_path / "out" / "labels" / f"{name}.png"))
+        assert labels.shape == (height, width)
+        areas = [p["area"] for p in parts["photos"][f"{name}.png"]["parts"]]
+        assert areas == [(labels == 1).sum(), (labels == 2).sum()]
+    overlay = Image.open(tmp_path / "out" / "overlays" / "b.png")
+    assert overlay.size == (380, 512)
+    assert Image.open(tmp_path / "out" / "sheet.png").width > 5 * 160
+
+
+def test_odd_images_are_read_as_in_data_preparation(segmented, tmp_path):
+    photos = tmp_path / "photos"
+    turned = Image.Exif()
+    turned[0x0112] = 6  # To be shown turned clockwise: the left edge is shown at the top.
+    picture().save(photos / "turned.jpg", exif=turned, quality=95)
+    picture().convert("P", palette=Image.Palette.ADAPTIVE).save(photos / "indexed.png")
+    picture().convert("L").save(photos / "grey.png")
+    clear = picture().convert("RGBA")
+    clear.putalpha(Image.fromarray(np.repeat(np.uint8([[255] * 32 + [0] * 32]), 48, 0)))
+    clear.save(photos / "clear.png")
+    parts, _, _ = segmented()
+    areas = {n: [p["area"] for p in e["parts"]] for n, e in parts["photos"].items()}
+    assert areas["grey.png"] == [0, 0]
+    assert areas["indexed.png"] == [48 * 32, 48 * 16]
+    assert areas["clear.png"] == [48 * 32, 0]  # What was transparent is white.
+    turned = np.asarray(Image.open(tmp_path / "out" / "labels" / "turned.png"))
+    assert turned.shape == (64, 48)
+    assert (turned[:30] == 1).all() and (turned[-14:] == 2).all()
+
+
+def test_unreadable_files_are_named_and_skipped(segmented, tmp_path):
+    photos = tmp_path / "photos"
+    picture().save(photos / "good.png")
+    whole = (photos / "good.png").read_bytes()
+    (photos / "cut.png").write_bytes(whole[: len(whole) // 2])
+    (photos / "text.jpg").write_text("no picture")
+    (photos / "empty.webp").touch()
+    parts, _, errors = segmented()
+    assert list(parts["photos"]) == ["good.png"]
+    assert sorted(parts["skipped"]) == ["cut.png", "empty.webp", "text.jpg"]
+    assert "skipped text.jpg: not an image" in errors
+    assert "skipped empty.webp: the file is empty" in errors
+    assert not (tmp_path / "out" / "labels" / "cut.png").exists()
+
+
+def test_nothing_readable_is_a_mistake_that_writes_nothing(segmented, tmp_path):
+    (tmp_path / "photos" / "text.jpg").write_text("no picture")
+    with pytest.raises(UserError, match=r"no photo in .* \(text.jpg: not an image\)"):
+        segmented()
+    assert not (tmp_path / "out").exists()
+
+
+def test_folders_are_kept_and_masks_left_alone(segmented, tmp_path):
+    photos = tmp_path / "photos"
+    for name in ("a.png", "a.jpg", "sub/a.png", "masks/a.png", "b_mask.png", ".hidden.png"):
+        (photos / name).parent.mkdir(exist_ok=True)
+        picture().save(photos / name)
+    parts, _, _ = segmented()
+    assert sorted(parts["photos"]) == ["a.jpg", "a.png", "sub/a.png"]
+    labels = tmp_path / "out" / "labels"
+    written = sorted(p.relative_to(labels).as_posix() for p in labels.rglob("*.png"))
+    assert written == ["a.jpg.png", "a.png.png", "sub/a.png"]
+
+
+def test_a_trained_workdir_and_a_single_photo(entry_point, workdir, tmp_path):
+    coarse = np.random.default_rng(0).integers(0, 256, (5, 5, 3), np.uint8)
+    photo = Image.fromarray(coarse).resize((40, 24), Image.Resampling.BICUBIC)
+    photo.save(tmp_path / "photo.png")
+    output = tmp_path / "out"
+    entry_point("segment", workdir=workdir, input=tmp_path / "photo.png", output=output).main()
+    labels = np.asarray(Image.open(output / "labels" / "photo.png"))
+    segmenter = load_segmenter(workdir)
+    images = np.asarray(photo)[None]
+    # The photo is made small by Pillow here and by JAX there, which round differently.
+    assert (labels == segmenter(images)[0]).mean() > 0.97
+    entry = json.loads((output / "parts.json").read_text())["photos"]["photo.png"]
+    centers = [p["center"] for p in entry["parts"]]
+    np.testing.assert_allclose(centers, segmenter.part_centers(images)[0], atol=0.7)
+
+
+def test_a_few_shot_network_names_its_parts(entry_point, workdir, few_shot, tmp_path):
+    (tmp_path / "photos").mkdir()
+    picture().save(tmp_path / "photos" / "a.png")
+    picture(30, 20).save(tmp_path / "photos" / "b.png")
+    given = {"workdir": workdir, "input": tmp_path / "photos", "output": tmp_path / "out"}
+    entry_point("segment", few_shot=few_shot, **given).main()
+    photos = json.loads((tmp_path / "out" / "parts.json").read_text())["photos"]
+    for entry in photos.values():
+        assert [(p["part"], p["name"]) for p in entry["parts"]] == [(1, "round"), (2, "long")]
+    labels = np.asarray(Image.open(tmp_path / "out" / "labels" / "a.png"))
+    segmenter = load_segmenter(workdir / few_shot)
+    assert (labels == segmenter(np.asarray(picture())[None])[0]).mean() > 0.97
+    # The legend is above the sheet that there is without names.
+    assert Image.open(tmp_path / "out" / "sheet.png").height == 22 + 2 * (160 + 3) + 18 + 3
+
+
+def test_a_missing_few_shot_network_is_named(entry_point, workdir, tmp_path):
+    picture().save(tmp_path / "a.png")
+    given = {"workdir": workdir, "input": tmp_path / "a.png", "output": tmp_path / "out"}
+    with pytest.raises(UserError, match="none holds no few-shot result"):
+        entry_point("segment", few_shot="none", **given).main()
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("source", "output", "message"),
+    [
+        ("missing", "out", "does not exist"),
+        ("empty", "out", "has no photos"),
+        ("photos", "photos/out", "lies in"),
+        ("photos", "photos/a.png", "is a file"),
+    ],
+)
+def test_folders_that_do_not_fit(entry_point, tmp_path, source, output, message):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "empty").mkdir()
+    picture().save(tmp_path / "photos" / "a.png")
+    module = entry_point(
+        "segment", workdir="none", input=tmp_path / source, output=tmp_path / output
+    )
+    with pytest.raises(UserError, match=message):
+        module.main()
+
+
+def test_a_mistake_is_one_line_and_exit_code_2(tmp_path):
+    picture().save(tmp_path / "a.png")
+    command = [sys.executable, "-m", "experiments.segment", f"--workdir={tmp_path}"]
+    command += [f"--input={tmp_path / 'a.png'}", f"--output={tmp_path / 'out'}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {tmp_path} has no config.json")
+    assert done.stderr.count("\n") == 1 and not (tmp_path / "out").exists()

@@ -1,0 +1,95 @@
+"""Sheets hold every tile once, at the right place, and are written whole."""
+
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ganseg_jax.errors import UserError
+from ganseg_jax.report import sheets
+from ganseg_jax.report.palette import palette
+from ganseg_jax.report.png import encode_png, save_png
+
+
+def samples(count, size=16, parts=3, points=4, seed=0):
+    rng = np.random.default_rng(seed)
+    masks = rng.dirichlet(np.ones(parts + 1), (count, size, size)).astype(np.float32)
+    places = rng.uniform(-1, 1, (count, parts, points, 2))
+    return rng.uniform(-1, 1, (count, size, size, 3)), masks, places, places.mean(2)
+
+
+def test_sample_sheet_has_four_rows_a_block():
+    six = sheets.sample_sheet(*samples(6), columns=4, scale=2)
+    three = sheets.sample_sheet(*samples(3), columns=4, scale=2)
+    assert six.dtype == three.dtype == np.uint8
+    tile, gap, strip = 32, 3, 22
+    assert three.shape == (4 * (tile + gap) + gap, strip + 3 * (tile + gap), 3)
+    assert six.shape == (2 * 4 * (tile + gap) + 12 + gap, strip + 4 * (tile + gap), 3)
+
+
+def test_sheets_show_the_images_unchanged():
+    images, masks, points, centers = samples(2)
+    drawn = sheets.sample_sheet(images, masks, points, centers, scale=1)
+    expected = np.round((images + 1) * 127.5).astype(np.uint8)
+    np.testing.assert_array_equal(drawn[3:19, 22:38], expected[0])
+    np.testing.assert_array_equal(drawn[3:19, 41:57], expected[1])
+
+
+@pytest.mark.parametrize("size,scale", [(16, 8), (32, 4), (64, 2), (96, 1), (128, 1), (256, 1)])
+def test_small_images_are_enlarged(size, scale):
+    assert sheets.default_scale(size) == scale
+
+
+def test_segmentation_sheet_with_and_without_truth():
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (3, 16, 16, 3), dtype=np.uint8)
+    labels = rng.integers(0, 4, (3, 16, 16))
+    with_truth = sheets.segmentation_sheet(images, labels, labels, scale=1)
+    without = sheets.segmentation_sheet(images, labels, scale=1)
+    np.testing.assert_array_equal(with_truth[22:38, 22:], with_truth[41:57, 22:])
+    np.testing.assert_array_equal(without[41:57, 22:38], palette(4)[labels[0]])
+    captioned = sheets.segmentation_sheet(images, labels, names=["a" * 90, "b", ""], scale=1)
+    assert captioned.shape[0] == without.shape[0] + 18
+
+
+def test_true_parts_take_the_colors_of_the_predicted_parts_they_overlap():
+    truth = np.array([[[1, 1, 2, 2, 3, 0]]])
+    pred = np.array([[[2, 2, 2, 1, 0, 0]]])
+    colors = sheets.matched_colors(pred, truth)
+    known = palette(10)
+    # 1 shares two pixels with part 2, 2 one with part 1; 3 meets no part and gets a new colour.
+    np.testing.assert_array_equal(colors[:3], known[[0, 2, 1]])
+    assert colors[3].tolist() not in known[:3].tolist()
+
+
+def test_truth_with_more_labels_than_predictions_keeps_every_label_distinct():
+    truth = np.arange(7).reshape(1, 1, 7)
+    for pred in (np.zeros_like(truth), truth % 3, truth):
+        assert len(np.unique(sheets.matched_colors(pred, truth), axis=0)) == 7
+
+
+def test_an_empty_sheet_is_refused():
+    with pytest.raises(ValueError, match="at least one image"):
+        sheets.sample_sheet(*samples(0))
+
+
+def test_png_is_written_whole_and_nothing_else(tmp_path):
+    picture = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    path = tmp_path / "new" / "sheet.png"
+    save_png(path, picture)
+    save_png(path, picture)
+    assert os.listdir(path.parent) == ["sheet.png"]
+    np.testing.assert_array_equal(np.asarray(Image.open(path)), picture)
+    with pytest.raises(ValueError, match="float64"):
+        encode_png(picture / 255)
+
+
+def test_a_picture_that_cannot_be_written_names_the_file_and_leaves_nothing(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"cannot write .*sheet\.png"):
+        save_png(tmp_path / "file" / "sheet.png", np.zeros((2, 2, 3), np.uint8))
+    (tmp_path / "taken.png").mkdir()
+    with pytest.raises(UserError, match=r"cannot write .*taken\.png"):
+        save_png(tmp_path / "taken.png", np.zeros((2, 2, 3), np.uint8))
+    assert sorted(os.listdir(tmp_path)) == ["file", "taken.png"]

@@ -1,0 +1,162 @@
+"""Checkpoints: whole or not at all, and every mismatch named."""
+
+import logging
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ganseg_jax.checkpoints import Checkpoints
+from ganseg_jax.errors import UserError
+from ganseg_jax.training import loop, partition
+from tests.training.toy import numbers, stage
+
+STATE = {"net": {"kernel": np.arange(6, dtype=np.float32).reshape(2, 3)}, "step": np.int32(4)}
+
+
+def saved(folder, steps=(2, 4)):
+    """A folder with checkpoints of `STATE` plus the step, and the data position."""
+    checkpoints, data = Checkpoints(folder), numbers()
+    for step in steps:
+        next(data)
+        checkpoints.save(step, jax.device_put(shifted(step)), data)
+    checkpoints.close()
+    return folder
+
+
+def shifted(step):
+    return jax.tree.map(lambda x: np.asarray(x + step, x.dtype), STATE)
+
+
+def restored(folder, like=STATE, data=None):
+    checkpoints = Checkpoints(folder)
+    try:
+        return checkpoints.restore(jax.tree.map(jnp.asarray, like), data)
+    finally:
+        checkpoints.close()
+
+
+def damage(folder, how="zeros"):
+    """What a failing disk or a copy cut off would leave."""
+    if how == "no position":
+        (position,) = (folder / "data").glob("*.json")
+        position.write_text("")
+        return
+    for path in (folder / "state").rglob("*"):
+        if path.is_file() and not path.name.startswith("_"):  # Names and shapes stay readable.
+            size = path.stat().st_size
+            path.write_bytes(b"\0" * size if how == "zeros" else path.read_bytes()[: size // 2])
+
+
+def test_newest_state_and_data_position_come_back(tmp_path):
+    saved(tmp_path / "c")
+    data, expected = numbers(), [next(n) for n in [numbers()] for _ in range(3)]
+    step, state = restored(tmp_path / "c", data=data)
+    assert step == 4
+    jax.tree.map(np.testing.assert_array_equal, state, shifted(4))
+    assert next(data) == expected[2]
+
+
+def test_nothing_saved_is_none(tmp_path):
+    assert restored(tmp_path / "c") is None
+
+
+def test_checkpoint_cut_off_while_written_is_ignored(tmp_path):
+    """Orbax writes into a folder with a name of its own and renames it at the end."""
+    saved(tmp_path / "c")
+    partial = tmp_path / "c" / "6.orbax-checkpoint-tmp-1"
+    shutil.copytree(tmp_path / "c" / "4", partial)
+    damage(partial)
+    step, state = restored(tmp_path / "c")
+    assert step == 4
+    jax.tree.map(np.testing.assert_array_equal, state, shifted(4))
+
+
+@pytest.mark.parametrize("how", ["zeros", "halves", "no position"])
+def test_corrupt_checkpoint_is_named_and_the_one_before_used(tmp_path, caplog, how):
+    saved(tmp_path / "c")
+    damage(tmp_path / "c" / "4", how)
+    data, expected = numbers(), [next(n) for n in [numbers()] for _ in range(2)]
+    with caplog.at_level(logging.WARNING):
+        logging.getLogger("ganseg_jax").propagate = True
+        step, state = restored(tmp_path / "c", data=data)
+    assert step == 2 and f"{tmp_path / 'c' / '4'} cannot be read" in caplog.text
+    jax.tree.map(np.testing.assert_array_equal, state, shifted(2))
+    assert next(data) == expected[1]
+
+
+def test_run_replaces_a_corrupt_checkpoint(tmp_path):
+    whole = loop.run(stage(), tmp_path)
+    damage(tmp_path / "toy" / "checkpoints" / "6")
+    again = loop.run(stage(), tmp_path)
+    assert again["total"] == whole["total"]
+    final = restored(tmp_path / "toy" / "checkpoints", whole)
+    assert final[0] == 6 and final[1]["total"] == whole["total"]
+
+
+def test_only_corrupt_checkpoints_are_an_error(tmp_path):
+    saved(tmp_path / "c")
+    for step in (2, 4):
+        damage(tmp_path / "c" / str(step))
+    with pytest.raises(UserError, match="none of the checkpoints in .*c can be read"):
+        restored(tmp_path / "c")
+
+
+@pytest.mark.parametrize(
+    ("like", "message"),
+    [
+        (
+            {"net": {"kernel": np.zeros((2, 4), np.float32)}, "step": np.int32(0)},
+            r"net/kernel is of shape \(2, 3\) there and of shape \(2, 4\) here",
+        ),
+        (
+            STATE | {"extra": np.zeros(2)},
+            r"extra is missing there and of shape \(2,\) here",
+        ),
+        ({"step": np.int32(0)}, r"net/kernel is of shape \(2, 3\) there and missing here"),
+    ],
+)
+def test_first_parameter_that_differs_is_named(tmp_path, like, message):
+    saved(tmp_path / "c")
+    with pytest.raises(UserError, match=message):
+        restored(tmp_path / "c", like)
+
+
+def test_data_position_of_other_processes_is_refused(tmp_path):
+    saved(tmp_path / "c")
+    (position,) = (tmp_path / "c" / "4" / "data").glob("*.json")
+    position.rename(position.with_name("process_0-of-2.json"))
+    with pytest.raises(UserError, match="saved by 2 processes.*taken up by 1.*with 2 processes"):
+        restored(tmp_path / "c", data=numbers())
+
+
+def test_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write to .*file/c.*choose another --workdir"):
+        Checkpoints(tmp_path / "file" / "c")
+
+
+@pytest.mark.parametrize(("before", "after"), [(4, 1), (1, 4)])
+def test_state_saved_on_some_devices_restored_on_others(tmp_path, before, after):
+    shardings = [
+        partition.replicated(partition.make_mesh(jax.devices()[:n])) for n in (before, after)
+    ]
+    checkpoints = Checkpoints(tmp_path / "c")
+    checkpoints.save(1, partition.place(STATE, shardings[0]))
+    checkpoints.close()
+    like = partition.place(jax.tree.map(np.zeros_like, STATE), shardings[1])
+    _, state = restored(tmp_path / "c", like)
+    jax.tree.map(np.testing.assert_array_equal, state, STATE)
+    assert state["net"]["kernel"].sharding == shardings[1]
+    assert len(state["net"]["kernel"].sharding.device_set) == after
+
+
+def test_jax_arrays_and_scalars_keep_their_types(tmp_path):
+    checkpoints = Checkpoints(tmp_path / "c")
+    state = {"half": jnp.ones(3, jnp.bfloat16), "count": jnp.int32(7)}
+    checkpoints.save(1, state)
+    checkpoints.close()
+    _, state = restored(tmp_path / "c", jax.tree.map(jnp.zeros_like, state))
+    assert state["half"].dtype == jnp.bfloat16 and state["count"] == 7

@@ -1,0 +1,163 @@
+"""Trained networks as plain functions, with made-up networks that need no training."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import ganseg_jax
+from configs import tiny
+from ganseg_jax import checkpoints as checkpoint
+from ganseg_jax import geometry, refinement
+from ganseg_jax import loading as inference
+from ganseg_jax.config import file as config_file
+from ganseg_jax.errors import UserError
+from ganseg_jax.loading import Segmenter
+from ganseg_jax.models import build as settings
+from ganseg_jax.training import gan, segmenter
+from ganseg_jax.training.gan import to_unit_range
+
+
+class Brightness(nn.Module):
+    """Class 1 where a pixel is bright, class 2 where its red is brighter than its blue."""
+
+    num_classes: int = 3
+
+    def __call__(self, images, *, train):
+        assert not train
+        mean = jnp.mean(images, -1)
+        redness = images[..., 0] - images[..., 2]
+        return 40 * jnp.stack([jnp.zeros_like(mean), mean, 2 * redness - 1], -1)
+
+
+SEGMENTER = Segmenter(Brightness(), {}, image_size=8, batch_size=4)
+
+
+def photos(count=2, height=8, width=8):
+    """Dark, a white square in the upper left quarter, the lower right quarter red."""
+    images = np.zeros((count, height, width, 3), np.uint8)
+    images[:, : height // 2, : width // 2] = 255
+    images[:, height // 2 :, width // 2 :, 0] = 255
+    return images
+
+
+def labels(count=2, height=8, width=8):
+    expected = np.zeros((count, height, width), np.int32)
+    expected[:, : height // 2, : width // 2] = 1
+    expected[:, height // 2 :, width // 2 :] = 2
+    return expected
+
+
+def test_labels_at_the_training_size():
+    result = SEGMENTER(photos())
+    assert result.dtype == np.int32 and isinstance(result, np.ndarray)
+    np.testing.assert_array_equal(result, labels())
+
+
+@pytest.mark.parametrize("size", [(16, 24), (32, 8)])
+def test_photos_of_any_size(size):
+    """Labels come back at the photo's size; only pixels at the edges of areas may differ."""
+    result = SEGMENTER(photos(1, *size))
+    assert result.shape == (1, *size)
+    assert (result == labels(1, *size)).mean() > 0.85
+
+
+def test_own_size_where_no_training_size_is_given():
+    free = Segmenter(Brightness(), {}, image_size=None)
+    np.testing.assert_array_equal(free(photos(1, 10, 14)), labels(1, 10, 14))
+
+
+def test_probabilities():
+    result = SEGMENTER.probabilities(photos())
+    assert result.shape == (2, 8, 8, 3) and result.dtype == np.float32
+    np.testing.assert_allclose(result.sum(-1), 1, atol=1e-5)
+    np.testing.assert_array_equal(result.argmax(-1), labels())
+
+
+@pytest.mark.parametrize("size", [8, 24])
+def test_refined_probabilities_have_the_edges_of_the_photo(size, monkeypatch):
+    # Two photos at a time, so that the third comes alone.
+    monkeypatch.setattr(inference, "_REFINED_PIXELS", 2 * 8 * 8)
+    images = np.concatenate([photos(2, size, size), photos(1, size, size)[:, ::-1]])
+    # A grey area about which the network says one thing here and another there.
+    grey = np.random.default_rng(0).integers(118, 134, (3, size // 2, size // 2, 1))
+    images[:, : size // 2, size // 2 :] = grey
+    refined = Segmenter(Brightness(), {}, image_size=8, batch_size=4, refine=True)
+    small = jax.image.resize(to_unit_range(images), (3, 8, 8, 3), "bilinear", antialias=True)
+    network = jax.nn.softmax(Brightness().apply({}, small, train=False))
+    expected = geometry.resize_bilinear(refinement.refine(small, network), size, size)
+    np.testing.assert_allclose(refined.probabilities(images), expected, atol=1e-4)
+    np.testing.assert_array_equal(refined(images), np.argmax(expected, -1))
+    refined.refine = False
+    plain = Segmenter(Brightness(), {}, image_size=8)(images)
+    np.testing.assert_array_equal(refined(images), plain)
+    assert np.any(plain != np.argmax(expected, -1))
+
+
+def test_part_centers_in_pixels_of_the_photo():
+    centers = SEGMENTER.part_centers(photos(1, 16, 8))
+    assert centers.shape == (1, 2, 2)
+    np.testing.assert_allclose(centers[0], [[4, 2], [12, 6]], atol=0.6)
+
+
+def test_any_number_of_photos():
+    images = np.concatenate([photos(3), photos(3)[:, ::-1]])
+    images[4] = 0
+    whole = SEGMENTER(images)
+    np.testing.assert_array_equal(
+        whole, np.concatenate([SEGMENTER(images[i : i + 1]) for i in range(6)])
+    )
+    assert SEGMENTER(images[:0]).shape == (0, 8, 8)
+    assert SEGMENTER.probabilities(images[:0]).shape == (0, 8, 8, 3)
+
+
+@pytest.mark.parametrize("bad", [np.zeros((1, 8, 8, 3)), np.zeros((8, 8, 3), np.uint8)])
+def test_other_arrays_are_refused(bad):
+    with pytest.raises(ValueError, match=r"images must be uint8 \(N, H, W, 3\), not"):
+        SEGMENTER(bad)
+
+
+def test_folder_without_a_run_is_named(tmp_path):
+    for load in (ganseg_jax.load_generator, ganseg_jax.load_segmenter):
+        with pytest.raises(UserError, match="has no config.json"):
+            load(tmp_path)
+
+
+@pytest.fixture
+def workdir(tmp_path):
+    """A run whose GAN was saved at step 3; its average differs from the generator itself."""
+    config = tiny.get_config()
+    config.gan.ema_decay = 0.5
+    config_file.adopt_workdir(config, tmp_path)
+    state = gan.init_state(settings.build_gan(config), config.seed)
+    state = state.replace(average=jax.tree.map(lambda x: x + 1, state.generator))
+    checkpoints = checkpoint.Checkpoints(tmp_path / "gan" / "checkpoints")
+    checkpoints.save(3, jax.device_put(state))
+    checkpoints.close()
+    return tmp_path, state
+
+
+def test_generator_of_a_run_is_its_average(workdir):
+    path, state = workdir
+    module, variables = ganseg_jax.load_generator(path)
+    assert module == settings.build_generator(tiny.get_config())
+    jax.tree.map(np.testing.assert_array_equal, variables, state.average)
+
+
+def test_whether_masks_are_refined_is_up_to_the_run_and_may_change(workdir):
+    path, _ = workdir
+    config = config_file.load_config(path)
+    trained = segmenter.init_state(settings.build_segmentation(config), 0)
+    checkpoints = checkpoint.Checkpoints(path / "segmenter" / "checkpoints")
+    checkpoints.save(1, jax.device_put(trained))
+    checkpoints.close()
+    assert not ganseg_jax.load_segmenter(path).refine
+    config.segmenter.refine = True
+    config_file.adopt_workdir(config, path)
+    assert ganseg_jax.load_segmenter(path).refine
+
+
+def test_stage_not_yet_trained_is_named(workdir):
+    with pytest.raises(UserError, match="no segmenter checkpoint yet.*experiments.train_segmenter"):
+        ganseg_jax.load_segmenter(workdir[0])
