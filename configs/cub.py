@@ -13,7 +13,8 @@ Run here:  not yet; no figure of this configuration is claimed.
 
 import ml_collections
 
-from ganseg_jax.config.presets import base_config, use_published_arg
+from ganseg_jax.config import base_config
+from ganseg_jax.config.presets import use_published_arg
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:

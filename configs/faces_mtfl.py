@@ -17,14 +17,14 @@ Measured: landmark error as a share of the distance between the eyes, on the 1,0
 
 import ml_collections
 
-from configs import people_ccp
-from ganseg_jax.config.presets import parse_arg
+from ganseg_jax.config import parse_arg
+from ganseg_jax.config.presets import small_photo_config
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     """The small model of `people_ccp`, its points' centres on a disc."""
     given = parse_arg(arg, size=64)
-    c = people_ccp.get_config(f"size={given.size}")
+    c = small_photo_config(given.size)
     c.dataset.name = "faces_mtfl"
     c.dataset.augment = "flip"  # The photos are cropped as tightly as the test photos.
     c.dataset.cache = "host"

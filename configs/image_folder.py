@@ -11,8 +11,8 @@ Arguments: parts=6, the number of parts; size=64, the image size (32 or 64: netw
 
 import ml_collections
 
-from configs import people_ccp
-from ganseg_jax.config.presets import base_config, parse_arg, use_published, use_small_networks
+from ganseg_jax.config import base_config, parse_arg
+from ganseg_jax.config.presets import small_photo_config, use_published, use_small_networks
 
 SPREADS = {"disc": 0.25, "column": 0.75}
 """Layout of the part centres before training -> how far they reach, of half the image."""
@@ -33,7 +33,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
         use_published(c, given.parts, given.variant, ratio=1.25)
         c.dataset.name = "image_folder"
         return c
-    c = people_ccp.get_config(f"size={given.size}")
+    c = small_photo_config(given.size)
     c.dataset.name = "image_folder"
     c.model.num_parts = given.parts
     c.model.grid = "centers"

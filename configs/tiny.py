@@ -7,7 +7,7 @@ Expected: nothing; it is far too small and short to find parts.
 
 import ml_collections
 
-from ganseg_jax.config.presets import base_config
+from ganseg_jax.config import base_config
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:

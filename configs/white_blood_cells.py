@@ -11,14 +11,14 @@ The cell is one part: cytoplasm and nucleus come from labels of generated images
 
 import ml_collections
 
-from configs import people_ccp
+from ganseg_jax.config.presets import small_photo_config
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     """The small model of `people_ccp` with a single part, for 300 photos that have no upright."""
     if arg:
         raise ValueError(f"configs/white_blood_cells.py takes no argument, not {arg!r}")
-    c = people_ccp.get_config("size=64")
+    c = small_photo_config(64)
     c.dataset.name = "white_blood_cells"
     c.model.num_parts = 1  # With three, cells became trefoils.
     c.gan.num_steps = 1_200

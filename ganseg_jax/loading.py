@@ -7,16 +7,16 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
 from ganseg_jax import geometry, refinement
 from ganseg_jax import packed as pretrained
+from ganseg_jax.config import Config
 from ganseg_jax.config import file as config_file
 from ganseg_jax.errors import UserError
 from ganseg_jax.evaluation import landmarks
-from ganseg_jax.models import build as settings
+from ganseg_jax.models import build
 from ganseg_jax.models.autoencoder import MaskReader
 from ganseg_jax.models.deeplab import DeepLabV3
 from ganseg_jax.models.generator import Generator
@@ -39,13 +39,13 @@ def load_generator(workdir: str | Path) -> tuple[Generator, Any]:
     packed = pretrained.find(workdir)
     if packed:
         config, variables = pretrained.load(packed, "generator")
-        return settings.build_generator(config), variables
+        return build.build_generator(config), variables
     config = config_file.load_config(workdir)
-    if settings.model_kind(config) != "gan":
+    if config.model.kind != "gan":
         raise UserError(
             f"{workdir} holds an auto-encoder, which draws nothing: give the workdir of a GAN"
         )
-    return settings.build_generator(config), stages.restore_generator(config, workdir)
+    return build.build_generator(config), stages.restore_generator(config, workdir)
 
 
 def load_segmenter(workdir: str | Path) -> "Segmenter":
@@ -68,14 +68,14 @@ def load_segmenter(workdir: str | Path) -> "Segmenter":
     if results.is_result(workdir):
         return results.load_segmenter(workdir)
     config = config_file.load_config(workdir)
-    if settings.model_kind(config) != "gan":
+    if config.model.kind != "gan":
         reader, variables = autoencoder_stage.restore_reader(config, workdir)
         return Segmenter(reader, variables, config.image_size, refine=config.segmenter.refine)
     return _of_config(config, stages.restore_segmenter(config, workdir))
 
 
-def _of_config(config: ml_collections.ConfigDict, variables: Any) -> "Segmenter":
-    module = settings.build_segmenter(config)
+def _of_config(config: Config, variables: Any) -> "Segmenter":
+    module = build.build_segmenter(config)
     return Segmenter(module, variables, config.image_size, refine=config.segmenter.refine)
 
 

@@ -14,9 +14,9 @@ from etils import epath
 from flax import traverse_util
 
 from ganseg_jax.config import file as config_file
+from ganseg_jax.config import with_fields
 from ganseg_jax.errors import UserError
 from ganseg_jax.interop import weights
-from ganseg_jax.models import build as settings
 from ganseg_jax.training import stages
 
 PARTS = ("generator", "segmenter")
@@ -76,7 +76,7 @@ def pack(workdir: str | Path, output: str | Path) -> int:
       UserError: the run is not finished, or the folder cannot be written.
     """
     config = config_file.load_config(workdir)
-    if settings.model_kind(config) != "gan":
+    if config.model.kind != "gan":
         raise UserError(f"{workdir} holds an auto-encoder; only GANs and segmenters are packed")
     variables = {
         "generator": stages.restore_generator(config, workdir),
@@ -84,7 +84,7 @@ def pack(workdir: str | Path, output: str | Path) -> int:
     }
     content = {part: _half(part, variables[part]) for part in PARTS}
     # Where the photos were is nobody's business but the run's.
-    config.dataset.data_dir = config.dataset.source = ""
+    config = with_fields(config, {"dataset.data_dir": "", "dataset.source": ""})
     weights.write(Path(output) / WEIGHTS, content)
     config_file.save_config(config, output)
     return (Path(output) / WEIGHTS).stat().st_size

@@ -26,8 +26,6 @@ def main() -> None:
     from ganseg_jax.errors import UserError
     from ganseg_jax.studies import ablations
 
-    if CONFIG.value is None:
-        raise UserError("--config is missing: name the full model's, such as configs/puppets.py")
     if not SEEDS.value or not all(seed.isdecimal() for seed in SEEDS.value):
         raise UserError(f"--seeds={','.join(SEEDS.value)} must be whole numbers, such as 0,1,2")
     seeds = [int(seed) for seed in SEEDS.value]

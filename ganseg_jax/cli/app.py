@@ -9,11 +9,15 @@ import re
 import sys
 import traceback
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from absl import app, flags
 from absl import logging as absl_logging
 
 from ganseg_jax.errors import UserError
+
+if TYPE_CHECKING:
+    from ganseg_jax.config import Config
 
 _COORDINATOR = flags.DEFINE_string(
     "coordinator_address", None, "host:port of the first process, for several processes."
@@ -30,13 +34,45 @@ _CACHE = flags.DEFINE_string(
 )
 
 
-def define_config(default: str | None = None):
-    """The --config flag; overrides are --config.field=value."""
-    from ml_collections import config_flags
+class ConfigFlag:
+    """Gives the config of --config with its overrides."""
 
-    return config_flags.DEFINE_config_file(
-        "config", default, "Experiment, a file of configs/.", lock_config=True
-    )
+    def __init__(self, required: bool):
+        from ml_collections import config_flags
+
+        self._required = required
+        self._holder = config_flags.DEFINE_config_file(
+            "config", None, "Experiment, a file of configs/.", lock_config=True
+        )
+
+    @property
+    def value(self) -> "Config | None":
+        """Returns the checked config; None if it is not required and not given.
+
+        Raises:
+          UserError: it is required and not given, or a field makes no sense.
+        """
+        from ganseg_jax.config import freeze
+
+        if self._holder.value is not None:
+            return freeze(self._holder.value)
+        if self._required:
+            raise UserError(f"--config is missing: give one of {', '.join(_known_configs())}")
+        return None
+
+    @property
+    def given(self) -> set[str]:
+        """Returns the names of the fields that the command line sets."""
+        return set(re.findall(r"--config\.([\w.]+)", " ".join(sys.argv)))
+
+
+def define_config(required: bool = True) -> ConfigFlag:
+    """Defines --config, whose overrides are --config.field=value."""
+    return ConfigFlag(required)
+
+
+def _known_configs() -> list[str]:
+    return sorted(glob.glob("configs/[!_]*.py"))
 
 
 def define_workdir(required: bool = True):
@@ -185,7 +221,7 @@ def _check_config() -> None:
         return
     file = _config_file()
     if file and not os.path.exists(file):
-        known = sorted(glob.glob("configs/*.py"))
+        known = _known_configs()
         near = difflib.get_close_matches(file, known, 1)
         hint = f"; did you mean {near[0]}?" if near else f"; there are {', '.join(known)}"
         _fail(f"--config: there is no file {file}{hint}")

@@ -58,8 +58,6 @@ def main() -> None:
 
     from ganseg_jax.errors import UserError
 
-    if CONFIG.value is None:
-        raise UserError("--config=configs/X.py is missing")
     for flag in (_BATCH_SIZE, _STEPS):
         if flag.value is not None and flag.value < 1:
             raise UserError(f"--{flag.name}={flag.value} must be at least 1")
@@ -102,9 +100,10 @@ def measure(what: str, batch_size: int, dtype: str) -> dict[str, Any]:
     """Measures one case; the result has `error` where the device's memory does not suffice."""
     import jax
 
-    config = CONFIG.value.copy_and_resolve_references()
-    config.dtype = dtype
-    config.gan.batch_size = config.segmenter.batch_size = batch_size
+    from ganseg_jax.config import with_fields
+
+    changed = {"dtype": dtype, "gan.batch_size": batch_size, "segmenter.batch_size": batch_size}
+    config = with_fields(CONFIG.value, changed)
     facts = {"what": what, "batch_size": batch_size, "dtype": dtype}
     try:
         case = benchmark_cases.BUILDERS[what](config)

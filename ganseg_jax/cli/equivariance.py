@@ -15,7 +15,7 @@ from absl import flags
 
 from ganseg_jax.cli import app
 
-CONFIG = app.define_config()
+CONFIG = app.define_config(required=False)
 WORKDIR = app.define_workdir(required=False)
 OUTPUT = flags.DEFINE_string("output", None, "Folder to write to.", required=True)
 SHIFTS = flags.DEFINE_list("shifts", ["1", "2", "4", "8", "16"], "Pixels to move the points by.")
@@ -30,8 +30,8 @@ def main() -> None:
     from ganseg_jax.evaluation import equivariance
     from ganseg_jax.files import write_whole
     from ganseg_jax.latents import sample_latents
-    from ganseg_jax.models import build as settings
     from ganseg_jax.models.blocks import init_variables
+    from ganseg_jax.models.build import build_generator
     from ganseg_jax.report.plots import plot_equivariance
     from ganseg_jax.report.png import save_png
 
@@ -40,7 +40,7 @@ def main() -> None:
     if WORKDIR.value is not None:
         generator, variables = inference.load_generator(WORKDIR.value)
     else:
-        generator = settings.build_generator(CONFIG.value)
+        generator = build_generator(CONFIG.value)
     if not generator.use_points:
         raise UserError("model.use_points=False: a generator without points cannot be moved")
     largest = generator.image_size - 1

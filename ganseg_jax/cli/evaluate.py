@@ -7,19 +7,20 @@ Writes W/evaluation/metrics.json and W/report.html. Without --config the run's o
 
 from ganseg_jax.cli import app
 
-CONFIG = app.define_config()
+CONFIG = app.define_config(required=False)
 WORKDIR = app.define_workdir()
 
 
 def main() -> None:
     from ganseg_jax.config import file as config_file
     from ganseg_jax.jobs import evaluate as run
+    from ganseg_jax.jobs.begin import begin
 
     config = CONFIG.value
     if config is None:
         config = config_file.load_config(WORKDIR.value)
     else:
-        config_file.adopt_workdir(config, WORKDIR.value)
+        begin(config, WORKDIR.value, CONFIG.given)
     run.evaluate(config, WORKDIR.value)
 
 

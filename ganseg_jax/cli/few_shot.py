@@ -43,18 +43,16 @@ SEED = flags.DEFINE_integer("seed", 0, "Of every random choice.")
 
 
 def main() -> None:
-    from ganseg_jax.fewshot.autoshot import AutoShotSettings
-    from ganseg_jax.fewshot.pipeline import FewShotSettings
-    from ganseg_jax.fewshot.train import HeadSettings
+    from ganseg_jax.config import few_shot as schema
     from ganseg_jax.jobs import few_shot as run
 
-    settings = FewShotSettings(
+    settings = schema.FewShot(
         head_kind=HEAD.value,
         unet_width=UNET_WIDTH.value,
         log_every=LOG_EVERY.value,
         checkpoint_every=CHECKPOINT_EVERY.value,
-        head=HeadSettings(epochs=EPOCHS.value, standardize=STANDARDIZE.value, seed=SEED.value),
-        auto_shot=AutoShotSettings(
+        head=schema.Head(epochs=EPOCHS.value, standardize=STANDARDIZE.value, seed=SEED.value),
+        auto_shot=schema.AutoShot(
             num_samples=NUM_SAMPLES.value,
             num_steps=NUM_STEPS.value,
             batch_size=BATCH_SIZE.value,

@@ -7,14 +7,14 @@ Finished stages are skipped; one that was cut off goes on from its last checkpoi
 
 from ganseg_jax.cli import app
 
-CONFIG = app.define_config("configs/puppets.py")
+CONFIG = app.define_config()
 WORKDIR = app.define_workdir()
 
 
 def main() -> None:
     from ganseg_jax.jobs import train as pipeline
 
-    pipeline.run_all(CONFIG.value, WORKDIR.value)
+    pipeline.run_all(CONFIG.value, WORKDIR.value, CONFIG.given)
 
 
 if __name__ == "__main__":

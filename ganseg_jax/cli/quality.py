@@ -23,8 +23,6 @@ def main() -> None:
     from ganseg_jax.errors import UserError
     from ganseg_jax.studies import quality
 
-    if CONFIG.value is None:
-        raise UserError("--config is missing: name one, such as configs/puppets.py")
     if not all(step.isdecimal() for step in STEPS.value):
         raise UserError(f"--steps={','.join(STEPS.value)} must be whole numbers, such as 250,500")
     steps = [int(step) for step in STEPS.value]

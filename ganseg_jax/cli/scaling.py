@@ -31,8 +31,6 @@ def main() -> None:
     from ganseg_jax.errors import UserError
     from ganseg_jax.studies import communication
 
-    if CONFIG.value is None:
-        raise UserError("--config=configs/X.py is missing")
     if not all(number.isdecimal() and int(number) for number in _CHIPS.value):
         raise UserError(f"--chips={','.join(_CHIPS.value)} must be whole numbers from 1")
     counts = [int(number) for number in _CHIPS.value]
@@ -70,11 +68,10 @@ def count(config):
     """Operations of a step over all devices, its collectives, and the networks' parameters."""
     import jax
 
-    from ganseg_jax.models import build as settings
     from ganseg_jax.studies import benchmark_cases, communication
     from ganseg_jax.training import gan
 
-    state = jax.eval_shape(lambda: gan.init_state(settings.build_gan(config), config.seed))
+    state = jax.eval_shape(lambda: gan.init_state(gan.Gan.of(config), config.seed))
     params = (state.generator["params"], state.discriminator["params"])
     lowered, counted = benchmark_cases.lower_gan_step(config)
     return (

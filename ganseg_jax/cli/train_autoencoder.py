@@ -11,10 +11,10 @@ WORKDIR = app.define_workdir()
 
 
 def main() -> None:
-    from ganseg_jax.config import file as config_file
+    from ganseg_jax.jobs.begin import begin
     from ganseg_jax.training import autoencoder_stage
 
-    config_file.adopt_workdir(CONFIG.value, WORKDIR.value)
+    begin(CONFIG.value, WORKDIR.value, CONFIG.given)
     autoencoder_stage.train_autoencoder(CONFIG.value, WORKDIR.value)
 
 

@@ -10,10 +10,10 @@ WORKDIR = app.define_workdir()
 
 
 def main() -> None:
-    from ganseg_jax.config import file as config_file
+    from ganseg_jax.jobs.begin import begin
     from ganseg_jax.training import self_training_stage, stages
 
-    config_file.adopt_workdir(CONFIG.value, WORKDIR.value)
+    begin(CONFIG.value, WORKDIR.value, CONFIG.given)
     stages.train_segmenter(CONFIG.value, WORKDIR.value)
     if CONFIG.value.self_training.num_steps:
         self_training_stage.self_train(CONFIG.value, WORKDIR.value)

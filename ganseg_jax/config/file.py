@@ -1,85 +1,32 @@
-"""The config file of a workdir: written, read, and compared with that of a run that goes on."""
+"""The config file of a workdir: written, read, and compared with that of a run that resumes."""
 
 import json
-from pathlib import Path
+from collections.abc import Collection
 from typing import Any
 
 from etils import epath
-from ml_collections import ConfigDict
 
+from ganseg_jax import files
+from ganseg_jax.config.convert import checked, from_mapping, nested
+from ganseg_jax.config.schema import STAGES, Config
+from ganseg_jax.config.setting import flat, leaves
 from ganseg_jax.errors import UserError
-from ganseg_jax.models import build as settings
 
-# Fields that may differ from those a workdir was begun with.
-_FREE_FIELDS = {
-    "dataset.data_dir",
-    "dataset.source",
-    "dataset.num_threads",
-    "gan.num_steps",
-    "gan.checkpoint_every",
-    "gan.log_every",
-    "gan.sample_every",
-    "gan.on_nonfinite",
-    "segmenter.refine",
-    *(
-        f"{stage}.{name}"
-        for stage in ("segmenter", "self_training")
-        for name in ("num_steps", "checkpoint_every", "log_every", "sample_every", "on_nonfinite")
-    ),
-}
-
-# Fields that came later, with the values that older workdirs were begun with.
-_LATER_FIELDS = {
-    "model.kind": "gan",
-    "autoencoder.unet_width": 64,
-    "autoencoder.unet_depth": 4,
-    "partition.fsdp": False,
-    "gan.concentration.final_share": 1.0,
-    "gan.concentration.decay_from": 0,
-    "gan.concentration.decay_until": 0,
-    "gan.point_spread": 0.0,
-    "gan.point_layout": "disc",
-    "gan.background_start": 0.0,
-    "gan.discriminator_augment": "",
-    "evaluation.backbone_checkpoint": "",
-    "segmenter.learning_rate_schedule": "constant",
-    "segmenter.refine": False,
-    "self_training.num_steps": 0,
-    "self_training.batch_size": 64,
-    "self_training.checkpoint_every": 1_000,
-    "self_training.log_every": 100,
-    "self_training.sample_every": 1_000,
-    "self_training.on_nonfinite": "stop",
-    "self_training.learning_rate": 1e-4,
-    "self_training.refine_labels": False,
-}
+DERIVED = ("segmenter", "self_training")
+"""Stages that are made from the GAN in minutes, and may be trained again in the same workdir."""
 
 
-def flat_fields(config: Any, prefix: str = "") -> dict[str, Any]:
-    """Leaf fields by their dotted names, tuples as lists, as JSON has them."""
-    flat = {}
-    for name, value in config.items():
-        if hasattr(value, "items"):
-            flat |= flat_fields(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = list(value) if isinstance(value, tuple) else value
-    return flat
+def save_config(config: Config, workdir: epath.PathLike) -> None:
+    """Writes `W/config.json`, whole or not at all."""
+    text = json.dumps(nested(flat(config)), indent=2) + "\n"
+    files.write_whole(epath.Path(workdir) / "config.json", text)
 
 
-def save_config(config: ConfigDict, workdir: str | Path) -> None:
-    """Writes `W/config.json`, whole."""
-    path = epath.Path(workdir) / "config.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(".config.json.partial")
-    partial.write_text(json.dumps(json.loads(config.to_json_best_effort()), indent=2) + "\n")
-    partial.replace(path)
-
-
-def load_config(workdir: str | Path) -> ConfigDict:
-    """Reads `W/config.json`.
+def load_config(workdir: epath.PathLike) -> Config:
+    """Returns the config of `W/config.json`, whichever version of the package wrote it.
 
     Raises:
-      UserError: where there is none.
+      UserError: there is none, or it cannot be read.
     """
     path = epath.Path(workdir) / "config.json"
     if not path.exists():
@@ -87,65 +34,103 @@ def load_config(workdir: str | Path) -> ConfigDict:
             f"{workdir} has no config.json, so nothing was trained there: give the workdir of a "
             "run, or train one with `python -m experiments.pipeline`"
         )
-    fields = json.loads(path.read_text())
-    for name, value in _LATER_FIELDS.items():
-        *sections, field = name.split(".")
-        section = fields
-        for each in sections:
-            section = section.setdefault(each, {})
-        section.setdefault(field, value)
-    return ConfigDict(fields)
+    try:
+        values = json.loads(path.read_text())
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}): restore it, or use another --workdir") from (
+            error
+        )
+    return from_mapping(Config, values, missing="before")
 
 
-def deciding_fields(config: ConfigDict) -> dict[str, Any]:
-    """The flat fields that decide a run's figures: all but paths, intervals and the like."""
-    free = {name for name in _FREE_FIELDS if not name.endswith((".num_steps", ".refine"))}
-    return {name: value for name, value in flat_fields(config).items() if name not in free}
+def deciding_fields(config: Config) -> dict[str, Any]:
+    """Returns the fields that decide a run's figures by dotted name: no paths, no intervals."""
+    values, known = flat(config), leaves(Config)
+    deciding = ("segmenter.refine", "evaluation.")
+    return {
+        name: value
+        for name, value in values.items()
+        if known[name].setting.change != "anytime" or name.startswith(deciding)
+    }
 
 
-def adopt_workdir(config: ConfigDict, workdir: str | Path) -> None:
+def stage_settings(config: Config, section: str) -> dict[str, Any]:
+    """Returns the fields of one section that decide what its stage trains, by dotted name."""
+    values, known = flat(config), leaves(Config)
+    return {
+        name: value
+        for name, value in values.items()
+        if name.startswith(f"{section}.") and known[name].setting.change == "never"
+    }
+
+
+def adopt_workdir(
+    config: Config,
+    workdir: epath.PathLike,
+    given: Collection[str] | None = None,
+    retrain: Collection[str] = (),
+) -> None:
     """Writes a sound config into a new workdir, or checks that it is the one this began with.
 
-    Sections of stages that have not begun, and fields that change nothing in what was trained
-    (intervals, numbers of steps, paths, refinement), may differ; the file is brought up to date
-    then.
+    Settings of stages that have not begun, and those that change nothing in what was trained, may
+    differ; the file is brought up to date then.
+
+    Args:
+      config: of this run.
+      workdir: of this run.
+      given: names of the fields that were given explicitly, which alone may change a stage's
+        number of updates; None for all.
+      retrain: stages that are about to be trained again, whose settings may change.
 
     Raises:
       UserError: naming the first field that makes no sense, or that differs, with both values.
     """
-    # A mistake in the last stage's settings must not come to light after hours of the first.
-    settings.check_config(config)
-    workdir = epath.Path(workdir)
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        if (workdir / "config.json").exists():
-            _check_same(config, load_config(workdir), workdir)
-        save_config(config, workdir)
-    except OSError as error:
-        raise UserError(f"cannot write to {workdir}: {error}; choose another --workdir") from error
+    checked(config)
+    _check_files(config)
+    if (epath.Path(workdir) / "config.json").exists():
+        _check_same(config, load_config(workdir), epath.Path(workdir), given, retrain)
+    save_config(config, workdir)
 
 
-def _check_same(config: ConfigDict, old: ConfigDict, workdir: epath.Path) -> None:
-    stages = ("gan", "segmenter", "self_training", "autoencoder")
-    begun = [stage for stage in stages if (workdir / stage / "checkpoints").exists()]
+def _check_files(config: Config) -> None:
+    values = flat(config)
+    for name, leaf in leaves(Config).items():
+        wanted, path = leaf.setting.file, values[name]
+        if wanted and path and not epath.Path(path).exists():
+            raise UserError(f"{name}={path!r}: there is no such file; give {wanted}")
+
+
+def _check_same(
+    config: Config,
+    old: Config,
+    workdir: epath.Path,
+    given: Collection[str] | None,
+    retrain: Collection[str],
+) -> None:
+    begun = {stage for stage in STAGES if (workdir / stage / "checkpoints").exists()}
     if not begun:
         return
     if "autoencoder" in begun:
-        begun += ["gan", "segmenter"]  # Whose settings it is trained with.
-    new_fields, old_fields = flat_fields(config), flat_fields(old)
-    for name in sorted(new_fields | old_fields):
-        section = name.split(".")[0]
-        if name in _FREE_FIELDS or section == "evaluation":
+        begun |= {"gan", "segmenter"}  # Whose settings it is trained with.
+    begun -= set(retrain)
+    known, now, before = leaves(Config), flat(config), flat(old)
+    for name, leaf in known.items():
+        section, change = name.split(".")[0], leaf.setting.change
+        same = now[name] == before[name] or change == "anytime"
+        if same or (section in STAGES and section not in begun):
             continue
-        if section == "autoencoder" and new_fields["model.kind"] == "gan":
-            continue
-        if section in stages and section not in begun:
-            continue
-        before, now = old_fields.get(name), new_fields.get(name)
-        if name == "dataset.cache" and "device" not in (before, now):
+        if name == "dataset.cache" and "device" not in (before[name], now[name]):
             continue  # The same photos in the same order.
-        if before != now:
+        if change == "steps":
+            if given is None or name in given:
+                continue
             raise UserError(
-                f"{workdir} was begun with {name}={before!r}, not {now!r}: "
-                "use that value, or another --workdir"
+                f"{workdir} was begun with {name}={before[name]}, and this command does not set "
+                f"it: give --config.{name}={before[name]} to keep it, or "
+                f"--config.{name}={now[name]} to train longer"
             )
+        again = f", --retrain={section}" if section in DERIVED else ""
+        raise UserError(
+            f"{workdir} was begun with {name}={before[name]!r}, not {now[name]!r}: "
+            f"use that value{again}, or another --workdir"
+        )

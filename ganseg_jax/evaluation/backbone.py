@@ -2,10 +2,10 @@
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from ganseg_jax.config import Config
 from ganseg_jax.errors import UserError
 from ganseg_jax.evaluation.references import FeatureFn
 from ganseg_jax.interop import weights
@@ -19,7 +19,7 @@ _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _LEAST_SIZE = 128
 
 
-def load_feature_maps(config: ml_collections.ConfigDict) -> FeatureFn | None:
+def load_feature_maps(config: Config) -> FeatureFn | None:
     """The maps behind the last stage of `evaluation.backbone_checkpoint`; None where it is empty.
 
     The maps are an eighth of the image's size, and not negative. Images are normalised as for

@@ -7,10 +7,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from ganseg_jax.config import Config
 from ganseg_jax.data import pipeline, prepare
 from ganseg_jax.errors import UserError
 from ganseg_jax.evaluation import image_quality, statistics_cache
@@ -45,7 +45,7 @@ class FeatureNetwork:
         return np.concatenate(list(batches))
 
 
-def load_network(config: ml_collections.ConfigDict) -> FeatureNetwork | None:
+def load_network(config: Config) -> FeatureNetwork | None:
     """The network of `evaluation.inception_checkpoint`, or None where the field is empty.
 
     Raises:
@@ -64,7 +64,7 @@ def load_network(config: ml_collections.ConfigDict) -> FeatureNetwork | None:
 
 
 def training_statistics(
-    config: ml_collections.ConfigDict, network: FeatureNetwork
+    config: Config, network: FeatureNetwork
 ) -> statistics_cache.SetStatistics:
     """Statistics of all training photos, kept beside the prepared data set.
 

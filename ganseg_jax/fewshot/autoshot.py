@@ -4,7 +4,6 @@ Tritrong, Rewatbowornwong, Suwajanakorn, CVPR 2021, section 3.3. Real images the
 the U-Net and no generator, at other sizes and orientations too.
 """
 
-import dataclasses
 import functools
 from typing import Any
 
@@ -16,57 +15,12 @@ import optax
 from jaxtyping import Array, Float, Int, UInt8
 
 from ganseg_jax import prng
+from ganseg_jax.config import few_shot as schema
 from ganseg_jax.models.blocks import init_variables
 
 
-@dataclasses.dataclass(frozen=True)
-class Augmentation:
-    """Random changes of place, made alike in image and label.
-
-    Attributes:
-        flip: probability of a horizontal flip.
-        scale: smallest and largest factor, drawn evenly in the logarithm.
-        rotation: largest angle to either side, degrees.
-        translation: largest shift, as a fraction of the side.
-    """
-
-    flip: float = 0.5
-    scale: tuple[float, float] = (0.5, 2.0)
-    rotation: float = 10.0
-    translation: float = 0.5
-
-
-@dataclasses.dataclass(frozen=True)
-class AutoShotSettings:
-    """How the U-Net is trained.
-
-    Attributes:
-        num_samples: generated images, the training set.
-        num_steps: updates.
-        batch_size: images in each.
-        learning_rate: Adam's, at the start.
-        weight_decay: added to the gradients, before Adam scales them.
-        patience: epochs without a better mean loss after which the learning rate falls tenfold.
-        min_learning_rate: where it stops falling.
-        clip: largest absolute value of a gradient's entry.
-        augmentation: see `Augmentation`.
-        seed: of the start, the order of the samples and the augmentation.
-    """
-
-    num_samples: int = 5000
-    num_steps: int = 20_000
-    batch_size: int = 16
-    learning_rate: float = 1e-3
-    weight_decay: float = 1e-3
-    patience: int = 20
-    min_learning_rate: float = 1e-6
-    clip: float = 0.1
-    augmentation: Augmentation = Augmentation()
-    seed: int = 0
-
-
 def random_transforms(
-    key: jax.Array, batch: int, settings: Augmentation
+    key: jax.Array, batch: int, settings: schema.Augmentation
 ) -> tuple[Float[Array, "b 2 2"], Float[Array, "b 2"]]:
     """Matrix A and shift t of p -> A p + t, from output to input, (row, col) in [-1, 1]."""
     keys = prng.streams(key, ("flip", "scale", "rotation", "translation"))
@@ -124,7 +78,7 @@ def augment(
     key: jax.Array,
     images: Float[Array, "b h w 3"],
     labels: Float[Array, "b h w c"],
-    settings: Augmentation,
+    settings: schema.Augmentation,
 ) -> tuple[Float[Array, "b h w 3"], Float[Array, "b h w c"]]:
     """Images and soft labels after the same random flip, scale, rotation and translation.
 
@@ -136,7 +90,7 @@ def augment(
     return both[..., :3], both[..., 3:]
 
 
-def make_optimizer(settings: AutoShotSettings) -> optax.GradientTransformation:
+def make_optimizer(settings: schema.AutoShot) -> optax.GradientTransformation:
     """Clipping, weight decay in the gradient, Adam, learning rate reduced on a plateau.
 
     `update` takes the loss as the keyword `value`.
@@ -175,7 +129,7 @@ class AutoShotState:
     optimizer: Any
 
 
-def init_state(network: nn.Module, image_size: int, settings: AutoShotSettings) -> AutoShotState:
+def init_state(network: nn.Module, image_size: int, settings: schema.AutoShot) -> AutoShotState:
     """The state before the first step."""
     image = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
     variables = init_variables(network, settings.seed, image, kernel_gain=2.0, train=False)
@@ -194,7 +148,7 @@ def soft_cross_entropy(
 @functools.partial(jax.jit, static_argnames=("network", "settings"), donate_argnums=2)
 def train_step(
     network: nn.Module,
-    settings: AutoShotSettings,
+    settings: schema.AutoShot,
     state: AutoShotState,
     images: UInt8[Array, "b h w 3"],
     labels: UInt8[Array, "b h w c"],
@@ -203,7 +157,7 @@ def train_step(
 
     Args:
         network: a `UNet`.
-        settings: see `AutoShotSettings`.
+        settings: see `config.few_shot.AutoShot`.
         state: of the training.
         images: 0..255.
         labels: probabilities of the classes as 0..255; they need not add up to 255 exactly.

@@ -18,6 +18,7 @@ import numpy as np
 from flax import linen as nn
 
 from ganseg_jax import prng
+from ganseg_jax.config import few_shot as schema
 from ganseg_jax.errors import UserError
 from ganseg_jax.fewshot import autoshot, train
 from ganseg_jax.fewshot.features import Features, largest, standardize
@@ -39,31 +40,6 @@ CHUNK = 10
 
 
 @dataclasses.dataclass(frozen=True)
-class FewShotSettings:
-    """Everything that decides the result, kept in `F/config.json`.
-
-    Attributes:
-        head_kind: "cnn" or "mlp".
-        mlp_hidden: channels of the MLP's hidden layers.
-        unet_width: channels of the U-Net at full size.
-        unet_depth: halvings of its maps.
-        log_every: steps between two lines of progress.
-        checkpoint_every: steps.
-        head: see `HeadSettings`.
-        auto_shot: see `AutoShotSettings`.
-    """
-
-    head_kind: str = "cnn"
-    mlp_hidden: tuple[int, ...] = (2000, 200)
-    unet_width: int = 64
-    unet_depth: int = 4
-    log_every: int = 100
-    checkpoint_every: int = 1000
-    head: train.HeadSettings = train.HeadSettings()
-    auto_shot: autoshot.AutoShotSettings = autoshot.AutoShotSettings()
-
-
-@dataclasses.dataclass(frozen=True)
 class FewShot:
     """What the stages work on.
 
@@ -73,7 +49,7 @@ class FewShot:
         variables: the generator's.
         labelled: label maps of some of the generated images.
         latents: of these images.
-        settings: see `FewShotSettings`.
+        settings: see `config.few_shot.FewShot`.
     """
 
     folder: Path
@@ -81,7 +57,7 @@ class FewShot:
     variables: Any
     labelled: LabelSet
     latents: Any
-    settings: FewShotSettings
+    settings: schema.FewShot
 
     @property
     def head(self) -> nn.Module:
@@ -96,7 +72,7 @@ def prepare(
     source: Source,
     variables: Any,
     labels: str | Path,
-    settings: FewShotSettings,
+    settings: schema.FewShot,
     *,
     shots: int | None = None,
     classes: list[str] | None = None,
@@ -108,7 +84,7 @@ def prepare(
         source: the generator that made the labelled images.
         variables: its variables.
         labels: folder of `samples.write_samples` with label maps (see `labels`).
-        settings: see `FewShotSettings`.
+        settings: see `config.few_shot.FewShot`.
         shots: number of labelled images to use; None for all.
         classes: names without the background; None takes them from the labels.
 
@@ -263,7 +239,7 @@ def train_auto_shot(
     folder: Path,
     images: np.ndarray,
     labels: np.ndarray,
-    settings: FewShotSettings,
+    settings: schema.FewShot,
     classes: Sequence[str] | None = None,
 ) -> Segmenter:
     """Trains the U-Net on labelled images, or goes on with it.
@@ -272,8 +248,8 @@ def train_auto_shot(
         folder: `folder / "auto_shot"` gets checkpoints and metrics.
         images: uint8 [N, S, S, 3].
         labels: uint8 [N, S, S, C], probabilities times 255.
-        settings: see `FewShotSettings`; `auto_shot.num_samples` decides alone how many updates
-            the learning rate's schedule takes for an epoch.
+        settings: see `config.few_shot.FewShot`; `auto_shot.num_samples` alone decides how many
+            updates the learning rate's schedule takes for an epoch.
         classes: names, background first, for the segmenter.
     """
     network = UNet(labels.shape[-1], settings.unet_width, settings.unet_depth)

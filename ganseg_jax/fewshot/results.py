@@ -11,6 +11,7 @@ from etils import epath
 
 from ganseg_jax import prng
 from ganseg_jax.checkpoints import Checkpoints
+from ganseg_jax.config import few_shot as schema
 from ganseg_jax.errors import UserError
 from ganseg_jax.fewshot import autoshot, train
 from ganseg_jax.fewshot.features import named_layers
@@ -58,9 +59,7 @@ def load_segmenter(folder: str | Path) -> Segmenter:
     chosen = dict(config["auto_shot"])
     augmentation = dict(chosen.pop("augmentation"))
     augmentation["scale"] = tuple(augmentation["scale"])
-    settings = autoshot.AutoShotSettings(
-        **chosen, augmentation=autoshot.Augmentation(**augmentation)
-    )
+    settings = schema.AutoShot(**chosen, augmentation=schema.Augmentation(**augmentation))
     size = config["image_size"]
     like = autoshot.init_state(network, size, settings)
     state = _restore(folder, "auto_shot", "auto-shot network", like, settings.num_steps)
@@ -84,7 +83,7 @@ def load_head(folder: str | Path, module: nn.Module, variables: Any) -> Head:
     head = make_head(
         config["head_kind"], len(config["classes"]), config.get("mlp_hidden", MLPHead.hidden)
     )
-    settings, shots = train.HeadSettings(**config["head"]), len(config["images"])
+    settings, shots = schema.Head(**config["head"]), len(config["images"])
     optimizer = train.make_optimizer(settings, shots)
     like = train.init_state(head, optimizer, features, settings.seed)
     state = _restore(folder, "head", "head", like, settings.epochs * shots)

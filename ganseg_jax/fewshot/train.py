@@ -6,7 +6,6 @@ for _ in range(settings.epochs * len(labels)):
     state, loss = train_step(head, optimizer, state, features, labels, order_key)
 """
 
-import dataclasses
 import functools
 from typing import Any
 
@@ -18,36 +17,12 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
+from ganseg_jax.config import few_shot as schema
 from ganseg_jax.fewshot.features import Features, FeatureStatistics, unit_statistics
 from ganseg_jax.models.blocks import init_variables
 
 # In label maps: pixels that nobody labelled; they count in no loss and no measure.
 UNLABELLED = 255
-
-
-@dataclasses.dataclass(frozen=True)
-class HeadSettings:
-    """How a head is trained (CVPR 2021, section 4).
-
-    Attributes:
-        epochs: passes over the labelled images; every step takes one image.
-        learning_rate: Adam's, at the start.
-        weight_decay: added to the gradients, before Adam scales them.
-        decay: factor of the learning rate every `decay_every` epochs.
-        decay_every: epochs.
-        standardize: bring every channel of the features to mean 0 and deviation 1 over the labelled
-            images first. The paper does not; but where channels differ in size by far, a head of
-            few labels learns from the largest alone.
-        seed: of the start and of the order of the images.
-    """
-
-    epochs: int = 1000
-    learning_rate: float = 1e-3
-    weight_decay: float = 1e-3
-    decay: float = 0.9
-    decay_every: int = 50
-    standardize: bool = True
-    seed: int = 0
 
 
 def cross_entropy(logits: Float[Array, "b h w c"], labels: Int[Array, "b h w"]) -> Float[Array, ""]:
@@ -57,7 +32,7 @@ def cross_entropy(logits: Float[Array, "b h w c"], labels: Int[Array, "b h w"]) 
     return jnp.sum(losses * labelled) / jnp.maximum(jnp.sum(labelled), 1)
 
 
-def make_optimizer(settings: HeadSettings, steps_per_epoch: int) -> optax.GradientTransformation:
+def make_optimizer(settings: schema.Head, steps_per_epoch: int) -> optax.GradientTransformation:
     """Adam with weight decay in the gradient and a learning rate that falls in stairs."""
     schedule = optax.exponential_decay(
         settings.learning_rate,

@@ -5,16 +5,16 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 from etils import epath
 
 from ganseg_jax import checkpoints as checkpoint
+from ganseg_jax.config import Config, flat, with_fields
 from ganseg_jax.config import file as config_file
 from ganseg_jax.errors import UserError
 from ganseg_jax.interop import torch_ganseg
 from ganseg_jax.interop.conversion import StateDict, Variables, required_shape, strip_prefix
-from ganseg_jax.models import build as settings
+from ganseg_jax.models.build import build_segmenter
 from ganseg_jax.models.discriminator import Discriminator
 from ganseg_jax.training import gan, partition, segmenter, stages
 
@@ -38,7 +38,7 @@ _TRAINING = {
 
 
 def import_gan(
-    config: ml_collections.ConfigDict,
+    config: Config,
     content: Mapping[str, StateDict],
     hyperparameters: Mapping[str, Any],
     workdir: str,
@@ -48,8 +48,8 @@ def import_gan(
     The optimisers start anew if it is trained further.
 
     Args:
-      config: of the workdir, or the published settings for a new one; changed to those of the
-        hyperparameters.
+      config: of the workdir, or the published settings for a new one; the hyperparameters go
+        before it.
       content: {"generator", "discriminator"}, state_dicts.
       hyperparameters: the published `parameters.json`.
       workdir: where no GAN has been trained.
@@ -62,23 +62,21 @@ def import_gan(
     _, generator = torch_ganseg.load_generator(content["generator"], hyperparameters)
     module, discriminator = torch_ganseg.load_discriminator(content["discriminator"])
     before = config.model.num_parts
-    configure(config, hyperparameters, module)
+    config = configured(config, hyperparameters, module)
     if _begun(workdir, "segmenter"):
         _check_parts("GAN", config.model.num_parts, "segmenter", before, workdir)
-    networks = settings.build_gan(config)
+    networks = gan.Gan.of(config)
     state = gan.state_from_variables(networks, generator, discriminator)
     config_file.save_config(config, workdir)
     _save("gan", state, config.gan.num_steps, workdir)
 
 
-def import_segmenter(
-    config: ml_collections.ConfigDict, state_dict: Mapping[str, Any], workdir: str
-) -> None:
+def import_segmenter(config: Config, state_dict: Mapping[str, Any], workdir: str) -> None:
     """Makes a published segmenter the finished segmenter stage of a workdir.
 
     Args:
-      config: of the workdir, or the published settings for a new one; its classes, backbone and
-        width are changed to the checkpoint's.
+      config: of the workdir, or the published settings for a new one; the checkpoint's classes,
+        backbone and width go before it.
       state_dict: names to arrays.
       workdir: where no segmenter has been trained.
 
@@ -90,10 +88,10 @@ def import_segmenter(
     parts = required_shape(state_dict, "classifier.4.bias", "segmenter")[0] - 1
     if _begun(workdir, "gan"):
         _check_parts("segmenter", parts, "GAN", config.model.num_parts, workdir)
-    config.model.num_parts = parts
     kind, width = torch_ganseg.backbone_settings(state_dict, "backbone.", "segmenter")
-    config.segmenter.backbone, config.segmenter.width = kind, width
-    networks = settings.build_segmentation(config)
+    fields = {"model.num_parts": parts, "segmenter.backbone": kind, "segmenter.width": width}
+    config = with_fields(config, fields)
+    networks = segmenter.Segmentation.of(config)
     _, variables = torch_ganseg.load_segmenter(state_dict, networks.segmenter)
     state = segmenter.state_from_variables(networks, variables)
     config_file.save_config(config, workdir)
@@ -107,7 +105,7 @@ def export_gan(workdir: str) -> tuple[dict[str, StateDict], dict[str, Any]]:
       UserError: there is no GAN, or it has a setting that the published code does not know.
     """
     config = config_file.load_config(workdir)
-    networks = settings.build_gan(config)
+    networks = gan.Gan.of(config)
     # Before the weights are read: it says what cannot be exported.
     hyperparameters = torch_ganseg.export_hyperparameters(networks.generator)
     like = gan.init_state(networks, config.seed)
@@ -123,8 +121,8 @@ def export_gan(workdir: str) -> tuple[dict[str, StateDict], dict[str, Any]]:
         "smaller_init_mask": int(config.gan.area.form == "paper"),
         "class_name": names.get(config.dataset.name, "custom"),
     }
-    for theirs, ours in _TRAINING.items():
-        hyperparameters[theirs] = _get(config, ours)
+    values = flat(config)
+    hyperparameters |= {theirs: values[ours] for theirs, ours in _TRAINING.items()}
     return content, hyperparameters
 
 
@@ -135,30 +133,33 @@ def export_segmenter(workdir: str) -> StateDict:
       UserError: there is none.
     """
     config = config_file.load_config(workdir)
-    module = settings.build_segmenter(config)
+    module = build_segmenter(config)
     return torch_ganseg.export_segmenter(module, stages.restore_segmenter(config, workdir))
 
 
-def configure(
-    config: ml_collections.ConfigDict,
-    hyperparameters: Mapping[str, Any],
-    discriminator: Discriminator,
-) -> None:
-    """Sets a config to the published hyperparameters; further training goes on with them."""
+def configured(
+    config: Config, hyperparameters: Mapping[str, Any], discriminator: Discriminator
+) -> Config:
+    """Returns the config with the published hyperparameters, with which training resumes."""
     fields = torch_ganseg.generator_settings(hyperparameters)
     sizes = fields.pop("stage_sizes")
-    config.image_size = sizes[-1]
-    config.model.stage_divisors = tuple(sizes[-1] // size for size in sizes)
-    for name, value in fields.items():
-        config.model[name] = value
-    config.discriminator.channels = tuple(discriminator.channels)
-    config.discriminator.hidden = discriminator.hidden
     name, augment = DATASETS.get(hyperparameters.get("class_name"), _FOLDER)
-    config.dataset.name, config.dataset.augment = name, augment
-    config.gan.area.form = torch_ganseg.area_form(hyperparameters)
+    changed = {f"model.{field}": value for field, value in fields.items()} | {
+        "image_size": sizes[-1],
+        "model.stage_divisors": tuple(sizes[-1] // size for size in sizes),
+        "model.part_scale": str(fields["part_scale"]),
+        "model.stage_channels": tuple(fields["stage_channels"]),
+        "discriminator.channels": tuple(discriminator.channels),
+        "discriminator.hidden": discriminator.hidden,
+        "dataset.name": name,
+        "dataset.augment": augment,
+        "gan.area.form": torch_ganseg.area_form(hyperparameters),
+    }
+    before = flat(config)
     for theirs, ours in _TRAINING.items():
         if theirs in hyperparameters:
-            _set(config, ours, hyperparameters[theirs])
+            changed[ours] = type(before[ours])(hyperparameters[theirs])
+    return with_fields(config, changed)
 
 
 def _save(stage: str, state: Any, step: int, workdir: str) -> None:
@@ -189,19 +190,6 @@ def _check_parts(new: str, parts: int, old: str, old_parts: int, workdir: str) -
             f"the {new} has {parts} parts, but the {old} in {workdir} has {old_parts}: "
             "choose another --workdir"
         )
-
-
-def _get(config: ml_collections.ConfigDict, field: str) -> Any:
-    for name in field.split("."):
-        config = config[name]
-    return config
-
-
-def _set(config: ml_collections.ConfigDict, field: str, value: Any) -> None:
-    *sections, name = field.split(".")
-    for section in sections:
-        config = config[section]
-    config[name] = type(config[name])(value)
 
 
 def segmenter_from(content: Variables) -> Mapping[str, Any]:

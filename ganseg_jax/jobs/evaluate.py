@@ -8,11 +8,12 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import ml_collections
 import numpy as np
 from etils import epath
 
 from ganseg_jax import loading as inference
+from ganseg_jax.config import Config, flat
+from ganseg_jax.config.convert import nested
 from ganseg_jax.data import pipeline
 from ganseg_jax.errors import UserError
 from ganseg_jax.evaluation import (
@@ -25,7 +26,7 @@ from ganseg_jax.evaluation import (
     references,
 )
 from ganseg_jax.latents import sample_latents
-from ganseg_jax.models import build as settings
+from ganseg_jax.models.build import build_generator
 from ganseg_jax.report.curves import curves
 from ganseg_jax.report.measures import humanize
 from ganseg_jax.report.page import Report, write_report
@@ -48,7 +49,7 @@ HELD_OUT = ("landmark_test", "test")
 """Splits that may hold photos of the same kind as those trained on, the fitting one first."""
 
 
-def evaluate(config: ml_collections.ConfigDict, workdir: str) -> dict[str, float]:
+def evaluate(config: Config, workdir: str) -> dict[str, float]:
     """Writes `W/evaluation/` and `W/report.html`; prints the tables.
 
     Returns:
@@ -63,9 +64,9 @@ def evaluate(config: ml_collections.ConfigDict, workdir: str) -> dict[str, float
     pictures: list[tuple[str, Any]] = []
     figures: dict[str, float] = {}
     # An auto-encoder draws nothing: its masks of test photos are all there is to measure.
-    if settings.model_kind(config) == "gan":
+    if config.model.kind == "gan":
         network = inception.load_network(config)
-        generator = settings.build_generator(config)
+        generator = build_generator(config)
         variables = jax.device_put(stages.restore_generator(config, workdir))
         figures = _measure_samples(config, generator, variables, network)
         pictures.append(_embedding_picture(config, generator, variables))
@@ -92,13 +93,13 @@ def evaluate(config: ml_collections.ConfigDict, workdir: str) -> dict[str, float
     return figures
 
 
-def _load(config: ml_collections.ConfigDict, split: str, limit: int | None = None) -> Any:
+def _load(config: Config, split: str, limit: int | None = None) -> Any:
     dataset = config.dataset
     return pipeline.load_split(dataset.name, dataset.data_dir, split, config.image_size, limit)
 
 
 def _measure_protocols(
-    config: ml_collections.ConfigDict, segmenter: inference.Segmenter
+    config: Config, segmenter: inference.Segmenter
 ) -> tuple[dict[str, float], list[Table], np.ndarray]:
     """Figures of all protocols, their tables, and a sheet of segmented photos."""
     names = list(config.evaluation.protocols) or protocols.fit_protocols(config.dataset.name)
@@ -155,7 +156,7 @@ def _own_table(name: str, parts: int, measured: dict, compared: dict[str, dict])
 
 
 def _measure_samples(
-    config: ml_collections.ConfigDict,
+    config: Config,
     generator: Any,
     variables: Any,
     network: inception.FeatureNetwork | None,
@@ -187,9 +188,7 @@ def _measure_samples(
     )
 
 
-def _embedding_picture(
-    config: ml_collections.ConfigDict, generator: Any, variables: Any
-) -> tuple[str, np.ndarray]:
+def _embedding_picture(config: Config, generator: Any, variables: Any) -> tuple[str, np.ndarray]:
     key = jax.random.key(config.seed + 2)
     count = config.evaluation.embedding_samples
     latents = sample_latents(key, count, config.model.noise_dim)
@@ -201,9 +200,9 @@ def _embedding_picture(
     return caption, plot_embeddings(points)
 
 
-def _trained_stages(config: ml_collections.ConfigDict) -> dict[str, ml_collections.ConfigDict]:
+def _trained_stages(config: Config) -> dict[str, Any]:
     """Stage -> its schedule."""
-    if settings.model_kind(config) != "gan":
+    if config.model.kind != "gan":
         return {"autoencoder": config.gan}
     trained = {"gan": config.gan, "segmenter": config.segmenter}
     if config.self_training.num_steps:
@@ -211,7 +210,7 @@ def _trained_stages(config: ml_collections.ConfigDict) -> dict[str, ml_collectio
     return trained
 
 
-def _training_logs(config: ml_collections.ConfigDict, workdir: epath.Path) -> dict[str, list[dict]]:
+def _training_logs(config: Config, workdir: epath.Path) -> dict[str, list[dict]]:
     """Stage -> its logged rows."""
     return {
         stage: read_rows(workdir / stage / "metrics.jsonl") for stage in _trained_stages(config)
@@ -224,9 +223,7 @@ def _write_json(path: epath.Path, content: dict[str, Any]) -> None:
     partial.replace(path)
 
 
-def _run_card(
-    config: ml_collections.ConfigDict, workdir: epath.Path, logs: dict[str, list[dict]]
-) -> dict[str, Any]:
+def _run_card(config: Config, workdir: epath.Path, logs: dict[str, list[dict]]) -> dict[str, Any]:
     """What was trained on what, for how long, from which command and commit."""
     return {
         "dataset": config.dataset.name,
@@ -248,7 +245,7 @@ def _run_card(
 
 
 def _write_report(
-    config: ml_collections.ConfigDict,
+    config: Config,
     workdir: epath.Path,
     card: dict[str, Any],
     values: dict[str, float],
@@ -296,7 +293,7 @@ def _write_report(
         curves=logs,
         figures=pictures,
         tables=tables,
-        config=json.loads(config.to_json_best_effort()),
+        config=nested(flat(config)),
     )
     write_report(workdir / "report.html", report)
 

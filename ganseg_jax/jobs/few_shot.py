@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from ganseg_jax import loading as inference
+from ganseg_jax.config import few_shot as schema
 from ganseg_jax.config import file as config_file
 from ganseg_jax.data import pipeline as data
 from ganseg_jax.errors import UserError
@@ -24,7 +25,7 @@ LOG = logging.getLogger(__name__)
 def few_shot(
     workdir: str | Path,
     labels: str | Path,
-    chosen: pipeline.FewShotSettings,
+    chosen: schema.FewShot,
     *,
     output: str = "few_shot",
     generator: str | None = None,

@@ -1,18 +1,22 @@
 """The whole job of one config: data, training, evaluation, report."""
 
 import logging
+from collections.abc import Collection
 
-import ml_collections
-
-from ganseg_jax.config import file as config_file
+from ganseg_jax.config import Config
 from ganseg_jax.jobs import evaluate as run
-from ganseg_jax.models import build as settings
+from ganseg_jax.jobs.begin import begin
 from ganseg_jax.training import autoencoder_stage, self_training_stage, stages
 
 LOG = logging.getLogger(__name__)
 
 
-def run_all(config: ml_collections.ConfigDict, workdir: str) -> dict[str, float]:
+def run_all(
+    config: Config,
+    workdir: str,
+    given: Collection[str] | None = None,
+    retrain: Collection[str] = (),
+) -> dict[str, float]:
     """Trains and measures; finished stages are skipped, one that was cut off goes on.
 
     Returns:
@@ -22,8 +26,8 @@ def run_all(config: ml_collections.ConfigDict, workdir: str) -> dict[str, float]
       UserError: where the config makes no sense or is another than the workdir was begun with,
         the data set is missing, or training cannot go on.
     """
-    config_file.adopt_workdir(config, workdir)
-    if settings.model_kind(config) != "gan":
+    begin(config, workdir, given, retrain)
+    if config.model.kind != "gan":
         LOG.info("1/2 Auto-encoder: photos to masks and back")
         autoencoder_stage.train_autoencoder(config, workdir)
         LOG.info("2/2 Evaluation and report")

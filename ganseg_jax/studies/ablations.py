@@ -6,23 +6,24 @@ paper's list of ablations, or one read from a file.
 """
 
 import dataclasses
-import difflib
 import json
 import logging
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-import ml_collections
 import numpy as np
 from etils import epath
 
+from ganseg_jax.config import Config, flat
 from ganseg_jax.config import file as config_file
+from ganseg_jax.config.convert import checked, from_mapping, nested
+from ganseg_jax.config.setting import nearest
 from ganseg_jax.errors import UserError
 from ganseg_jax.evaluation import protocols
 from ganseg_jax.jobs import train as pipeline
-from ganseg_jax.models import build as settings
+from ganseg_jax.jobs.begin import check
 from ganseg_jax.report.measures import format_value, measure_of
 from ganseg_jax.report.plots import plot_settings
 from ganseg_jax.report.png import encode_png
@@ -85,7 +86,7 @@ Settings = Mapping[str, Setting]
 """All settings of a comparison by name, `full` first."""
 
 
-def paper_settings(config: ml_collections.ConfigDict) -> dict[str, Setting]:
+def paper_settings(config: Config) -> dict[str, Setting]:
     """The paper's ablations of a config by name, the full model first.
 
     Where K changes, so does the concentration's weight: lambda_con = C_con K (GANSeg eq. 26), with
@@ -127,7 +128,7 @@ def paper_settings(config: ml_collections.ConfigDict) -> dict[str, Setting]:
     return {setting.name: setting for setting in known}
 
 
-def read_settings(path: str, config: ml_collections.ConfigDict) -> dict[str, Setting]:
+def read_settings(path: str, config: Config) -> dict[str, Setting]:
     """The settings of a JSON file by name, after the config as it is.
 
     Args:
@@ -151,10 +152,10 @@ def read_settings(path: str, config: ml_collections.ConfigDict) -> dict[str, Set
             raise UserError(f'{path}: {name!r} needs "fields": {{FIELD: VALUE, ...}}')
         if not re.fullmatch(r"\w+", name) or name == FULL:
             raise UserError(f"{path}: {name!r} cannot be a setting's name; use letters, digits, _")
-        allowed = list(config_file.flat_fields(config))
+        allowed = list(flat(config))
         for field in fields:
             if field not in allowed:
-                hint = _hint(field, allowed)
+                hint = nearest(field, allowed)
                 raise UserError(f"{path}: {name!r} changes {field!r}, which is no field{hint}")
         text = row.get("description") or ", ".join(f"{k} = {v}" for k, v in fields.items())
         known[name] = Setting(name, text, fields)
@@ -169,48 +170,36 @@ def choose_settings(known: Settings, names: Sequence[str]) -> list[Setting]:
     """
     for name in names:
         if name not in known:
-            hint = _hint(name, known)
+            hint = nearest(name, known)
             raise UserError(f"--settings: {name!r} is none of {', '.join(known)}{hint}")
     return [known[name] for name in dict.fromkeys(names)] or list(known.values())
 
 
-def _hint(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, known, 1)
-    return f"; did you mean {near[0]!r}?" if near else ""
-
-
-def config_of(
-    config: ml_collections.ConfigDict, setting: Setting, seed: int
-) -> ml_collections.ConfigDict:
+def config_of(config: Config, setting: Setting, seed: int) -> Config:
     """The config of one run.
 
     Raises:
       UserError: for a value of another type than the field's.
     """
-    changed = config.copy_and_resolve_references()
+    values = nested({**flat(config), **setting.fields, "seed": seed})
     try:
-        changed.update_from_flattened_dict({**setting.fields, "seed": seed})
-    except TypeError as error:
+        return checked(from_mapping(Config, values))
+    except UserError as error:
         raise UserError(f"setting {setting.name}: {error}") from error
-    return changed
 
 
-def folder_of(config: ml_collections.ConfigDict, known: Settings, setting: Setting) -> str:
+def folder_of(config: Config, known: Settings, setting: Setting) -> str:
     """Name of the folder of a setting's runs.
 
     Settings that change nothing (P = 4 where the config has 4 points) share the runs of the first
     setting with the same config.
     """
-    wanted = config_file.flat_fields(config_of(config, setting, 0))
-    return next(
-        name
-        for name, other in known.items()
-        if config_file.flat_fields(config_of(config, other, 0)) == wanted
-    )
+    wanted = config_of(config, setting, 0)
+    return next(name for name, other in known.items() if config_of(config, other, 0) == wanted)
 
 
 def run_ablations(
-    config: ml_collections.ConfigDict,
+    config: Config,
     workdir: str,
     names: Sequence[str] = (),
     seeds: Sequence[int] = (0, 1, 2),
@@ -239,7 +228,7 @@ def run_ablations(
     chosen = choose_settings(known, names)
     for setting in chosen:
         try:
-            settings.check_config(config_of(config, setting, 0))
+            check(config_of(config, setting, 0))
         except UserError as error:
             raise UserError(f"setting {setting.name}: {error}") from error
     root = epath.Path(workdir)
@@ -264,7 +253,7 @@ def run_ablations(
 
 
 def _is_finished(
-    config: ml_collections.ConfigDict,
+    config: Config,
     workdir: epath.Path,
     known: Settings,
     setting: Setting,
@@ -277,7 +266,7 @@ def _is_finished(
     return finished
 
 
-def finished_run(config: ml_collections.ConfigDict, folder: epath.Path) -> dict[str, float] | None:
+def finished_run(config: Config, folder: epath.Path) -> dict[str, float] | None:
     """The figures of a finished run of this very config, or None where there is none."""
     path = folder / METRICS
     if not path.exists():
@@ -286,9 +275,7 @@ def finished_run(config: ml_collections.ConfigDict, folder: epath.Path) -> dict[
     return json.loads(path.read_text()) if there == config_file.deciding_fields(config) else None
 
 
-def found_runs(
-    config: ml_collections.ConfigDict, workdir: epath.Path, known: Settings
-) -> dict[str, Runs]:
+def found_runs(config: Config, workdir: epath.Path, known: Settings) -> dict[str, Runs]:
     """Figures of all finished runs in a workdir, by setting and seed."""
     found = {}
     for name, setting in known.items():
@@ -357,7 +344,7 @@ def table_of(summary: Mapping[str, Any]) -> str:
 
 
 def _write(
-    config: ml_collections.ConfigDict,
+    config: Config,
     workdir: epath.Path,
     known: Settings,
     diverged: Sequence[str],

@@ -43,11 +43,11 @@ def step_with_penalties(gan_settings: Any) -> tuple[int, bool]:
     It is only where the intervals leave no step without it.
     """
     s = gan_settings
-    both = math.lcm(s.concentration_interval, s.area_interval)
-    if not s.penalty_weight:
+    both = math.lcm(s.concentration.interval, s.area.interval)
+    if not s.gradient_penalty.weight:
         return both, False
-    for step in range(both, both * s.penalty_interval + 1, both):
-        if step % s.penalty_interval:
+    for step in range(both, both * s.gradient_penalty.interval + 1, both):
+        if step % s.gradient_penalty.interval:
             return step, False
     return both, True
 
@@ -57,10 +57,9 @@ def lower_gan_step(config: Any) -> tuple[Any, Any]:
     import jax
     import jax.numpy as jnp
 
-    from ganseg_jax.models import build as settings
     from ganseg_jax.training import gan
 
-    networks, size = settings.build_gan(config), config.image_size
+    networks, size = gan.Gan.of(config), config.image_size
     whole, split, root = _places(config, "gan.batch_size", config.gan.batch_size)
     state = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole),
@@ -80,9 +79,9 @@ def lower_gan_step(config: Any) -> tuple[Any, Any]:
 
     counted = lowered = lower(networks)
     _, penalized = step_with_penalties(networks.settings)
-    if not penalized and networks.settings.penalty_weight:
+    if not penalized and networks.settings.gradient_penalty.weight:
         # XLA counts the dearer branch, that with the penalty; most steps take the other one.
-        without = dataclasses.replace(networks.settings, penalty_weight=0.0)
+        without = with_fields(networks.settings, {"gradient_penalty.weight": 0.0})
         counted = lower(dataclasses.replace(networks, settings=without))
     return lowered, counted
 
@@ -90,10 +89,9 @@ def lower_gan_step(config: Any) -> tuple[Any, Any]:
 def _gan_step(config: Any) -> Case:
     import numpy as np
 
-    from ganseg_jax.models import build as settings
     from ganseg_jax.training import gan, partition
 
-    networks = settings.build_gan(config)
+    networks = gan.Gan.of(config)
     s = networks.settings
     whole, split, root = _places(config, "gan.batch_size", config.gan.batch_size)
     number, penalized = step_with_penalties(s)
@@ -105,11 +103,11 @@ def _gan_step(config: Any) -> Case:
         return state.replace(step=partition.place(np.int32(number), whole))
 
     prepare = [functools.partial(at, number)]
-    if s.penalty_weight and not penalized:
-        every = math.lcm(s.concentration_interval, s.area_interval, s.penalty_interval)
+    if s.gradient_penalty.weight and not penalized:
+        every = math.lcm(s.concentration.interval, s.area.interval, s.gradient_penalty.interval)
         prepare.append(functools.partial(at, every))
     case = _stepping(lowered, counted, state, lambda state: (root, state, batch), *prepare)
-    case.penalty_interval = s.penalty_interval
+    case.penalty_interval = s.gradient_penalty.interval
     case.facts["gradient_penalty"] = penalized
     return case
 
@@ -117,10 +115,9 @@ def _gan_step(config: Any) -> Case:
 def _segmenter_step(config: Any) -> Case:
     import jax
 
-    from ganseg_jax.models import build as settings
     from ganseg_jax.training import partition, segmenter
 
-    networks = settings.build_segmentation(config)
+    networks = segmenter.Segmentation.of(config)
     whole, split, root = _places(config, "segmenter.batch_size", config.segmenter.batch_size)
     teacher = partition.place(_generator_variables(config), whole)
     state = partition.place(segmenter.init_state(networks, config.seed), whole)
@@ -138,10 +135,10 @@ def _generator(config: Any) -> Case:
     import jax
 
     from ganseg_jax import latents
-    from ganseg_jax.models import build as settings
+    from ganseg_jax.models.build import build_generator
     from ganseg_jax.training import partition
 
-    generator, size = settings.build_generator(config), config.gan.batch_size
+    generator, size = build_generator(config), config.gan.batch_size
     whole, split, root = _places(config, "gan.batch_size", size)
     variables = partition.place(_generator_variables(config), whole)
     drawn = partition.place(latents.sample_latents(root, size, generator.noise_dim), split)
@@ -160,10 +157,9 @@ def _segmenter(config: Any) -> Case:
     import jax
     import jax.numpy as jnp
 
-    from ganseg_jax.models import build as settings
     from ganseg_jax.training import gan, partition, segmenter
 
-    networks, size = settings.build_segmentation(config), config.segmenter.batch_size
+    networks, size = segmenter.Segmentation.of(config), config.segmenter.batch_size
     whole, split, _ = _places(config, "segmenter.batch_size", size)
     variables = partition.place(segmenter.init_state(networks, config.seed).segmenter, whole)
     photos = partition.place(_photos(config, size), split)
@@ -227,10 +223,9 @@ def _photos(config: Any, batch_size: int) -> Any:
 
 
 def _generator_variables(config: Any) -> Any:
-    from ganseg_jax.models import build as settings
     from ganseg_jax.training import gan
 
-    return gan.init_state(settings.build_gan(config), config.seed).generator
+    return gan.init_state(gan.Gan.of(config), config.seed).generator
 
 
 def _stepping(

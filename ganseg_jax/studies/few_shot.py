@@ -18,14 +18,14 @@ from PIL import Image
 from scipy import ndimage
 
 from ganseg_jax import prng
+from ganseg_jax.config import few_shot as schema
 from ganseg_jax.config import file as config_file
 from ganseg_jax.data import pipeline as data
 from ganseg_jax.data.builders.puppets import render
 from ganseg_jax.errors import UserError
 from ganseg_jax.fewshot import evaluate, pipeline, samples
-from ganseg_jax.fewshot.autoshot import AutoShotSettings
 from ganseg_jax.fewshot.labels import CLASSES_FILE, MASK_SUFFIX, classes_json, read_labels
-from ganseg_jax.fewshot.train import UNLABELLED, HeadSettings
+from ganseg_jax.fewshot.train import UNLABELLED
 from ganseg_jax.files import write_whole
 from ganseg_jax.jobs import few_shot as run
 from ganseg_jax.loading import Segmenter
@@ -79,17 +79,17 @@ class StudySettings:
     unet_width: int = 12
     unet_depth: int = 3
 
-    def few_shot(self, shots: int, seed: int) -> pipeline.FewShotSettings:
+    def few_shot(self, shots: int, seed: int) -> schema.FewShot:
         """For one network; `shots` matters only where there is a head."""
-        return pipeline.FewShotSettings(
+        return schema.FewShot(
             head_kind=self.head_kind,
             mlp_hidden=self.mlp_hidden,
             unet_width=self.unet_width,
             unet_depth=self.unet_depth,
             log_every=100,
             checkpoint_every=200,
-            head=HeadSettings(epochs=-(-self.head_steps // shots), seed=seed),
-            auto_shot=AutoShotSettings(
+            head=schema.Head(epochs=-(-self.head_steps // shots), seed=seed),
+            auto_shot=schema.AutoShot(
                 num_samples=self.num_samples,
                 num_steps=self.num_steps,
                 batch_size=self.batch_size,
@@ -278,7 +278,7 @@ def _supervised(
     where: Path,
     images: UInt8[np.ndarray, "n h w 3"],
     labels: Int[np.ndarray, "n h w"],
-    chosen: pipeline.FewShotSettings,
+    chosen: schema.FewShot,
     classes: list[str],
 ) -> Segmenter:
     where.mkdir(parents=True, exist_ok=True)

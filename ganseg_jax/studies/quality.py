@@ -11,14 +11,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-import ml_collections
 from etils import epath
 
-from ganseg_jax.config import file as config_file
+from ganseg_jax.config import Config, with_fields
 from ganseg_jax.errors import UserError
 from ganseg_jax.evaluation import protocols
 from ganseg_jax.jobs import train as pipeline
-from ganseg_jax.models import build as settings
+from ganseg_jax.jobs.begin import begin, check
 from ganseg_jax.report.measures import format_value, measure_of
 from ganseg_jax.report.plots import plot_quality
 from ganseg_jax.report.png import encode_png
@@ -35,7 +34,7 @@ Points = list[dict[str, Any]]
 
 
 def run_quality(
-    config: ml_collections.ConfigDict,
+    config: Config,
     workdir: str,
     steps: Sequence[int],
     beside: Sequence[str] = (),
@@ -61,15 +60,14 @@ def run_quality(
     """
     if not steps or any(step < 1 for step in steps):
         raise UserError(f"--steps={','.join(map(str, steps))} must be positive whole numbers")
-    settings.check_config(config)
+    check(config)
     others = {epath.Path(other).name: _read(epath.Path(other)) for other in beside}
     root, points = epath.Path(workdir), []
     before: epath.Path | None = None
     for step in sorted(set(steps)):
-        config = config.copy_and_resolve_references()
-        config.gan.num_steps = step
+        config = with_fields(config, {"gan.num_steps": step})
         folder = root / f"at_{step}"
-        config_file.adopt_workdir(config, str(folder))
+        begin(config, str(folder))
         if not (folder / METRICS).exists():
             LOG.info("%d updates of the GAN", step)
             if before is not None and not (folder / "gan").exists() and jax.process_index() == 0:

@@ -10,9 +10,12 @@ import optax
 from jaxtyping import Array, Float
 
 from ganseg_jax import prng
+from ganseg_jax.config import Config
+from ganseg_jax.config.schema import Gan as GanSettings
 from ganseg_jax.models.autoencoder import AutoEncoder
 from ganseg_jax.models.blocks import init_variables
-from ganseg_jax.training.gan import GanSettings, generator_penalties, to_unit_range
+from ganseg_jax.models.build import build_autoencoder
+from ganseg_jax.training.gan import generator_penalties, to_unit_range, without_area
 from ganseg_jax.training.optimizer import adam, flat_norm
 
 Metrics = dict[str, Float[Array, ""]]
@@ -20,7 +23,7 @@ Metrics = dict[str, Float[Array, ""]]
 
 @dataclasses.dataclass(frozen=True)
 class AutoEncoding:
-    """The auto-encoder and how it is trained: with the GAN's penalties, batch and generator's Adam.
+    """Holds the auto-encoder and how it is trained: with the GAN's penalties and generator's Adam.
 
     With "masks" the area loss is left out, as there are no points that say how large a part is.
     """
@@ -28,11 +31,20 @@ class AutoEncoding:
     network: AutoEncoder
     settings: GanSettings
 
+    @classmethod
+    def of(cls, config: Config) -> "AutoEncoding":
+        """Returns the network and settings of a config.
+
+        Raises:
+          UserError: naming the field that does not fit.
+        """
+        return cls(build_autoencoder(config), config.gan)
+
     @property
     def optimizer(self) -> optax.GradientTransformation:
-        """Adam."""
+        """Returns the network's Adam."""
         s = self.settings
-        return adam(s.learning_rate_generator, s.beta1, s.beta2, s.flat_adam)
+        return adam(s.learning_rate_generator, s.beta1, s.beta2)
 
 
 @flax.struct.dataclass
@@ -75,7 +87,7 @@ def update(
     """
     settings, network = autoencoding.settings, autoencoding.network
     if network.kind == "masks":
-        settings = dataclasses.replace(settings, area_weight=0.0)
+        settings = without_area(settings)
 
     def loss_of(params: Any) -> tuple[Array, tuple[Any, Metrics]]:
         output, mutated = network.apply(

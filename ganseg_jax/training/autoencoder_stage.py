@@ -4,13 +4,12 @@ import logging
 from typing import Any
 
 import jax
-import ml_collections
 import numpy as np
 from clu import parameter_overview
 
 from ganseg_jax import prng
+from ganseg_jax.config import Config
 from ganseg_jax.data import pipeline
-from ganseg_jax.models import build as settings
 from ganseg_jax.models.autoencoder import MaskReader
 from ganseg_jax.report.sheets import sample_sheet
 from ganseg_jax.training import autoencoder, loop, partition, photos, stages
@@ -21,19 +20,17 @@ LOG = logging.getLogger(__name__)
 NAME = "autoencoder"
 
 
-def train_autoencoder(
-    config: ml_collections.ConfigDict, workdir: str
-) -> autoencoder.AutoEncoderState:
+def train_autoencoder(config: Config, workdir: str) -> autoencoder.AutoEncoderState:
     """Trains the auto-encoder, or goes on with it; see `loop.run` for what it writes and raises.
 
     Steps, batch, intervals, Adam and penalties are those of `config.gan`.
     """
-    autoencoding = settings.build_autoencoding(config)
+    autoencoding = autoencoder.AutoEncoding.of(config)
     mesh = partition.make_mesh()
     partition.check_batch_size(config.gan.batch_size, mesh, "gan.batch_size")
     stages.ensure_data(config)
     stages.check_set_size(config, "gan")
-    on_devices = settings.cached_on_devices(config)
+    on_devices = config.dataset.cache == "device"
     place_photos = photos.on_devices if on_devices else photos.from_host
     source = place_photos(config, mesh, config.gan.batch_size)
     whole = partition.replicated(mesh)
@@ -81,13 +78,13 @@ def train_autoencoder(
     return loop.run(stage, workdir)
 
 
-def restore_reader(config: ml_collections.ConfigDict, workdir: str) -> tuple[MaskReader, Any]:
+def restore_reader(config: Config, workdir: str) -> tuple[MaskReader, Any]:
     """The trained auto-encoder as a segmenter: module and variables, on the host.
 
     Raises:
       UserError: where none was trained in the workdir.
     """
-    autoencoding = settings.build_autoencoding(config)
+    autoencoding = autoencoder.AutoEncoding.of(config)
     like = autoencoder.init_state(autoencoding, config.seed)
     state = jax.device_get(stages.restore_state(NAME, like, workdir))
     return MaskReader(autoencoding.network), MaskReader.variables_of(state.autoencoder)

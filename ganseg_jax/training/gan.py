@@ -1,7 +1,7 @@
 """State and training step of the GAN: pure functions of state, batch and keys."""
 
 import dataclasses
-from typing import Any, Literal
+from typing import Any
 
 import flax.struct
 import jax
@@ -11,12 +11,16 @@ import optax
 from jaxtyping import Array, Float, UInt8
 
 from ganseg_jax import losses, prng
+from ganseg_jax.config import Config
+from ganseg_jax.config.schema import Gan as GanSettings
+from ganseg_jax.errors import UserError
 from ganseg_jax.geometry import GridKind
 from ganseg_jax.latents import Latents, sample_latents
 from ganseg_jax.models.blocks import init_variables
+from ganseg_jax.models.build import build_discriminator, build_generator
 from ganseg_jax.models.discriminator import Discriminator
 from ganseg_jax.models.generator import Generator, GeneratorOutput
-from ganseg_jax.training.augmentation import Change, change_images
+from ganseg_jax.training.augmentation import CHANGES, Change, change_images
 from ganseg_jax.training.optimizer import adam, flat_norm
 from ganseg_jax.training.start import spread_start
 
@@ -24,60 +28,63 @@ Metrics = dict[str, Float[Array, ""]]
 
 
 @dataclasses.dataclass(frozen=True)
-class GanSettings:
-    """Losses and optimisers of the GAN; the fields of `config.gan` that the step reads.
-
-    An interval n applies a term in every n-th step, not rescaled; a weight of 0 leaves it out.
-    The concentration's weight falls to `concentration_final_share` of it, linearly from step
-    `concentration_decay_from` until step `concentration_decay_until`; where that is 0, it stays.
-    """
-
-    batch_size: int = 64
-    learning_rate_generator: float = 1e-4
-    learning_rate_discriminator: float = 4e-4
-    beta1: float = 0.5
-    beta2: float = 0.9
-    penalty_kind: losses.PenaltyKind = "unit_norm"
-    penalty_weight: float = 10.0
-    penalty_interval: int = 16
-    concentration_weight: float = 10.0
-    concentration_reduction: Literal["mean", "sum"] = "mean"
-    concentration_interval: int = 2
-    concentration_final_share: float = 1.0
-    concentration_decay_from: int = 0
-    concentration_decay_until: int = 0
-    area_weight: float = 1.0
-    area_form: Literal["released", "paper"] = "released"
-    area_counted_at: int = 0
-    area_interval: int = 2
-    point_spread: float = 0.0
-    point_layout: Literal["disc", "column"] = "disc"
-    background_start: float = 0.0
-    discriminator_augment: tuple[Change, ...] = ()
-    ema_decay: float = 0.0
-    share_fakes: bool = False
-    flat_adam: bool = True
-
-
-@dataclasses.dataclass(frozen=True)
 class Gan:
-    """The two networks and how they are trained."""
+    """Holds the two networks and how they are trained.
+
+    Attributes:
+      generator: of the images.
+      discriminator: of the images.
+      settings: `config.gan`.
+      flat_adam: keep Adam's moments as one vector (see `optimizer.adam`).
+    """
 
     generator: Generator
     discriminator: Discriminator
-    settings: GanSettings
+    settings: GanSettings = GanSettings()
+    flat_adam: bool = True
+
+    @classmethod
+    def of(cls, config: Config) -> "Gan":
+        """Returns the networks and settings of a config.
+
+        Raises:
+          UserError: naming the field that does not fit.
+        """
+        changes_of(config.gan)
+        return cls(
+            build_generator(config),
+            build_discriminator(config),
+            config.gan,
+            flat_adam=not config.partition.fsdp,
+        )
 
     @property
     def generator_optimizer(self) -> optax.GradientTransformation:
-        """Adam of the generator."""
+        """Returns the generator's Adam."""
         s = self.settings
-        return adam(s.learning_rate_generator, s.beta1, s.beta2, s.flat_adam)
+        return adam(s.learning_rate_generator, s.beta1, s.beta2, self.flat_adam)
 
     @property
     def discriminator_optimizer(self) -> optax.GradientTransformation:
-        """Adam of the discriminator."""
+        """Returns the discriminator's Adam."""
         s = self.settings
-        return adam(s.learning_rate_discriminator, s.beta1, s.beta2, s.flat_adam)
+        return adam(s.learning_rate_discriminator, s.beta1, s.beta2, self.flat_adam)
+
+
+def changes_of(settings: GanSettings) -> tuple[Change, ...]:
+    """Returns the names in `gan.discriminator_augment`.
+
+    Raises:
+      UserError: naming the one that is unknown.
+    """
+    given = settings.discriminator_augment
+    changes = tuple(filter(None, (name.strip() for name in given.split(","))))
+    for name in changes:
+        if name not in CHANGES:
+            raise UserError(
+                f"gan.discriminator_augment={given!r}: {name!r} is none of {', '.join(CHANGES)}"
+            )
+    return changes
 
 
 @flax.struct.dataclass
@@ -175,22 +182,29 @@ def _discriminator_gradients(
         }
 
     def penalty(params: Any) -> Array:
-        each = losses.gradient_penalty(lambda x: logits_of(params, x), real, s.penalty_kind)
-        return s.penalty_weight * jnp.mean(each)
+        each = losses.gradient_penalty(
+            lambda x: logits_of(params, x), real, s.gradient_penalty.kind
+        )
+        return s.gradient_penalty.weight * jnp.mean(each)
 
     gradients, metrics = jax.grad(adversarial, has_aux=True)(params)
-    if not s.penalty_weight:
+    if not s.gradient_penalty.weight:
         return gradients, metrics
-    if s.penalty_interval == 1:
+    if s.gradient_penalty.interval == 1:
         value, extra = jax.value_and_grad(penalty)(params)
     else:
         value, extra = jax.lax.cond(
-            _every(step, s.penalty_interval),
+            _every(step, s.gradient_penalty.interval),
             jax.value_and_grad(penalty),
             lambda params: (jnp.zeros(()), jax.tree.map(jnp.zeros_like, params)),
             params,
         )
     return jax.tree.map(jnp.add, gradients, extra), metrics | {"gradient_penalty": value}
+
+
+def without_area(settings: GanSettings) -> GanSettings:
+    """Returns the settings without the area loss, for networks without points to say an area."""
+    return dataclasses.replace(settings, area=dataclasses.replace(settings.area, weight=0.0))
 
 
 def generator_penalties(
@@ -199,24 +213,24 @@ def generator_penalties(
     """Weighted concentration and area losses of a batch, 0 in the steps that skip them."""
     s = settings
     penalties = {}
-    if s.concentration_weight:
+    if s.concentration.weight:
         each = losses.concentration(output.masks, output.part_centers, grid)  # [B, K]
-        parts = 1 if s.concentration_reduction == "mean" else each.shape[1]
-        weight = s.concentration_weight
-        if s.concentration_decay_until:
-            steps = s.concentration_decay_until - s.concentration_decay_from
-            done = jnp.clip((step - s.concentration_decay_from) / steps, 0.0, 1.0)
-            weight *= 1.0 + (s.concentration_final_share - 1.0) * done
-        weight = jnp.where(_every(step, s.concentration_interval), weight, 0.0)
+        parts = 1 if s.concentration.reduction == "mean" else each.shape[1]
+        weight = s.concentration.weight
+        if s.concentration.decay_until:
+            steps = s.concentration.decay_until - s.concentration.decay_from
+            done = jnp.clip((step - s.concentration.decay_from) / steps, 0.0, 1.0)
+            weight *= 1.0 + (s.concentration.final_share - 1.0) * done
+        weight = jnp.where(_every(step, s.concentration.interval), weight, 0.0)
         penalties["concentration"] = weight * parts * jnp.mean(each)
-    if s.area_weight:
+    if s.area.weight:
         form = (
             dict(points=output.points)
-            if s.area_form == "released"
+            if s.area.form == "released"
             else dict(heatmaps=output.heatmaps)
         )
-        each = losses.area(output.masks, counted_at=s.area_counted_at or None, **form)
-        weight = jnp.where(_every(step, s.area_interval), s.area_weight, 0.0)
+        each = losses.area(output.masks, counted_at=s.area.counted_at or None, **form)
+        weight = jnp.where(_every(step, s.area.interval), s.area.weight, 0.0)
         penalties["area"] = weight * jnp.mean(jnp.sum(each, axis=1))
     return penalties
 
@@ -241,13 +255,13 @@ def update(
       real: images in [-1, 1].
       discriminator_latents: of the fakes that the discriminator learns from.
       generator_latents: of the fakes that the generator learns from.
-      augment_key: of `discriminator_augment`; not looked at where that is empty.
+      augment_key: of `discriminator_augment`; unused if that is empty.
 
     Returns:
       The state after the step, and the step's scalars: every loss term times its weight.
     """
-    s = gan.settings
-    step = state.step
+    s, step = gan.settings, state.step
+    changes = changes_of(s)
 
     def generate(params: Any, batch_stats: Any, latents: Latents) -> tuple[GeneratorOutput, Any]:
         variables = {"params": params, "batch_stats": batch_stats}
@@ -257,9 +271,9 @@ def update(
         return output, mutated["batch_stats"]
 
     def changed(name: str, images: Array) -> Array:
-        if not s.discriminator_augment:
+        if not changes:
             return images
-        return change_images(prng.stream(augment_key, name), images, s.discriminator_augment)
+        return change_images(prng.stream(augment_key, name), images, changes)
 
     params, batch_stats = state.generator["params"], state.generator["batch_stats"]
 
@@ -288,7 +302,7 @@ def update(
         logits = gan.discriminator.apply({"params": d_params}, seen)
         terms = {"generator": losses.generator_adversarial(logits)}
         # Without points nothing says how large a part is to be.
-        penalized = s if gan.generator.use_points else dataclasses.replace(s, area_weight=0.0)
+        penalized = s if gan.generator.use_points else without_area(s)
         terms |= generator_penalties(penalized, output, step, gan.generator.grid)
         return sum(terms.values()), terms
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 from jax.sharding import Mesh
 
 from ganseg_jax import prng
+from ganseg_jax.config import Config
 from ganseg_jax.data import pipeline, resident
 from ganseg_jax.errors import UserError
 from ganseg_jax.training import partition
@@ -36,7 +36,7 @@ class Photos:
     example: Any
 
 
-def from_host(config: ml_collections.ConfigDict, mesh: Mesh, batch_size: int) -> Photos:
+def from_host(config: Config, mesh: Mesh, batch_size: int) -> Photos:
     """Batches read, decoded and augmented by the host, split over the devices."""
     dataset, size = config.dataset, config.image_size
     data = pipeline.train_iterator(
@@ -61,7 +61,7 @@ def from_host(config: ml_collections.ConfigDict, mesh: Mesh, batch_size: int) ->
     )
 
 
-def on_devices(config: ml_collections.ConfigDict, mesh: Mesh, batch_size: int) -> Photos:
+def on_devices(config: Config, mesh: Mesh, batch_size: int) -> Photos:
     """The decoded set on every device, where the step draws its batch (see `data.resident`).
 
     Raises:

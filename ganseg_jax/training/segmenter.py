@@ -10,8 +10,10 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from ganseg_jax import losses, prng
+from ganseg_jax.config import Config
 from ganseg_jax.latents import sample_latents
 from ganseg_jax.models.blocks import init_variables
+from ganseg_jax.models.build import build_generator, build_segmenter
 from ganseg_jax.models.deeplab import DeepLabV3
 from ganseg_jax.models.generator import Generator
 from ganseg_jax.training.optimizer import adam, flat_norm
@@ -20,13 +22,23 @@ Metrics = dict[str, Float[Array, ""]]
 
 
 @dataclasses.dataclass(frozen=True)
-class SegmenterSettings:
-    """Optimiser and batch of the segmenter.
+class Segmentation:
+    """Holds the segmenter, its teacher, and how it is trained.
 
-    The learning rate falls to 0 along half a cosine in the first `decay_steps` (Loshchilov and
-    Hutter 2017); where they are 0, it stays.
+    Attributes:
+      generator: makes the training images and their masks.
+      segmenter: learns from them.
+      batch_size: images in each update.
+      learning_rate: Adam's.
+      decay_steps: updates in which the learning rate falls to 0 along half a cosine (Loshchilov
+        and Hutter 2017); 0 keeps it.
+      beta1: Adam's first decay rate.
+      beta2: Adam's second decay rate.
+      flat_adam: keep Adam's moments as one vector (see `optimizer.adam`).
     """
 
+    generator: Generator
+    segmenter: DeepLabV3
     batch_size: int = 64
     learning_rate: float = 3e-4
     decay_steps: int = 0
@@ -34,20 +46,29 @@ class SegmenterSettings:
     beta2: float = 0.999
     flat_adam: bool = True
 
+    @classmethod
+    def of(cls, config: Config) -> "Segmentation":
+        """Returns the networks and settings of a config.
 
-@dataclasses.dataclass(frozen=True)
-class Segmentation:
-    """The segmenter, its teacher, and how it is trained."""
-
-    generator: Generator
-    segmenter: DeepLabV3
-    settings: SegmenterSettings
+        Raises:
+          UserError: naming the field that does not fit.
+        """
+        s = config.segmenter
+        return cls(
+            build_generator(config),
+            build_segmenter(config),
+            batch_size=s.batch_size,
+            learning_rate=s.learning_rate,
+            decay_steps=s.num_steps if s.learning_rate_schedule == "cosine" else 0,
+            beta1=s.beta1,
+            beta2=s.beta2,
+            flat_adam=not config.partition.fsdp,
+        )
 
     @property
     def optimizer(self) -> optax.GradientTransformation:
-        """Adam of the segmenter."""
-        s = self.settings
-        return adam(s.learning_rate, s.beta1, s.beta2, s.flat_adam)
+        """Returns the segmenter's Adam."""
+        return adam(self.learning_rate, self.beta1, self.beta2, self.flat_adam)
 
 
 @flax.struct.dataclass
@@ -114,9 +135,9 @@ def update(
     params = state.segmenter["params"]
     gradients, (batch_stats, metrics) = jax.grad(loss_of, has_aux=True)(params)
     updates, optimizer = segmentation.optimizer.update(gradients, state.optimizer, params)
-    if segmentation.settings.decay_steps:
+    if segmentation.decay_steps:
         # Adam's updates are proportional to the learning rate.
-        share = optax.cosine_decay_schedule(1.0, segmentation.settings.decay_steps)(state.step)
+        share = optax.cosine_decay_schedule(1.0, segmentation.decay_steps)(state.step)
         updates = jax.tree.map(lambda x: share * x, updates)
     state = state.replace(
         step=state.step + 1,
@@ -143,7 +164,7 @@ def step(
       state: before the step.
     """
     key = prng.step_key(root, state.step, "segmenter")
-    size, dim = segmentation.settings.batch_size, segmentation.generator.noise_dim
+    size, dim = segmentation.batch_size, segmentation.generator.noise_dim
     latents = sample_latents(prng.streams(key), size, dim)
     if batch_sharding is not None:
         latents = jax.lax.with_sharding_constraint(latents, batch_sharding)

@@ -11,6 +11,7 @@ models", NeurIPS 2017). Its labels are brought to the edges of the photos' colou
 go by shapes.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +22,7 @@ import optax
 from jaxtyping import Array, Float, Int, UInt8
 
 from ganseg_jax import prng, refinement
+from ganseg_jax.config import Config
 from ganseg_jax.latents import sample_latents
 from ganseg_jax.training import segmenter
 from ganseg_jax.training.augmentation import change_images
@@ -51,6 +53,21 @@ class SelfTrainingState:
     def step(self) -> jax.Array:
         """Updates done so far."""
         return self.student.step
+
+
+def of_config(config: Config) -> segmenter.Segmentation:
+    """Returns the networks and settings of self-training.
+
+    Raises:
+      UserError: naming the field that does not fit.
+    """
+    s = config.self_training
+    return dataclasses.replace(
+        segmenter.Segmentation.of(config),
+        batch_size=s.batch_size,
+        learning_rate=s.learning_rate,
+        decay_steps=s.num_steps,
+    )
 
 
 def state_from_variables(segmentation: segmenter.Segmentation, variables: Any) -> SelfTrainingState:

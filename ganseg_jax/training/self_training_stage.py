@@ -5,27 +5,26 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 from jax.sharding import NamedSharding
 
 from ganseg_jax import prng
+from ganseg_jax.config import Config
 from ganseg_jax.data import pipeline
-from ganseg_jax.models import build as settings
 from ganseg_jax.report.sheets import segmentation_sheet
 from ganseg_jax.training import loop, partition, photos, self_training, stages
 from ganseg_jax.training.gan import to_unit_range
 
 
-def self_train(config: ml_collections.ConfigDict, workdir: str) -> self_training.SelfTrainingState:
+def self_train(config: Config, workdir: str) -> self_training.SelfTrainingState:
     """Goes on training the trained segmenter, on photos too; see `loop.run`.
 
     Raises:
       UserError: as `loop.run` does, and where there is no segmenter to begin with.
     """
-    networks = settings.build_self_training(config)
-    retry = settings.retries(config, self_training.NAME)
-    on_devices = settings.cached_on_devices(config)
+    networks = self_training.of_config(config)
+    retry = config.self_training.on_nonfinite == "retry"
+    on_devices = config.dataset.cache == "device"
     batch_size, mesh = config.self_training.batch_size, partition.make_mesh()
     partition.check_batch_size(batch_size, mesh, "self_training.batch_size")
     stages.ensure_data(config)

@@ -7,7 +7,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 from clu import parameter_overview
 from etils import epath
@@ -15,11 +14,11 @@ from jax.sharding import Mesh, NamedSharding
 
 from ganseg_jax import checkpoints as checkpoint
 from ganseg_jax import prng
+from ganseg_jax.config import Config
 from ganseg_jax.data import pipeline, prepare
 from ganseg_jax.errors import UserError
 from ganseg_jax.interop import torch_deeplab
 from ganseg_jax.latents import sample_latents
-from ganseg_jax.models import build as settings
 from ganseg_jax.report.sheets import sample_sheet, segmentation_sheet
 from ganseg_jax.training import gan, loop, partition, photos, segmenter, self_training
 
@@ -28,7 +27,7 @@ LOG = logging.getLogger(__name__)
 SHEET_SAMPLES = 16
 
 
-def ensure_data(config: ml_collections.ConfigDict) -> None:
+def ensure_data(config: Config) -> None:
     """Prepares the config's data set where that needs nothing but `dataset.source`.
 
     Raises:
@@ -44,10 +43,10 @@ def ensure_data(config: ml_collections.ConfigDict) -> None:
     partition.wait_for_all("data prepared")
 
 
-def train_gan(config: ml_collections.ConfigDict, workdir: str) -> gan.GanState:
+def train_gan(config: Config, workdir: str) -> gan.GanState:
     """Trains the GAN, or goes on with it; see `loop.run` for what it writes and raises."""
-    networks = settings.build_gan(config)
-    retry, on_devices = settings.retries(config, "gan"), settings.cached_on_devices(config)
+    networks = gan.Gan.of(config)
+    retry, on_devices = config.gan.on_nonfinite == "retry", config.dataset.cache == "device"
     mesh = partition.make_mesh()
     partition.check_batch_size(config.gan.batch_size, mesh, "gan.batch_size")
     ensure_data(config)
@@ -120,10 +119,10 @@ def gan_program(
     )
 
 
-def train_segmenter(config: ml_collections.ConfigDict, workdir: str) -> segmenter.SegmenterState:
+def train_segmenter(config: Config, workdir: str) -> segmenter.SegmenterState:
     """Trains the segmenter on the workdir's generator, or goes on with it."""
-    networks = settings.build_segmentation(config)
-    retry = settings.retries(config, "segmenter")
+    networks = segmenter.Segmentation.of(config)
+    retry = config.segmenter.on_nonfinite == "retry"
     mesh = partition.make_mesh()
     partition.check_batch_size(config.segmenter.batch_size, mesh, "segmenter.batch_size")
     whole, split = partition.replicated(mesh), partition.batch_split(mesh)
@@ -182,20 +181,18 @@ def train_segmenter(config: ml_collections.ConfigDict, workdir: str) -> segmente
     return loop.run(stage, workdir)
 
 
-def restore_generator(config: ml_collections.ConfigDict, workdir: str) -> Any:
+def restore_generator(config: Config, workdir: str) -> Any:
     """The trained generator's variables, to sample with, on the host.
 
     Raises:
       UserError: where there is no finished or unfinished GAN in the workdir.
     """
-    networks = settings.build_gan(config)
+    networks = gan.Gan.of(config)
     state = restore_state("gan", gan.init_state(networks, config.seed), workdir)
     return jax.device_get(state.sampling_variables)
 
 
-def restore_segmenter(
-    config: ml_collections.ConfigDict, workdir: str, self_trained: bool = True
-) -> Any:
+def restore_segmenter(config: Config, workdir: str, self_trained: bool = True) -> Any:
     """The trained segmenter's variables, on the host.
 
     Args:
@@ -203,9 +200,9 @@ def restore_segmenter(
       workdir: of the run.
       self_trained: those after self-training, where the workdir has begun with it.
     """
-    state = segmenter.init_state(settings.build_segmentation(config), config.seed)
+    state = segmenter.init_state(segmenter.Segmentation.of(config), config.seed)
     if self_trained and (epath.Path(workdir) / self_training.NAME / "checkpoints").exists():
-        networks = settings.build_self_training(config)
+        networks = self_training.of_config(config)
         whole = self_training.state_from_variables(networks, state.segmenter)
         state = restore_state(self_training.NAME, whole, workdir).student
     else:
@@ -234,34 +231,34 @@ def restore_state(stage: str, like: Any, workdir: str) -> Any:
     return restored[1]
 
 
-def state_shardings(config: ml_collections.ConfigDict, state: Any, mesh: Mesh) -> Any:
+def state_shardings(config: Config, state: Any, mesh: Mesh) -> Any:
     """Of a stage's state: one for all of it or, with `partition.fsdp`, one for each leaf."""
-    if settings.fully_sharded(config):
+    if config.partition.fsdp:
         return partition.fully_sharded(state, mesh)
     return partition.replicated(mesh)
 
 
-def _root(config: ml_collections.ConfigDict, sharding: Any, fold: int = 0) -> jax.Array:
+def _root(config: Config, sharding: Any, fold: int = 0) -> jax.Array:
     return partition.place_key(prng.root_key(config.seed, fold), sharding)
 
 
-def sheet_latents(config: ml_collections.ConfigDict) -> Any:
+def sheet_latents(config: Config) -> Any:
     """The latents that all sheets of a run show."""
     key = prng.stream(prng.root_key(config.seed), "sheet")
     return sample_latents(key, SHEET_SAMPLES, config.model.noise_dim)
 
 
-def schedule(section: ml_collections.ConfigDict) -> dict[str, int]:
+def schedule(section: Any) -> dict[str, int]:
     """The fields of `loop.Stage` that a stage's section of the config holds."""
     names = ("num_steps", "checkpoint_every", "log_every", "sample_every")
-    return {name: section[name] for name in names}
+    return {name: getattr(section, name) for name in names}
 
 
-def check_set_size(config: ml_collections.ConfigDict, section: str) -> None:
+def check_set_size(config: Config, section: str) -> None:
     """Raises `UserError` where a stage's batch has more photos than there are to train on."""
     count = pipeline.split_sizes(config.dataset.name, config.dataset.data_dir)["train"]
-    if count < config[section].batch_size:
+    if count < getattr(config, section).batch_size:
         raise UserError(
-            f"{section}.batch_size={config[section].batch_size} is larger than the {count} "
+            f"{section}.batch_size={getattr(config, section).batch_size} is larger than the {count} "
             f"training images of {config.dataset.name}: choose at most {count}, or add images"
         )

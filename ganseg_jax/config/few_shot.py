@@ -1,0 +1,71 @@
+"""Declares every setting of few-shot segmentation once, as `schema` does for a run."""
+
+import dataclasses
+
+from ganseg_jax.config.schema import interval, steps
+from ganseg_jax.config.setting import count, setting
+
+
+@dataclasses.dataclass(frozen=True)
+class Head:
+    """Training of the few-shot head (Tritrong et al. 2021, section 4)."""
+
+    epochs: int = count(1000, "Epochs of the head; each update takes one image.", change="steps")
+    learning_rate: float = setting(1e-3, "Adam's, at the start.", above=0)
+    weight_decay: float = setting(1e-3, "Added to the gradients before Adam.", minimum=0)
+    decay: float = setting(0.9, "Factor of the learning rate at each decay.", above=0)
+    decay_every: int = count(50, "Distance between decays.", unit="epochs")
+    standardize: bool = setting(
+        True,
+        "Standardise the features' channels over the labelled images. The paper does not, but a "
+        "head of few labels else learns from the largest channels alone.",
+    )
+    seed: int = setting(0, "Decides the start and the order of the images.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """Random changes of place, made alike in image and label."""
+
+    flip: float = setting(0.5, "Probability of a horizontal flip.", minimum=0)
+    scale: tuple[float, float] = setting(
+        (0.5, 2.0), "Smallest and largest factor, drawn evenly in the logarithm."
+    )
+    rotation: float = setting(10.0, "Largest angle to either side.", minimum=0, unit="degrees")
+    translation: float = setting(0.5, "Largest shift.", minimum=0, unit="images")
+
+
+@dataclasses.dataclass(frozen=True)
+class AutoShot:
+    """Training of the U-Net on generated images that the head labels (section 3.3)."""
+
+    num_samples: int = count(5000, "Generated images for the U-Net.", unit="images")
+    num_steps: int = steps(20_000, doc="Updates of the U-Net.")
+    batch_size: int = count(16, "Images in each update of the U-Net.", unit="images")
+    learning_rate: float = setting(1e-3, "Adam's, at the start.", above=0)
+    weight_decay: float = setting(1e-3, "Added to the gradients before Adam.", minimum=0)
+    patience: int = count(
+        20, "Epochs without a better mean loss before the learning rate falls tenfold."
+    )
+    min_learning_rate: float = setting(1e-6, "Where it stops falling.", minimum=0)
+    clip: float = setting(0.1, "Largest absolute entry of a gradient.", above=0)
+    augmentation: Augmentation = Augmentation()
+    seed: int = setting(0, "Decides start, order and augmentation.")
+
+
+@dataclasses.dataclass(frozen=True)
+class FewShot:
+    """All settings of few-shot segmentation, kept in the `config.json` of its folder."""
+
+    head_kind: str = setting(
+        "auto",
+        "Network on the features; auto takes mlp, which sees single pixels, below 128 px.",
+        choices=("auto", "cnn", "mlp"),
+    )
+    mlp_hidden: tuple[int, ...] = setting((2000, 200), "Channels of the MLP's hidden layers.")
+    unet_width: int = count(64, "Channels of the U-Net at full size.")
+    unet_depth: int = count(4, "Halvings of the U-Net.")
+    log_every: int = interval(100, "Distance between lines of progress.")
+    checkpoint_every: int = interval(1000, "Distance between checkpoints.")
+    head: Head = Head()
+    auto_shot: AutoShot = AutoShot()

@@ -1,0 +1,340 @@
+"""Declares every setting of a run once: type, default, meaning, limits, when it may change.
+
+`Config` and its sections are frozen dataclasses. The ml_collections config of the
+command line, validation, `config.json` and the reference page (`configs/README.md`) are made from
+them.
+"""
+
+import dataclasses
+from typing import Any
+
+from ganseg_jax.config.setting import count, setting
+
+STAGES = ("gan", "segmenter", "self_training", "autoencoder")
+"""Sections of stages that are trained; each is also the name of a folder in the workdir."""
+
+
+def steps(default: int, minimum: int = 1, doc: str = "Updates in all.") -> Any:
+    return count(default, doc, minimum=minimum, unit="updates", change="steps")
+
+
+def interval(default: int, doc: str) -> Any:
+    return count(default, doc, unit="updates", change="anytime")
+
+
+def on_nonfinite() -> Any:
+    return setting(
+        "stop",
+        "What to do if a loss is not finite: stop, or retry from the last checkpoint with other "
+        "random keys, at most three times.",
+        choices=("stop", "retry"),
+        change="anytime",
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Partition:
+    """How a run is split over devices."""
+
+    fsdp: bool = setting(
+        False, "Split parameters and optimiser over the devices, for variants too large for one."
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """The photos."""
+
+    name: str = setting("", "Name of the data set, as `experiments.prepare_data` knows it.")
+    data_dir: str = setting("data", "Folder of the prepared data sets.", change="anytime")
+    source: str = setting(
+        "",
+        "Folder or tar archive to prepare the set from, if it is not prepared.",
+        change="anytime",
+    )
+    augment: str = setting(
+        "flip",
+        "Random changes of the training photos: mirroring, or also crops.",
+        choices=("none", "flip", "flip_crop"),
+    )
+    num_threads: int = count(
+        4, "Threads that decode photos ahead; 0 decodes when needed.", minimum=0, change="anytime"
+    )
+    cache: str = setting(
+        "host",
+        "none: decode in every epoch. host: decode once and keep the photos in memory. device: "
+        "keep them on every device, where the compiled step draws its batch without the host.",
+        choices=("none", "host", "device"),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """The generator (GANSeg, section 3)."""
+
+    kind: str = setting(
+        "gan",
+        "What is trained: the GAN and its segmenter, or one of the paper's auto-encoders.",
+        choices=("gan", "autoencoder_points", "autoencoder_masks"),
+    )
+    num_parts: int = count(8, "K, the number of parts.")
+    points_per_part: int = count(4, "P, the number of points of each part.")
+    noise_dim: int = count(256, "D, length of each latent and width of the MLPs.")
+    embedding_dim: int = count(64, "E, length of a part's embedding.")
+    stage_divisors: tuple[int, ...] = setting(
+        (4, 4, 2, 1), "Image size over the map size of each stage; ends with 1."
+    )
+    stage_channels: tuple[int, ...] = setting(
+        (512, 256, 128, 64), "Channels that each stage begins with."
+    )
+    margin: int = count(10, "Pixels added on each side of every map.", minimum=0, unit="pixels")
+    spade_hidden: int = count(128, "Channels between a style and its modulation.")
+    point_layers: int = count(4, "Hidden layers of the point MLP.", minimum=0)
+    point_divisor: float = setting(20.0, "Points are tanh(MLP / divisor).", above=0)
+    heatmap: str = setting("linear", "Shape of a part's heatmap.", choices=("linear", "gaussian"))
+    part_scale: str = setting(
+        "mean_abs", "Extent of a part: mean_abs, norm_variance, std, or a number."
+    )
+    grid: str = setting(
+        "corners",
+        "Where -1 and 1 lie: on the centres of the outermost pixels, or on their outer edges.",
+        choices=("corners", "centers"),
+    )
+    head: str = setting(
+        "two_layer",
+        "Layers from features to colours: two 3x3 convolutions or one 1x1.",
+        choices=("two_layer", "single"),
+    )
+    background_shift: str = setting(
+        "horizontal",
+        "Directions in which the background moves.",
+        choices=("horizontal", "both"),
+    )
+    use_points: bool = setting(True, "False is the ablation without points.")
+    separate_background: bool = setting(
+        True, "False is the ablation whose foreground generator makes the background too."
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Discriminator:
+    """The discriminator."""
+
+    channels: tuple[int, ...] = setting(
+        (), "Channels of each block, which halves the image; empty takes the published ones."
+    )
+    hidden: int = count(512, "Units before the logit.")
+
+
+@dataclasses.dataclass(frozen=True)
+class GradientPenalty:
+    """Penalty on the discriminator's gradient at photos."""
+
+    kind: str = setting(
+        "unit_norm",
+        "(norm - 1)^2 as released, or norm^2.",
+        choices=("unit_norm", "r1"),
+    )
+    weight: float = setting(10.0, "Weight; 0 leaves it out.", minimum=0)
+    interval: int = count(16, "Applied in every n-th update, not rescaled.", unit="updates")
+
+
+@dataclasses.dataclass(frozen=True)
+class Concentration:
+    """Loss that keeps each part near its centre (GANSeg eq. 9)."""
+
+    weight: float = setting(10.0, "Weight; 0 leaves it out.", minimum=0)
+    reduction: str = setting("mean", "Over the parts.", choices=("mean", "sum"))
+    interval: int = count(2, "Applied in every n-th update, not rescaled.", unit="updates")
+    final_share: float = setting(
+        1.0, "Share of the weight that is left after `decay_until`.", minimum=0
+    )
+    decay_from: int = count(
+        0, "Update at which the weight begins to fall linearly.", minimum=0, unit="updates"
+    )
+    decay_until: int = count(
+        0, "Update at which it stops falling; 0 keeps the weight.", minimum=0, unit="updates"
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Area:
+    """Loss that keeps each part as large as its points span (GANSeg eq. 10)."""
+
+    weight: float = setting(1.0, "Weight; 0 leaves it out.", minimum=0)
+    form: str = setting(
+        "released",
+        "The wanted area: a disc of the points' spread (released) or the heatmap (paper).",
+        choices=("released", "paper"),
+    )
+    counted_at: int = count(
+        0, "Image side in whose pixels areas are counted; 0 takes the image's own.", minimum=0
+    )
+    interval: int = count(2, "Applied in every n-th update, not rescaled.", unit="updates")
+
+
+@dataclasses.dataclass(frozen=True)
+class Gan:
+    """Training of generator and discriminator."""
+
+    num_steps: int = steps(30_000)
+    batch_size: int = count(64, "Photos in each update.", unit="images")
+    checkpoint_every: int = interval(1_000, "Distance between checkpoints.")
+    log_every: int = interval(100, "Distance between lines of progress.")
+    sample_every: int = interval(1_000, "Distance between pictures of samples.")
+    on_nonfinite: str = on_nonfinite()
+    learning_rate_generator: float = setting(1e-4, "Adam's, of the generator.", above=0)
+    learning_rate_discriminator: float = setting(4e-4, "Adam's, of the discriminator.", above=0)
+    beta1: float = setting(0.5, "Adam's first decay rate.", minimum=0, below=1)
+    beta2: float = setting(0.9, "Adam's second decay rate.", minimum=0, below=1)
+    background_start: float = setting(
+        0.0, "Logit by which the background leads the parts before training."
+    )
+    point_spread: float = setting(
+        0.0,
+        "Radius over which part centres lie spread before training; 0 leaves them to chance.",
+        minimum=0,
+        below=1,
+        unit="half images",
+    )
+    point_layout: str = setting(
+        "disc",
+        "How they are spread: over a disc, or one above the other for upright things.",
+        choices=("disc", "column"),
+    )
+    discriminator_augment: str = setting(
+        "",
+        "Random changes of all images that the discriminator sees, against few photos: names out "
+        "of color, translation, cutout, with commas between.",
+    )
+    ema_decay: float = setting(
+        0.0,
+        "Decay of the moving average of the generator that samples; 0 keeps none.",
+        minimum=0,
+        below=1,
+    )
+    share_fakes: bool = setting(
+        False, "Update both networks on the same generated images: one forward pass less."
+    )
+    gradient_penalty: GradientPenalty = GradientPenalty()
+    concentration: Concentration = Concentration()
+    area: Area = Area()
+
+
+@dataclasses.dataclass(frozen=True)
+class Segmenter:
+    """The DeepLab network and its training on generated images."""
+
+    num_steps: int = steps(10_000)
+    batch_size: int = count(64, "Generated images in each update.", unit="images")
+    checkpoint_every: int = interval(1_000, "Distance between checkpoints.")
+    log_every: int = interval(100, "Distance between lines of progress.")
+    sample_every: int = interval(1_000, "Distance between pictures of predictions.")
+    on_nonfinite: str = on_nonfinite()
+    learning_rate: float = setting(3e-4, "Adam's.", above=0)
+    learning_rate_schedule: str = setting(
+        "constant", "The learning rate stays, or falls to 0.", choices=("constant", "cosine")
+    )
+    beta1: float = setting(0.9, "Adam's first decay rate.", minimum=0, below=1)
+    beta2: float = setting(0.999, "Adam's second decay rate.", minimum=0, below=1)
+    backbone: str = setting("resnet50", "The residual network.", choices=("resnet50", "resnet18"))
+    backbone_checkpoint: str = setting(
+        "",
+        "Weights to begin the backbone with: a ResNet's state_dict in torchvision's names.",
+    )
+    initialisation: str = setting(
+        "published",
+        "Weights before training: as published (He-normal by fan-out, head uniform), or He-normal "
+        "by fan-in everywhere.",
+        choices=("published", "he"),
+        before="he",
+        since="0.2",
+    )
+    width: float = setting(1.0, "Fraction of the published channels.", above=0)
+    output_stride: int = setting(
+        8, "Image size over feature size; 2 only without `stem_pool`.", choices=(2, 4, 8, 16, 32)
+    )
+    atrous_rates: tuple[int, ...] = setting(
+        (12, 24, 36), "Dilations of the pyramid.", unit="feature pixels"
+    )
+    stem_pool: bool = setting(True, "The backbone's max pool; leave it out for small images.")
+    refine: bool = setting(
+        False,
+        "Bring masks of photos to the edges of their colours; beyond the paper.",
+        change="anytime",
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class SelfTraining:
+    """Further training of the segmenter on photos with its own labels; beyond the paper."""
+
+    num_steps: int = steps(0, minimum=0, doc="Updates in all; 0 leaves the stage out.")
+    batch_size: int = count(
+        64, "Photos in each update; as many generated images come with them.", unit="images"
+    )
+    checkpoint_every: int = interval(1_000, "Distance between checkpoints.")
+    log_every: int = interval(100, "Distance between lines of progress.")
+    sample_every: int = interval(1_000, "Distance between pictures of predictions.")
+    on_nonfinite: str = on_nonfinite()
+    refine_labels: bool = setting(
+        True, "Bring the labels to the edges of the photos' colours.", before=False
+    )
+    learning_rate: float = setting(
+        1e-4, "Adam's at the start; it falls to 0 along a cosine.", above=0
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Autoencoder:
+    """The U-Net of `autoencoder_points`; all else is set as for GAN and segmenter."""
+
+    unet_width: int = count(64, "Channels at full size.")
+    unet_depth: int = count(4, "Halvings of the image.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """What is measured."""
+
+    protocols: tuple[str, ...] = setting(
+        (), "Names of protocols; empty takes those made for the data set.", change="anytime"
+    )
+    batch_size: int = count(32, "Images at a time.", unit="images", change="anytime")
+    num_samples: int = count(
+        50_000, "Generated images to compare with the photos.", unit="images", change="anytime"
+    )
+    embedding_samples: int = count(
+        320, "Samples in the t-SNE plot.", unit="images", change="anytime"
+    )
+    inception_checkpoint: str = setting(
+        "",
+        "FID Inception weights; without them FID and KID are not measured.",
+        change="anytime",
+        file="FID Inception weights, or leave it empty to measure neither FID nor KID",
+    )
+    backbone_checkpoint: str = setting(
+        "",
+        "A ResNet's weights: measure deep feature factorisation too.",
+        change="anytime",
+        file="a ResNet's weights, or leave it empty to measure no deep feature factorisation",
+    )
+    references: bool = setting(True, "Measure the simple references too.", change="anytime")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """All settings of a run; the defaults are the published ones for CelebA-in-the-wild."""
+
+    seed: int = setting(0, "Decides all randomness of the run.")
+    image_size: int = count(128, "S, side of the images.", unit="pixels")
+    dtype: str = setting("float32", "Type to compute in.", choices=("float32", "bfloat16"))
+    partition: Partition = Partition()
+    dataset: Dataset = Dataset()
+    model: Model = Model()
+    discriminator: Discriminator = Discriminator()
+    gan: Gan = Gan()
+    segmenter: Segmenter = Segmenter()
+    self_training: SelfTraining = SelfTraining()
+    autoencoder: Autoencoder = Autoencoder()
+    evaluation: Evaluation = Evaluation()

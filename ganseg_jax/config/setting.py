@@ -1,0 +1,145 @@
+"""The machinery of settings: how one is described, listed, read, changed and checked."""
+
+import dataclasses
+import difflib
+import functools
+import typing
+from typing import Any, Literal
+
+from ganseg_jax.errors import UserError
+
+Change = Literal["never", "steps", "anytime"]
+"""When a workdir may go against the value it was begun with: never, because it decides what was
+trained; only if it is given explicitly ("steps": more of them train a stage longer); anytime."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """Describes one setting; kept in the metadata of its dataclass field.
+
+    Attributes:
+      doc: what it does, as a sentence.
+      choices: the values it may have; empty for any.
+      minimum: the smallest value.
+      above: a value that it must exceed.
+      below: a value that it must stay under.
+      unit: of numbers.
+      change: see `Change`.
+      before: what workdirs without this field were begun with.
+      file: what to do if the named file does not exist; empty if the setting names no file.
+      since: the first version of the package that has it.
+    """
+
+    doc: str
+    choices: tuple = ()
+    minimum: float | None = None
+    above: float | None = None
+    below: float | None = None
+    unit: str = ""
+    change: Change = "never"
+    before: Any = None
+    file: str = ""
+    since: str = "0.1"
+
+
+def setting(default: Any, doc: str, *, before: Any = None, **facts: Any) -> Any:
+    """Returns a dataclass field with its `Setting`; `before` is the default if not given."""
+    before = default if before is None else before
+    described = Setting(doc, before=before, **facts)
+    return dataclasses.field(default=default, metadata={"setting": described})
+
+
+def count(default: int, doc: str, **facts: Any) -> Any:
+    """Returns a field for a number of things, at least 1 unless `minimum` says otherwise."""
+    return setting(default, doc, **{"minimum": 1} | facts)
+
+
+@dataclasses.dataclass(frozen=True)
+class Leaf:
+    """Holds one setting of a schema: its type, default and description."""
+
+    type: Any
+    default: Any
+    setting: Setting
+
+
+@functools.cache
+def leaves(schema: type, prefix: str = "") -> dict[str, Leaf]:
+    """Returns every setting of a schema by its dotted name, in the order of declaration."""
+    found: dict[str, Leaf] = {}
+    for field in dataclasses.fields(schema):
+        if "setting" in field.metadata:
+            found[prefix + field.name] = Leaf(field.type, field.default, field.metadata["setting"])
+        else:
+            found |= leaves(field.type, f"{prefix}{field.name}.")
+    return found
+
+
+def flat(config: Any, prefix: str = "") -> dict[str, Any]:
+    """Returns the values of a schema's instance by their dotted names."""
+    values: dict[str, Any] = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            values |= flat(value, f"{prefix}{field.name}.")
+        else:
+            values[prefix + field.name] = value
+    return values
+
+
+def with_fields(config: Any, values: dict[str, Any]) -> Any:
+    """Returns a copy with some fields changed, unchecked.
+
+    Args:
+      config: an instance of a schema.
+      values: new values by dotted name.
+
+    Raises:
+      TypeError: a name is not a field.
+    """
+    here: dict[str, Any] = {}
+    below: dict[str, dict[str, Any]] = {}
+    for name, value in values.items():
+        first, _, rest = name.partition(".")
+        if rest:
+            below.setdefault(first, {})[rest] = value
+        else:
+            here[first] = value
+    for first, inner in below.items():
+        here[first] = with_fields(getattr(config, first), inner)
+    return dataclasses.replace(config, **here)
+
+
+def check(config: Any) -> None:
+    """Checks every value of a schema's instance by itself.
+
+    Raises:
+      UserError: naming the first field whose value has another type or breaks a limit.
+    """
+    values = flat(config)
+    for name, leaf in leaves(type(config)).items():
+        problem = _problem(values[name], leaf)
+        if problem:
+            raise UserError(f"{name}={values[name]!r} {problem}")
+
+
+def _problem(value: Any, leaf: Leaf) -> str:
+    """Returns what is wrong with a value, or ""."""
+    setting, kind = leaf.setting, typing.get_origin(leaf.type) or leaf.type
+    if type(value) is not kind:
+        return f"must be of type {kind.__name__}"
+    if setting.choices and value not in setting.choices:
+        return f"is none of {', '.join(map(str, setting.choices))}{nearest(value, setting.choices)}"
+    if setting.minimum is not None and value < setting.minimum:
+        return f"must be at least {setting.minimum}"
+    if setting.above is not None and not value > setting.above:
+        return f"must be above {setting.above}"
+    if setting.below is not None and not value < setting.below:
+        return f"must be below {setting.below}"
+    return ""
+
+
+def nearest(value: Any, known: typing.Iterable) -> str:
+    """Returns "; did you mean X?" for the known value that is spelled most like one, or ""."""
+    near = difflib.get_close_matches(str(value), [str(each) for each in known], 1)
+    return f"; did you mean {near[0]!r}?" if near else ""

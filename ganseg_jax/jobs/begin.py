@@ -1,0 +1,33 @@
+"""The beginning of every run: a sound config, adopted by its workdir."""
+
+from collections.abc import Collection
+
+from ganseg_jax.config import Config
+from ganseg_jax.config import file as config_file
+from ganseg_jax.config.convert import checked
+from ganseg_jax.models.build import check_networks
+from ganseg_jax.training.gan import changes_of
+
+
+def check(config: Config) -> None:
+    """Checks a config as far as that is possible before anything is written.
+
+    A mistake in the last stage's settings must not come to light after hours of the first.
+
+    Raises:
+      UserError: naming the first field, of whatever stage, that makes no sense.
+    """
+    checked(config)
+    changes_of(config.gan)
+    check_networks(config)
+
+
+def begin(
+    config: Config,
+    workdir: str,
+    given: Collection[str] | None = None,
+    retrain: Collection[str] = (),
+) -> None:
+    """Checks a config and has the workdir adopt it; see `config.file.adopt_workdir`."""
+    check(config)
+    config_file.adopt_workdir(config, workdir, given, retrain)
