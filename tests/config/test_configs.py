@@ -7,17 +7,20 @@ from pathlib import Path
 import ml_collections
 import pytest
 
-from ganseg_jax.config import file as config_file
-from ganseg_jax.config import presets as common
-from ganseg_jax.models import build as settings
+from ganseg_jax.config import base_config, flat, freeze, parse_arg
+from ganseg_jax.models.build import build_discriminator, build_generator, build_segmenter
 
-FOLDER = Path(common.__file__).parent
-NAMES = sorted(p.stem for p in FOLDER.glob("*.py") if p.stem not in ("__init__", "common"))
+FOLDER = Path(__file__).parents[2] / "configs"
+NAMES = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "__init__")
 PUBLISHED = ["celeba_aligned", "celeba_wild", "cub", "flowers", "taichi"]
 
 
 def load(name, arg=None):
     return importlib.import_module(f"configs.{name}").get_config(arg)
+
+
+def frozen(name, arg=None):
+    return freeze(load(name, arg))
 
 
 def test_the_published_and_the_small_experiments_are_there():
@@ -26,32 +29,32 @@ def test_the_published_and_the_small_experiments_are_there():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_config_builds_networks_of_its_image_size(name):
-    config = load(name)
-    networks, segmentation = settings.build_gan(config), settings.build_segmentation(config)
-    assert networks.generator.image_size == config.image_size
-    assert networks.generator.num_parts == config.model.num_parts
-    assert segmentation.segmenter.num_classes == config.model.num_parts + 1
+    config = frozen(name)
+    generator, discriminator = build_generator(config), build_discriminator(config)
+    assert generator.image_size == config.image_size
+    assert generator.num_parts == config.model.num_parts
+    assert build_segmenter(config).num_classes == config.model.num_parts + 1
     # The discriminator's last map is small, whatever the size.
-    assert config.image_size // 2 ** len(networks.discriminator.channels) in (2, 3, 4, 6)
+    assert config.image_size // 2 ** len(discriminator.channels) in (2, 3, 4, 6)
 
 
 @pytest.mark.parametrize("size", [32, 64, 128])
 @pytest.mark.parametrize("name", ["people_ccp", "faces_mtfl", "image_folder"])
 def test_small_configs_take_an_image_size(name, size):
-    config = load(name, f"size={size}")
-    networks, segmentation = settings.build_gan(config), settings.build_segmentation(config)
-    assert networks.generator.image_size == size
-    assert size // 2 ** len(networks.discriminator.channels) == (2 if size == 128 else 4)
+    config = frozen(name, f"size={size}")
+    assert build_generator(config).image_size == size
+    channels = build_discriminator(config).channels
+    assert size // 2 ** len(channels) == (2 if size == 128 else 4)
     assert (config.segmenter.backbone == "resnet50") == (size == 128)
-    assert segmentation.segmenter.num_classes == config.model.num_parts + 1
+    assert (config.segmenter.initialisation == "published") == (size == 128)
 
 
 @pytest.mark.parametrize("variant", ["released", "paper"])
 def test_own_photos_can_be_trained_on_as_published(variant):
-    ours = load("image_folder", f"parts=8,size=128,variant={variant}")
+    ours = frozen("image_folder", f"parts=8,size=128,variant={variant}")
     theirs = load("celeba_wild", f"parts=8,variant={variant}")
     theirs.dataset.name = "image_folder"
-    assert config_file.flat_fields(ours) == config_file.flat_fields(theirs)
+    assert ours == freeze(theirs)
     small = load("image_folder", f"size=64,variant={variant}")
     assert small.image_size == 64 and len(small.discriminator.channels) == 4
     with pytest.raises(ValueError, match="variant='samll'"):
@@ -64,7 +67,7 @@ def test_parts_of_own_photos_can_begin_one_above_the_other():
     for field in ("point_layout", "point_spread"):
         assert column.gan[field] == people[field] != disc.gan[field]
         column.gan[field] = disc.gan[field]
-    assert config_file.flat_fields(column) == config_file.flat_fields(disc)
+    assert freeze(column) == freeze(disc)
     with pytest.raises(ValueError, match="layout='row' is none of disc, column"):
         load("image_folder", "layout=row")
     with pytest.raises(ValueError, match="layout=column is for variant=small, not paper"):
@@ -73,8 +76,7 @@ def test_parts_of_own_photos_can_begin_one_above_the_other():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_config_has_the_fields_of_all_experiments(name):
-    fields = config_file.flat_fields(load(name)).keys()
-    assert fields == config_file.flat_fields(common.base_config()).keys()
+    assert flat(frozen(name)).keys() == flat(freeze(base_config())).keys()
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -90,14 +92,15 @@ def test_unknown_argument_is_named(name):
         load(name, "prats=3")
 
 
-@pytest.mark.parametrize("name", [*NAMES, "common"])
-def test_configs_import_nothing_of_the_package(name):
+@pytest.mark.parametrize("name", NAMES)
+def test_configs_import_settings_alone(name):
     tree = ast.parse((FOLDER / f"{name}.py").read_text())
-    modules = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    modules |= {
+    modules = [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    modules += [
         a.name for node in ast.walk(tree) if isinstance(node, ast.Import) for a in node.names
-    }
-    assert not [module for module in modules if module.startswith(("ganseg_jax", "jax"))]
+    ]
+    assert modules and all(m.split(".")[:2] in ([m], ["ganseg_jax", "config"]) for m in modules)
+    assert {m for m in modules if "." not in m} == {"ml_collections"}
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -113,12 +116,12 @@ def test_published_settings(name):
     assert (penalty.kind, penalty.weight, penalty.interval) == ("unit_norm", 10, 16)
     assert (c.gan.concentration.interval, c.gan.area.interval) == (2, 2)
     assert (c.segmenter.batch_size, c.segmenter.num_steps) == (64, 10_000)
-    generator = settings.build_generator(c)
+    generator = build_generator(freeze(c))
     six = name in ("cub", "flowers")
     assert generator.stage_sizes == ((32, 32, 64, 64, 128, 128) if six else (32, 32, 64, 128))
     channels = (512, 256, 256, 128, 128, 64) if six else (512, 256, 128, 64)
     assert generator.stage_channels == channels
-    discriminator = settings.build_discriminator(c)
+    discriminator = build_discriminator(freeze(c))
     assert discriminator.channels == (64, 128, 256, 512, 512, 512)
 
 
@@ -150,13 +153,16 @@ def test_paper_variant_follows_the_paper_s_equations():
         load("celeba_wild", "variant=papre")
 
 
-def test_argument_values_are_checked():
-    assert common.parse_arg("parts=3", parts=8, variant="released").to_dict() == {
-        "parts": 3,
-        "variant": "released",
-    }
-    with pytest.raises(ValueError, match="parts='many' must be int"):
-        common.parse_arg("parts=many", parts=8)
+@pytest.mark.parametrize(("text", "value"), [("False", False), ("true", True), ("0", False)])
+def test_arguments_take_the_type_of_their_default(text, value):
+    given = parse_arg(f"parts=3,fast={text}", parts=8, fast=True, variant="released")
+    assert vars(given) == {"parts": 3, "fast": value, "variant": "released"}
+
+
+@pytest.mark.parametrize(("name", "kind"), [("parts", "int"), ("fast", "bool")])
+def test_argument_values_are_checked(name, kind):
+    with pytest.raises(ValueError, match=f"{name}='many' must be {kind}"):
+        parse_arg(f"{name}=many", parts=8, fast=True)
 
 
 def test_tiny_is_tiny():

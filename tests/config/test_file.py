@@ -4,27 +4,33 @@ import json
 
 import pytest
 
-from configs import tiny
+from ganseg_jax.config import Config
 from ganseg_jax.config import file as config_file
+from ganseg_jax.config.convert import from_mapping
+from ganseg_jax.config.setting import leaves
 from ganseg_jax.errors import UserError
-from ganseg_jax.models import build as settings
+from ganseg_jax.jobs.begin import begin
 from tests.tiny_config import config_with
 
 
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("model__num_parts", 0, "num_parts must be at least 1, not 0"),
+        ("model__num_parts", 0, "model.num_parts=0 must be at least 1"),
         ("model__stage_divisors", (3, 1), r"stage_divisors=\(3, 1\) must divide image_size=16"),
         ("model__stage_divisors", (2, 2), "must divide image_size=16 and end with 1"),
         ("model__stage_divisors", (), "must divide image_size=16 and end with 1"),
         ("model__stage_divisors", (0, 1), "must divide image_size=16 and end with 1"),
         ("model__stage_channels", (8,), "equally long"),
-        ("model__heatmap", "gauss", "heatmap must be one of .* not 'gauss'"),
+        (
+            "model__heatmap",
+            "gauss",
+            "model.heatmap=.gauss. is none of .* did you mean .gaussian.",
+        ),
         ("model__part_scale", "meanabs", "part_scale must be one of .* not 'meanabs'"),
         ("image_size", 17, "must divide image_size=17"),
         ("image_size", 0, "image_size=0 must be at least 1"),
-        ("gan__point_spread", 1.0, "gan.point_spread=1.0 must be 0 or more and below 1"),
+        ("gan__point_spread", 1.0, "gan.point_spread=1.0 must be below 1"),
         (
             "gan__discriminator_augment",
             "color,flip",
@@ -46,33 +52,30 @@ from tests.tiny_config import config_with
         ("segmenter__on_nonfinite", "go", "segmenter.on_nonfinite='go' is none of stop, retry"),
         ("dataset__cache", "disk", "dataset.cache='disk' is none of none, host, device"),
         ("dataset__augment", "crop", "dataset.augment='crop' is none of none, flip, flip_crop"),
-        ("segmenter__width", 0.0, "segmenter.width=0.0 must be positive"),
+        ("segmenter__width", 0.0, "segmenter.width=0.0 must be above 0"),
         ("model__kind", "autoencoder", "model.kind='autoencoder' is none of gan, autoencoder_p"),
     ],
 )
 def test_mistakes_are_named_before_anything_is_written(field, value, message, tmp_path):
     with pytest.raises(UserError, match=message):
-        config_file.adopt_workdir(config_with(**{field: value}), tmp_path / "W")
+        begin(config_with(**{field: value}), tmp_path / "W")
     assert not (tmp_path / "W").exists()
 
 
 def test_workdir_from_before_a_field_goes_on(tmp_path):
-    config_file.adopt_workdir(tiny.get_config(), tmp_path)
+    begin(config_with(), tmp_path)
     (tmp_path / "gan" / "checkpoints").mkdir(parents=True)
     saved = json.loads((tmp_path / "config.json").read_text())
     del saved["model"]["kind"], saved["autoencoder"]
     (tmp_path / "config.json").write_text(json.dumps(saved))
     assert config_file.load_config(tmp_path).model.kind == "gan"
-    config_file.adopt_workdir(tiny.get_config(), tmp_path)
+    begin(config_with(), tmp_path)
     assert json.loads((tmp_path / "config.json").read_text())["model"]["kind"] == "gan"
 
 
 def test_config_file_gives_the_config_back(tmp_path):
-    config_file.adopt_workdir(tiny.get_config(), tmp_path)
-    loaded = config_file.load_config(tmp_path)
-    assert config_file.flat_fields(loaded) == config_file.flat_fields(tiny.get_config())
-    assert settings.build_gan(loaded) == settings.build_gan(tiny.get_config())
-    assert settings.build_segmentation(loaded) == settings.build_segmentation(tiny.get_config())
+    begin(config_with(), tmp_path)
+    assert config_file.load_config(tmp_path) == config_with()
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
 
 
@@ -84,7 +87,7 @@ def test_folder_without_config_is_named(tmp_path):
 @pytest.fixture
 def begun(tmp_path):
     """A workdir whose GAN has been begun."""
-    config_file.adopt_workdir(tiny.get_config(), tmp_path)
+    begin(config_with(), tmp_path)
     (tmp_path / "gan" / "checkpoints").mkdir(parents=True)
     return tmp_path
 
@@ -103,7 +106,7 @@ def begun(tmp_path):
 def test_workdir_of_another_config_is_refused(begun, field, value, message):
     before = (begun / "config.json").read_text()
     with pytest.raises(UserError, match=message):
-        config_file.adopt_workdir(config_with(**{field: value}), begun)
+        begin(config_with(**{field: value}), begun)
     assert (begun / "config.json").read_text() == before
 
 
@@ -116,17 +119,17 @@ def test_what_changes_no_result_may_change(begun):
         dataset__cache="none",
         segmenter__width=0.5,
     )
-    config_file.adopt_workdir(changed, begun)
+    begin(changed, begun)
     saved = json.loads((begun / "config.json").read_text())
     assert saved["gan"]["num_steps"] == 20 and saved["segmenter"]["width"] == 0.5
     # Once the segmenter has begun, its settings stay too.
     (begun / "segmenter" / "checkpoints").mkdir(parents=True)
     with pytest.raises(UserError, match="segmenter.width=0.5, not 0.25"):
-        config_file.adopt_workdir(config_with(segmenter__width=0.25), begun)
+        begin(config_with(segmenter__width=0.25), begun)
 
 
 def test_fields_that_decide_figures():
-    deciding = config_file.deciding_fields(tiny.get_config())
+    deciding = config_file.deciding_fields(config_with())
     assert {"gan.num_steps", "segmenter.refine", "seed", "model.num_parts"} <= set(deciding)
     assert {"gan.log_every", "dataset.data_dir"}.isdisjoint(deciding)
 
@@ -135,19 +138,59 @@ def test_workdir_of_before_a_field_was_there_is_taken_up(begun):
     old = json.loads((begun / "config.json").read_text())
     del old["partition"], old["autoencoder"], old["model"]["kind"]
     (begun / "config.json").write_text(json.dumps(old))
-    assert settings.build_gan(config_file.load_config(begun)).settings.flat_adam
-    config_file.adopt_workdir(tiny.get_config(), begun)
+    assert not config_file.load_config(begun).partition.fsdp
+    begin(config_with(), begun)
     with pytest.raises(UserError, match="partition.fsdp=False, not True"):
-        config_file.adopt_workdir(config_with(partition__fsdp=True), begun)
+        begin(config_with(partition__fsdp=True), begun)
 
 
 def test_anything_may_change_before_training(tmp_path):
-    config_file.adopt_workdir(tiny.get_config(), tmp_path)
-    config_file.adopt_workdir(config_with(seed=5), tmp_path)
+    begin(config_with(), tmp_path)
+    begin(config_with(seed=5), tmp_path)
     assert config_file.load_config(tmp_path).seed == 5
 
 
 def test_workdir_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot write to .*file/W.*choose another --workdir"):
-        config_file.adopt_workdir(tiny.get_config(), tmp_path / "file" / "W")
+    with pytest.raises(UserError, match="cannot write .*file/W/config.json: Not a directory"):
+        begin(config_with(), tmp_path / "file" / "W")
+
+
+def test_only_an_explicit_number_of_updates_trains_longer(begun):
+    """A command repeated without its override must not extend a run in silence."""
+    longer = config_with(gan__num_steps=3000)
+    with pytest.raises(UserError, match="num_steps=8, .* give --config.gan.num_steps=8 to keep it"):
+        begin(longer, begun, given=["gan.log_every"])
+    begin(longer, begun, given=["gan.num_steps"])
+    assert config_file.load_config(begun).gan.num_steps == 3000
+
+
+def test_settings_of_a_derived_stage_may_change_if_it_is_trained_again(begun):
+    (begun / "segmenter" / "checkpoints").mkdir(parents=True)
+    wider = config_with(segmenter__width=0.5)
+    with pytest.raises(UserError, match="use that value, --retrain=segmenter, or another"):
+        begin(wider, begun)
+    begin(wider, begun, retrain=["segmenter"])
+    assert config_file.load_config(begun).segmenter.width == 0.5
+
+
+def test_unknown_field_of_a_config_file_is_named(tmp_path):
+    (tmp_path / "config.json").write_text('{"gan": {"num_step": 3}}')
+    with pytest.raises(UserError, match="no field gan.num_step; did you mean 'gan.num_steps'"):
+        config_file.load_config(tmp_path)
+
+
+def test_damaged_config_file_is_named(tmp_path):
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(UserError, match="config.json is damaged"):
+        config_file.load_config(tmp_path)
+
+
+def test_every_setting_explains_itself_and_its_default_is_sound():
+    for name, leaf in leaves(Config).items():
+        assert leaf.setting.doc.endswith("."), name
+        assert not leaf.setting.choices or leaf.default in leaf.setting.choices, name
+    assert from_mapping(Config, {}) == Config()
+    # What workdirs without these fields had been begun with.
+    old = from_mapping(Config, {}, missing="before")
+    assert old.segmenter.initialisation == "he" and not old.self_training.refine_labels
