@@ -8,7 +8,7 @@ from ganseg_jax.config.setting import count, setting
 
 @dataclasses.dataclass(frozen=True)
 class Head:
-    """Training of the few-shot head (Tritrong et al. 2021, section 4)."""
+    """Sets the training of the few-shot head (Tritrong et al. 2021, section 4)."""
 
     epochs: int = count(1000, "Epochs of the head; each update takes one image.", change="steps")
     learning_rate: float = setting(1e-3, "Adam's, at the start.", above=0)
@@ -25,7 +25,7 @@ class Head:
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
-    """Random changes of place, made alike in image and label."""
+    """Sets random changes of place, made alike in image and label."""
 
     flip: float = setting(0.5, "Probability of a horizontal flip.", minimum=0)
     scale: tuple[float, float] = setting(
@@ -37,7 +37,7 @@ class Augmentation:
 
 @dataclasses.dataclass(frozen=True)
 class AutoShot:
-    """Training of the U-Net on generated images that the head labels (section 3.3)."""
+    """Sets the training of the U-Net on generated images that the head labels (section 3.3)."""
 
     num_samples: int = count(5000, "Generated images for the U-Net.", unit="images")
     num_steps: int = steps(20_000, doc="Updates of the U-Net.")
@@ -55,7 +55,7 @@ class AutoShot:
 
 @dataclasses.dataclass(frozen=True)
 class FewShot:
-    """All settings of few-shot segmentation, kept in the `config.json` of its folder."""
+    """Holds all settings of few-shot segmentation, kept in the `config.json` of its folder."""
 
     head_kind: str = setting(
         "auto",

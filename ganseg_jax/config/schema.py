@@ -15,14 +15,17 @@ STAGES = ("gan", "segmenter", "self_training", "autoencoder")
 
 
 def steps(default: int, minimum: int = 1, doc: str = "Updates in all.") -> Any:
+    """Returns a field for a stage's number of updates."""
     return count(default, doc, minimum=minimum, unit="updates", change="steps")
 
 
 def interval(default: int, doc: str) -> Any:
+    """Returns a field for a distance between two outputs of a stage."""
     return count(default, doc, unit="updates", change="anytime")
 
 
 def on_nonfinite() -> Any:
+    """Returns a field for what a stage does if a loss is not finite."""
     return setting(
         "stop",
         "What to do if a loss is not finite: stop, or retry from the last checkpoint with other "
@@ -34,7 +37,7 @@ def on_nonfinite() -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class Partition:
-    """How a run is split over devices."""
+    """Sets how a run is split over devices."""
 
     fsdp: bool = setting(
         False, "Split parameters and optimiser over the devices, for variants too large for one."
@@ -43,7 +46,7 @@ class Partition:
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """The photos."""
+    """Sets the photos and how they are read."""
 
     name: str = setting("", "Name of the data set, as `experiments.prepare_data` knows it.")
     data_dir: str = setting("data", "Folder of the prepared data sets.", change="anytime")
@@ -70,7 +73,7 @@ class Dataset:
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """The generator (GANSeg, section 3)."""
+    """Sets the generator (GANSeg, section 3)."""
 
     kind: str = setting(
         "gan",
@@ -118,7 +121,7 @@ class Model:
 
 @dataclasses.dataclass(frozen=True)
 class Discriminator:
-    """The discriminator."""
+    """Sets the discriminator."""
 
     channels: tuple[int, ...] = setting(
         (), "Channels of each block, which halves the image; empty takes the published ones."
@@ -128,7 +131,7 @@ class Discriminator:
 
 @dataclasses.dataclass(frozen=True)
 class GradientPenalty:
-    """Penalty on the discriminator's gradient at photos."""
+    """Sets the penalty on the discriminator's gradient at photos."""
 
     kind: str = setting(
         "unit_norm",
@@ -141,7 +144,7 @@ class GradientPenalty:
 
 @dataclasses.dataclass(frozen=True)
 class Concentration:
-    """Loss that keeps each part near its centre (GANSeg eq. 9)."""
+    """Sets the loss that keeps each part near its centre (GANSeg eq. 9)."""
 
     weight: float = setting(10.0, "Weight; 0 leaves it out.", minimum=0)
     reduction: str = setting("mean", "Over the parts.", choices=("mean", "sum"))
@@ -159,7 +162,7 @@ class Concentration:
 
 @dataclasses.dataclass(frozen=True)
 class Area:
-    """Loss that keeps each part as large as its points span (GANSeg eq. 10)."""
+    """Sets the loss that keeps each part as large as its points span (GANSeg eq. 10)."""
 
     weight: float = setting(1.0, "Weight; 0 leaves it out.", minimum=0)
     form: str = setting(
@@ -175,7 +178,7 @@ class Area:
 
 @dataclasses.dataclass(frozen=True)
 class Gan:
-    """Training of generator and discriminator."""
+    """Sets the training of generator and discriminator."""
 
     num_steps: int = steps(30_000)
     batch_size: int = count(64, "Photos in each update.", unit="images")
@@ -223,7 +226,7 @@ class Gan:
 
 @dataclasses.dataclass(frozen=True)
 class Segmenter:
-    """The DeepLab network and its training on generated images."""
+    """Sets the DeepLab network and its training on generated images."""
 
     num_steps: int = steps(10_000)
     batch_size: int = count(64, "Generated images in each update.", unit="images")
@@ -267,7 +270,7 @@ class Segmenter:
 
 @dataclasses.dataclass(frozen=True)
 class SelfTraining:
-    """Further training of the segmenter on photos with its own labels; beyond the paper."""
+    """Sets further training of the segmenter on photos with its own labels; beyond the paper."""
 
     num_steps: int = steps(0, minimum=0, doc="Updates in all; 0 leaves the stage out.")
     batch_size: int = count(
@@ -287,7 +290,7 @@ class SelfTraining:
 
 @dataclasses.dataclass(frozen=True)
 class Autoencoder:
-    """The U-Net of `autoencoder_points`; all else is set as for GAN and segmenter."""
+    """Sets the U-Net of `autoencoder_points`; all else is set as for GAN and segmenter."""
 
     unet_width: int = count(64, "Channels at full size.")
     unet_depth: int = count(4, "Halvings of the image.")
@@ -295,7 +298,7 @@ class Autoencoder:
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """What is measured."""
+    """Sets what is measured."""
 
     protocols: tuple[str, ...] = setting(
         (), "Names of protocols; empty takes those made for the data set.", change="anytime"
@@ -324,7 +327,7 @@ class Evaluation:
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """All settings of a run; the defaults are the published ones for CelebA-in-the-wild."""
+    """Holds all settings of a run; the defaults are published for CelebA-in-the-wild."""
 
     seed: int = setting(0, "Decides all randomness of the run.")
     image_size: int = count(128, "S, side of the images.", unit="pixels")
