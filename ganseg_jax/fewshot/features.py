@@ -26,11 +26,11 @@ GANSEG_GROUPS = ("mask", "foreground", "background")
 
 @dataclasses.dataclass(frozen=True)
 class Layer:
-    """A submodule whose output [B, H, W, C] is a feature.
+    """Names a submodule whose output [B, H, W, C] is a feature.
 
     Attributes:
         path: names from the generator down to the submodule, joined by "/".
-        margin: pixels to remove on each side, where the maps reach beyond the image.
+        margin: pixels to remove on each side, because the maps reach beyond the image.
     """
 
     path: str
@@ -38,7 +38,7 @@ class Layer:
 
 
 def named_layers(module: nn.Module, groups: Sequence[str] = ()) -> tuple[Layer, ...]:
-    """The layers that the paper's representation is made of.
+    """Returns the layers that the paper's representation is made of.
 
     Args:
         module: GANSeg's generator, or StyleGAN2 (the outputs of all styled convolutions but the
@@ -123,7 +123,7 @@ def extract(
     layers: Sequence[Layer | str],
     **options: Any,
 ) -> Features:
-    """The feature maps alone; arguments as for `generate`."""
+    """Returns the feature maps alone; arguments as for `generate`."""
     return generate(module, variables, latents, layers, **options)[1]
 
 
@@ -143,14 +143,17 @@ def _feature(captured: Any, layer: Layer, max_size: int | None) -> Array:
 
 @flax.struct.dataclass
 class FeatureStatistics:
-    """Mean and standard deviation of each channel, [C_i] for each map."""
+    """Holds mean and standard deviation of each channel, [C_i] for each map."""
 
     mean: tuple[Float[Array, " c"], ...]
     deviation: tuple[Float[Array, " c"], ...]
 
 
 def statistics(features: Features) -> FeatureStatistics:
-    """Over all images and pixels; a channel that never changes gets the deviation 1."""
+    """Returns the statistics over all images and pixels.
+
+    A channel that never changes gets the deviation 1.
+    """
     axes = (0, 1, 2)
     deviations = [jnp.std(x, axes) for x in features]
     return FeatureStatistics(
@@ -160,18 +163,22 @@ def statistics(features: Features) -> FeatureStatistics:
 
 
 def unit_statistics(features: Features) -> FeatureStatistics:
-    """Those that `standardize` changes nothing by; only the shapes of `features` are used."""
+    """Returns statistics with which `standardize` changes nothing; only shapes are read."""
     zeros = tuple(jnp.zeros(x.shape[-1:]) for x in features)
     return FeatureStatistics(zeros, tuple(x + 1.0 for x in zeros))
 
 
 def standardize(features: Features, by: FeatureStatistics) -> Features:
-    """Every channel with mean 0 and deviation 1, where `by` are its statistics."""
+    """Returns features whose channels have mean 0 and deviation 1 if `by` are their statistics."""
     return tuple((x - m) / d for x, m, d in zip(features, by.mean, by.deviation, strict=True))
 
 
 def average_down(x: Float[Array, "b h w c"], size: int) -> Float[Array, "b n n c"]:
-    """Means over equal squares; the side must be a multiple of `size`."""
+    """Returns means over equal squares.
+
+    Raises:
+      ValueError: a side is no multiple of `size`.
+    """
     batch, height, width, channels = x.shape
     if height % size or width % size:
         raise ValueError(f"a map of {height}x{width} pixels cannot be averaged to {size}x{size}")
@@ -180,15 +187,15 @@ def average_down(x: Float[Array, "b h w c"], size: int) -> Float[Array, "b n n c
 
 
 def concatenate(features: Features) -> Float[Array, "b h w c"]:
-    """All maps upsampled bilinearly to the largest and joined: the representation written out.
+    """Joins all maps, upsampled bilinearly to the largest: the representation written out.
 
-    Takes the memory that the heads avoid (5,056 channels at 512 px are 5.3 GB an image); meant for
-    looking at single images and as the definition that the heads are tested against.
+    It takes the memory that the heads avoid (5,056 channels at 512 px are 5.3 GB an image). Use it
+    for single images; it is also the definition that the heads are tested against.
     """
     size = largest(features)
     return jnp.concatenate([geometry.resize_bilinear(x, *size) for x in features], axis=-1)
 
 
 def largest(features: Features) -> tuple[int, int]:
-    """Height and width of the largest map."""
+    """Returns height and width of the largest map."""
     return max(x.shape[1:3] for x in features)

@@ -18,7 +18,7 @@ he_normal = nn.initializers.he_normal()
 
 
 class PixelProjection(nn.Module):
-    """1x1 convolution of the upsampled, concatenated features, without making them.
+    """Convolves the upsampled, concatenated features by 1x1 kernels without making them.
 
     A 1x1 convolution commutes with bilinear upsampling, so every map is projected at its own size
     by its own rows of the kernel, the maps of one size are summed, and only these sums are
@@ -39,7 +39,7 @@ class PixelProjection(nn.Module):
 
 
 class DenseWeights(nn.Module):
-    """Kernel [inputs, outputs] and bias of a linear layer that is applied piece by piece."""
+    """Holds kernel [inputs, outputs] and bias of a linear layer that is applied piece by piece."""
 
     inputs: int
     outputs: int
@@ -51,11 +51,11 @@ class DenseWeights(nn.Module):
 
 
 FIRST_LAYER = {"cnn": ("projection", "weights"), "mlp": ("dense_0",)}
-"""Where in a head's parameters the layer is that reads the features."""
+"""Path of the layer that reads the features, in each head's parameters."""
 
 
 def on_raw_features(kind: "HeadKind", params: Any, by: FeatureStatistics) -> Any:
-    """Parameters that do with features what the given ones do with these standardised.
+    """Returns parameters that do with raw features what the given ones do with standardised ones.
 
     (x - m) / d K + b = x (K / d) + b - (m / d) K, so the first layer takes in the statistics.
     """
@@ -75,13 +75,13 @@ def on_raw_features(kind: "HeadKind", params: Any, by: FeatureStatistics) -> Any
 
 
 def split_kernel(kernel: Float[Array, "c f"], maps: Features) -> list[Array]:
-    """The rows of a kernel on concatenated channels that belong to each map."""
+    """Returns the rows of a kernel on concatenated channels that belong to each map."""
     ends = np.cumsum([x.shape[-1] for x in maps])
     return jnp.split(kernel, ends[:-1])
 
 
 def project_by_size(maps: Features, kernels: Sequence[Array]) -> dict[tuple[int, int], Array]:
-    """Every map times its kernel; maps of the same (height, width) are added up."""
+    """Multiplies every map by its kernel and sums maps of the same (height, width)."""
     sums: dict[tuple[int, int], Array] = {}
     for x, kernel in zip(maps, kernels, strict=True):
         projected = x.astype(kernel.dtype) @ kernel
@@ -91,9 +91,9 @@ def project_by_size(maps: Features, kernels: Sequence[Array]) -> dict[tuple[int,
 
 
 class CNNHead(nn.Module):
-    """Nine convolutions, the first 1x1 and the others 3x3 with growing and again shrinking context.
+    """Applies nine convolutions: one 1x1, then 3x3 ones whose dilation grows and shrinks again.
 
-    Returns logits [B, H, W, num_classes], float32, at the size of the largest feature map.
+    The logits [B, H, W, num_classes], float32, have the size of the largest feature map.
     """
 
     num_classes: int
@@ -119,11 +119,10 @@ class CNNHead(nn.Module):
 
 
 class MLPHead(nn.Module):
-    """Two hidden layers on every pixel alone, ReLU; output as for `CNNHead`.
+    """Applies two hidden layers with ReLU to every pixel alone; the output is as for `CNNHead`.
 
     The first layer is so wide that its output over the whole map would be by far the largest
-    array. It is therefore made band by band of at most `band_rows` rows, in the backward pass
-    once more.
+    array. So it is made in bands of at most `band_rows` rows, and again in the backward pass.
     """
 
     num_classes: int
@@ -174,27 +173,27 @@ class MLPHead(nn.Module):
 
 
 def upsampling_matrix(size: int, larger: int) -> Float[Array, "n m"]:
-    """Weights [larger, size] of `geometry.resize_bilinear` along one side."""
+    """Returns the weights [larger, size] of `geometry.resize_bilinear` along one side."""
     identity = jnp.eye(size)[None, :, :, None]
     return geometry.resize_bilinear(identity, larger, size)[0, :, :, 0]
 
 
 HeadKind = Literal["cnn", "mlp"]
 
-# The CNN head sees 61 x 61 pixels. Where that is most of the image it learns from a few labels
-# where things are, not what they are: at 32 px it repeats the one labelled image everywhere.
+# The CNN head sees 61 x 61 pixels. If that is most of the image, it learns from a few labels where
+# things are, not what they are: at 32 px it repeats the one labelled image everywhere.
 SMALLEST_FOR_CNN = 128
 
 
 def suitable_kind(image_size: int) -> HeadKind:
-    """The head that generalises from a few labels at this size."""
+    """Returns the kind of head that generalises from a few labels at this size."""
     return "cnn" if image_size >= SMALLEST_FOR_CNN else "mlp"
 
 
 def make_head(
     kind: HeadKind, num_classes: int, mlp_hidden: Sequence[int] = MLPHead.hidden
 ) -> nn.Module:
-    """The head named "cnn" or "mlp"; `mlp_hidden` are the hidden layers of the second."""
+    """Returns the head named "cnn" or "mlp"; `mlp_hidden` are the hidden layers of the second."""
     if kind == "cnn":
         return CNNHead(num_classes)
     if kind == "mlp":

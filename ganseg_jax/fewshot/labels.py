@@ -32,11 +32,11 @@ _IGNORE_NAMES = ("ignore", "__ignore__")
 
 @dataclasses.dataclass(frozen=True)
 class LabelSet:
-    """Label maps of some images.
+    """Holds label maps of some images.
 
     Attributes:
         names: of the images, without ending.
-        labels: class of every pixel, 0 background; 255 where a pixel is not labelled.
+        labels: class of every pixel, 0 background; 255 if a pixel is not labelled.
         classes: names of the classes, background first.
     """
 
@@ -46,7 +46,7 @@ class LabelSet:
 
 
 def image_files(directory: Path) -> dict[str, Path]:
-    """The images of a folder by name without ending, label maps left out, sorted.
+    """Returns the images of a folder by name without ending, sorted, without label maps.
 
     Raises:
         UserError: the folder does not exist, or two images differ only in their ending.
@@ -72,7 +72,7 @@ def read_labels(
         directory: folder with the images and their labels.
         classes: names of the classes without the background; by default those of `classes.json`,
             else those that the annotation files name, else numbers as far as the maps go.
-        limit: of the labelled images, the first so many.
+        limit: number of labelled images to use, the first ones.
 
     Raises:
         UserError: a label map of another size than its image, a class that is not known, a map
@@ -114,7 +114,7 @@ def read_labels(
 
 
 def classes_json(classes: Sequence[str]) -> str:
-    """Content of `classes.json` for these classes, given without the background.
+    """Returns the content of `classes.json` for classes given without the background.
 
     Raises:
         UserError: a name is empty or given twice, or there are more than 254.
@@ -129,7 +129,7 @@ def classes_json(classes: Sequence[str]) -> str:
 
 
 def read_classes(directory: Path) -> list[str] | None:
-    """Names in the folder's `classes.json`, without the background; None where there is none."""
+    """Returns the names in the folder's `classes.json`, without the background, or None."""
     path = directory / CLASSES_FILE
     if not path.exists():
         return None
@@ -142,7 +142,7 @@ def read_classes(directory: Path) -> list[str] | None:
 
 @dataclasses.dataclass(frozen=True)
 class _Polygons:
-    """Polygons of one image in drawing order: class name, points [P, 2] as (x, y) in pixels."""
+    """Holds polygons of one image in drawing order: class, points [P, 2] as (x, y) in pixels."""
 
     path: Path
     size: tuple[int, int] | None
@@ -177,12 +177,12 @@ def _label_map(
 def read_label_map(
     path: Path, size: tuple[int, int], classes: Sequence[str]
 ) -> UInt8[np.ndarray, "h w"]:
-    """An indexed or grey PNG as classes.
+    """Returns an indexed or grey PNG as classes.
 
     Args:
         path: of the PNG.
         size: (height, width) that it must have.
-        classes: names without the background; where empty, any value is a class.
+        classes: names without the background; if empty, any value is a class.
 
     Raises:
         UserError: it cannot be read, is a colour picture, of another size, or holds other values.
@@ -236,7 +236,7 @@ def _paint(
 def inside_polygon(
     points: Float[np.ndarray, "p 2"], size: tuple[int, int]
 ) -> Bool[np.ndarray, "h w"]:
-    """Pixels whose centre lies inside a polygon of (x, y) points, by the even-odd rule."""
+    """Returns the pixels whose centre lies inside a polygon of (x, y) points (even-odd rule)."""
     y, x = np.arange(size[0])[:, None] + 0.5, np.arange(size[1])[None] + 0.5
     inside = np.zeros(size, bool)
     for (x0, y0), (x1, y1) in zip(points, np.roll(points, -1, axis=0), strict=True):
@@ -248,7 +248,7 @@ def inside_polygon(
 
 
 def _named_classes(sources: Sequence[Path | _Polygons | None]) -> list[str]:
-    """Classes in the order in which the annotation files name them; none from PNGs."""
+    """Returns the classes in the order in which the annotation files name them."""
     names = [n for s in sources if isinstance(s, _Polygons) for n in s.class_names]
     special = (*_BACKGROUND_NAMES, *_IGNORE_NAMES)
     return [name for name in dict.fromkeys(names) if name not in special]
@@ -287,7 +287,7 @@ def _labelme(path: Path) -> _Polygons:
 
 
 def _coco_files(directory: Path, images: dict[str, Path]) -> dict[str, _Polygons]:
-    """Annotations of all COCO files in the folder, by image name."""
+    """Reads the annotations of all COCO files in the folder, by image name."""
     found: dict[str, _Polygons] = {}
     for path in sorted(directory.glob("*.json")):
         if path.name == CLASSES_FILE or path.stem in images:

@@ -28,7 +28,7 @@ STD = np.array([0.229, 0.224, 0.225], np.float32)
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class PerceptualDistance:
-    """Distance [B] of two batches of images [B, S, S, 3] in [-1, 1].
+    """Measures the distance [B] of two batches of images [B, S, S, 3] in [-1, 1].
 
     Attributes:
         convolutions: kernel [3, 3, I, O] and bias [O] of the thirteen convolutions, in order.
@@ -70,8 +70,8 @@ def load_perceptual(path: str | Path) -> PerceptualDistance:
     """Reads VGG-16 (torchvision's names, `features.0.weight`, ...) from any file of
     `interop.weights`.
 
-    Where the file also has LPIPS's channel weights (`lin0.model.1.weight`, ... of shape
-    (1, C, 1, 1)) they are used; otherwise all channels of a block weigh 1 / C.
+    If the file also has LPIPS's channel weights (`lin0.model.1.weight`, ... of shape (1, C, 1, 1)),
+    they are used; otherwise all channels of a block weigh 1 / C.
 
     Raises:
         UserError: the file cannot be read, or an entry is missing or misshapen; it is named.
@@ -80,7 +80,7 @@ def load_perceptual(path: str | Path) -> PerceptualDistance:
 
 
 def perceptual_from(entries: Mapping[str, np.ndarray], what: str) -> PerceptualDistance:
-    """As `load_perceptual`, from the entries of the file named `what`."""
+    """Returns what `load_perceptual` does, from the entries of the file named `what`."""
     convolutions, channel_weights, inputs = [], [], 3
     for i, block in enumerate(BLOCKS):
         for number in block:

@@ -1,7 +1,7 @@
-"""Projection: the latents that reproduce a real image, found by optimisation.
+"""Projection: finds the latents that reproduce a real image by optimisation.
 
-After Karras et al. 2020 (StyleGAN2, appendix D): Adam with warm-up and ramp-down, decaying noise
-on the latents, and noise maps that are kept free of image content.
+Karras et al. 2020 (StyleGAN2, appendix D): Adam with warm-up and ramp-down, decaying noise on the
+latents, and noise maps that are kept free of image content.
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ Distance = Callable[[Array, Array], Array]
 
 @dataclasses.dataclass(frozen=True)
 class ProjectionSettings:
-    """How latents are optimised.
+    """Sets how latents are optimised.
 
     Attributes:
         space: for StyleGAN2 "w" (one style) or "w+" (one for each layer); for GANSeg "latents".
@@ -59,7 +59,7 @@ class ProjectionSettings:
 
 @flax.struct.dataclass
 class ProjectionState:
-    """What is optimised, and Adam's moments."""
+    """Holds what is optimised, and Adam's moments."""
 
     step: Int[Array, ""]
     latents: Any
@@ -70,9 +70,9 @@ class ProjectionState:
 def multiscale_distance(
     images: Float[Array, "b h w 3"], targets: Float[Array, "b h w 3"]
 ) -> Float[Array, "b"]:
-    """Squared error of pixels and of their differences to the neighbours, at halved sizes.
+    """Returns the squared error of pixels and of their differences to neighbours, at halved sizes.
 
-    Stands in where no perceptual network is given. Sizes go down to 8 pixels; equal weights.
+    It stands in if no perceptual network is given. Sizes go down to 8 pixels with equal weights.
     """
     total, count = jnp.zeros(images.shape[0]), 0
     error = images - targets
@@ -88,7 +88,7 @@ def multiscale_distance(
 
 
 def noise_correlation(noise: Float[Array, "b h w 1"]) -> Float[Array, ""]:
-    """Squared mean product of a noise map with itself shifted by one pixel, at halved sizes."""
+    """Returns the squared mean product of noise with itself shifted by one pixel, at halved sizes."""
     total = jnp.zeros(())
     while True:
         for axis in (1, 2):
@@ -99,7 +99,7 @@ def noise_correlation(noise: Float[Array, "b h w 1"]) -> Float[Array, ""]:
 
 
 def learning_rate(settings: ProjectionSettings) -> optax.Schedule:
-    """Linear warm-up, constant, cosine ramp-down to zero."""
+    """Returns a schedule: linear warm-up, constant, cosine ramp-down to zero."""
 
     def schedule(step: Array) -> Array:
         part = step / settings.num_steps
@@ -169,7 +169,7 @@ def _start(
     distance: Distance,
     root: jax.Array,
 ) -> tuple[Any, Any]:
-    """Latents to start from, and the standard deviation of random latents (same structure)."""
+    """Returns latents to start from, and the deviation of random latents (same structure)."""
     key, batch = prng.stream(root, "candidates"), targets.shape[0]
     candidates = source.sample(variables, key, settings.candidates)
     if source.is_stylegan2:

@@ -31,7 +31,7 @@ SHEET_PHOTOS = 48
 
 @dataclasses.dataclass(frozen=True)
 class Reconstructions:
-    """Photos and what the generator makes of their latents; `from_arrays` of samples reads them.
+    """Holds photos and what the generator makes of their latents.
 
     Attributes:
         photos: at the generator's size.
@@ -99,7 +99,7 @@ def reconstruct(
 
 
 def _finish(source: Source, head: Head | None, variables: Any, latents: Any) -> tuple:
-    """Images in [-1, 1] and labels, or None."""
+    """Returns images in [-1, 1] and labels, or None."""
     if head is not None:
         images, features = source.generate(variables, latents)
         logits = head.module.apply({"params": head.params}, features)
@@ -113,10 +113,10 @@ def _finish(source: Source, head: Head | None, variables: Any, latents: Any) -> 
 def read_folder(
     folder: Path, output: Path, size: int
 ) -> tuple[list[str], UInt8[np.ndarray, "n s s 3"], dict[str, str]]:
-    """Names and photos of a folder at one size, and why others were left out.
+    """Returns names and photos of a folder at one size, and why others were left out.
 
     Raises:
-        UserError: where there is none, or none can be read.
+        UserError: there is none, or none can be read.
     """
     names, root = find_photos(folder, output)
     with concurrent.futures.ThreadPoolExecutor(8) as pool:

@@ -46,7 +46,7 @@ def write_samples(
 
 
 def read_latents(directory: str | Path, names: list[str]) -> Any:
-    """Latents of the named samples, in this order.
+    """Returns the latents of the named samples, in this order.
 
     Raises:
         UserError: the folder has no latents, or not those of a name.

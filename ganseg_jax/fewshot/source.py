@@ -21,10 +21,10 @@ LARGEST_MAP = 512
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """A trained generator with the layers that are its features; holds no arrays.
+    """Describes a trained generator with the layers that are its features; holds no arrays.
 
     The latents of GANSeg are `Latents`; those of StyleGAN2 are styles w [B, D] or w+ [B, L, D],
-    because that is what real images are projected to.
+    because real images are projected to those.
 
     Attributes:
         module: `Generator` or `StyleGAN2Generator`.
@@ -40,21 +40,21 @@ class Source:
 
     @classmethod
     def of(cls, module: nn.Module, groups: Sequence[str] = (), **settings: Any) -> "Source":
-        """The source with the generator's named layers."""
+        """Returns the source with the generator's named layers."""
         return cls(module, named_layers(module, groups), **settings)
 
     @property
     def is_stylegan2(self) -> bool:
-        """Whether latents are styles."""
+        """Says whether latents are styles."""
         return isinstance(self.module, StyleGAN2Generator)
 
     def image_size(self, variables: Any) -> int:
-        """Side of the generated images in pixels."""
+        """Returns the side of the generated images in pixels."""
         latents = jax.eval_shape(lambda v: self.sample(v, jax.random.key(0), 1), variables)
         return jax.eval_shape(self.images, variables, latents).shape[1]
 
     def sample(self, variables: Any, key: jax.Array, batch: int) -> Any:
-        """Random latents of `batch` images."""
+        """Draws latents of `batch` images."""
         if not self.is_stylegan2:
             return sample_latents(key, batch, self.module.noise_dim)
         z = jax.random.normal(key, (batch, self.module.style_dim))
@@ -64,7 +64,7 @@ class Source:
         )
 
     def generate(self, variables: Any, latents: Any) -> tuple[Float[Array, "b s s 3"], Features]:
-        """Images in [-1, 1] and their features."""
+        """Returns images in [-1, 1] and their features."""
         options = {"method": "synthesize"} if self.is_stylegan2 else {}
         output, features = generate(
             self.module, variables, latents, self.layers, max_size=self.max_size, **options
@@ -72,7 +72,7 @@ class Source:
         return self._image(output), features
 
     def images(self, variables: Any, latents: Any) -> Float[Array, "b s s 3"]:
-        """Images in [-1, 1]."""
+        """Returns images in [-1, 1]."""
         options = {"method": "synthesize"} if self.is_stylegan2 else {"train": False}
         return self._image(self.module.apply(variables, latents, **options))
 
@@ -86,7 +86,7 @@ def to_uint8(images: Float[Array, "b h w 3"]) -> Array:
 
 
 def latents_to_arrays(latents: Any) -> dict[str, np.ndarray]:
-    """Latents as named arrays, one row for each image."""
+    """Returns latents as named arrays, one row for each image."""
     if isinstance(latents, Latents):
         return {
             field.name: np.asarray(getattr(latents, field.name))
@@ -96,7 +96,7 @@ def latents_to_arrays(latents: Any) -> dict[str, np.ndarray]:
 
 
 def latents_from_arrays(arrays: Mapping[str, np.ndarray], file: str) -> Any:
-    """The inverse of `latents_to_arrays`.
+    """Returns the latents of named arrays; the inverse of `latents_to_arrays`.
 
     Raises:
         UserError: the arrays, read from `file`, are no latents.

@@ -41,7 +41,7 @@ STATIC_FILES = {
 
 
 class LabellerServer(http.server.ThreadingHTTPServer):
-    """Serves one folder of images; `url` is where the page is.
+    """Serves one folder of images at `url`.
 
     Args:
         directory: folder with the images; label maps `NAME_mask.png` and `classes.json` are
@@ -76,20 +76,20 @@ class LabellerServer(http.server.ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        """Address of the page."""
+        """Returns the address of the page."""
         return f"http://127.0.0.1:{self.server_port}/"
 
     def handle_error(self, request, client_address) -> None:
-        """A browser that goes away while it is answered is no error."""
+        """Ignores a browser that goes away while it is answered."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
 
     def mask_path(self, name: str) -> Path:
-        """Where the label map of an image is kept."""
+        """Returns the path of an image's label map."""
         return self.directory / f"{name}{MASK_SUFFIX}"
 
     def overview(self) -> dict:
-        """Classes with their colours, and images with their sizes, for the page."""
+        """Returns classes with their colours, and images with their sizes, for the page."""
         names = ["background", *self.classes]
         colors = ["#{:02x}{:02x}{:02x}".format(*c) for c in palette(len(names))]
         return {
@@ -214,4 +214,4 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def log_message(self, format, *args):
-        """Requests are not news; failures are shown on the page."""
+        """Logs nothing: failures are shown on the page."""
