@@ -156,14 +156,14 @@ def train_step(
     """One update on a batch, augmented on the device.
 
     Args:
-        network: a `UNet`.
-        settings: see `config.few_shot.AutoShot`.
-        state: of the training.
-        images: 0..255.
-        labels: probabilities of the classes as 0..255; they need not add up to 255 exactly.
+      network: a `UNet`.
+      settings: see `config.few_shot.AutoShot`.
+      state: of the training.
+      images: 0..255.
+      labels: probabilities of the classes as 0..255; they need not add up to 255 exactly.
 
     Returns:
-        The new state, and the loss before the update.
+      The new state, and the loss before the update.
     """
     key = prng.step_key(prng.root_key(settings.seed), state.step, "augment")
     pictures = images.astype(jnp.float32) / 127.5 - 1.0

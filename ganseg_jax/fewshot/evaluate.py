@@ -27,10 +27,10 @@ class Overlap:
     """IoU over a whole set (not the mean of images).
 
     Attributes:
-        by_class: class name to IoU in [0, 1]; NaN where neither truth nor prediction has it.
-        mean: over the classes that occur, background included.
-        weighted: each class weighted by its share of the true pixels.
-        images: how many have ground truth.
+      by_class: class name to IoU in [0, 1]; NaN where neither truth nor prediction has it.
+      mean: over the classes that occur, background included.
+      weighted: each class weighted by its share of the true pixels.
+      images: how many have ground truth.
     """
 
     by_class: dict[str, float]
@@ -53,7 +53,7 @@ def true_labels(split: Split, classes: Sequence[str]) -> Int[np.ndarray, "n h w"
     shared, the numbers are taken as they are. Pixels without ground truth become 255.
 
     Raises:
-        UserError: the split has no ground truth, lacks a class, or has more parts than classes.
+      UserError: the split has no ground truth, lacks a class, or has more parts than classes.
     """
     if split.segmentation is None:
         raise UserError("the data set has no part labels to measure against")

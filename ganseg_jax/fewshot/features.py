@@ -29,8 +29,8 @@ class Layer:
     """Names a submodule whose output [B, H, W, C] is a feature.
 
     Attributes:
-        path: names from the generator down to the submodule, joined by "/".
-        margin: pixels to remove on each side, because the maps reach beyond the image.
+      path: names from the generator down to the submodule, joined by "/".
+      margin: pixels to remove on each side, because the maps reach beyond the image.
     """
 
     path: str
@@ -41,13 +41,13 @@ def named_layers(module: nn.Module, groups: Sequence[str] = ()) -> tuple[Layer, 
     """Returns the layers that the paper's representation is made of.
 
     Args:
-        module: GANSeg's generator, or StyleGAN2 (the outputs of all styled convolutions but the
-            first: 5,056 channels at 1024 px).
-        groups: for GANSeg, which blocks: some of "mask", "foreground", "background"; all by
-            default. StyleGAN2 has no groups.
+      module: GANSeg's generator, or StyleGAN2 (the outputs of all styled convolutions but the
+        first: 5,056 channels at 1024 px).
+      groups: for GANSeg, which blocks: some of "mask", "foreground", "background"; all by
+        default. StyleGAN2 has no groups.
 
     Raises:
-        ValueError: a group that the generator does not have, or an unknown generator.
+      ValueError: a group that the generator does not have, or an unknown generator.
     """
     if isinstance(module, StyleGAN2Generator):
         if groups:
@@ -81,19 +81,19 @@ def generate(
     """Runs a generator and captures the outputs of some of its submodules.
 
     Args:
-        module: any linen module; called as `module(latents, train=False)`, or with `options`.
-        variables: its variables.
-        latents: its input.
-        layers: submodules, by path or as `Layer`.
-        max_size: larger maps are averaged down to this size; they must be whole multiples of it.
-        options: further arguments of `module.apply` (`method`, `rngs`, keywords of the method).
-            Given a `method`, `train=False` is not added.
+      module: any linen module; called as `module(latents, train=False)`, or with `options`.
+      variables: its variables.
+      latents: its input.
+      layers: submodules, by path or as `Layer`.
+      max_size: larger maps are averaged down to this size; they must be whole multiples of it.
+      options: further arguments of `module.apply` (`method`, `rngs`, keywords of the method).
+        Given a `method`, `train=False` is not added.
 
     Returns:
-        What the module returns, and one map [B, h, w, C] for each layer, in the order of `layers`.
+      What the module returns, and one map [B, h, w, C] for each layer, in the order of `layers`.
 
     Raises:
-        ValueError: a layer does not exist, is called more than once, or has no [B, H, W, C] output.
+      ValueError: a layer does not exist, is called more than once, or has no [B, H, W, C] output.
     """
     layers = [Layer(layer) if isinstance(layer, str) else layer for layer in layers]
     wanted = {layer.path for layer in layers}

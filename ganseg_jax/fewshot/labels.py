@@ -35,9 +35,9 @@ class LabelSet:
     """Holds label maps of some images.
 
     Attributes:
-        names: of the images, without ending.
-        labels: class of every pixel, 0 background; 255 if a pixel is not labelled.
-        classes: names of the classes, background first.
+      names: of the images, without ending.
+      labels: class of every pixel, 0 background; 255 if a pixel is not labelled.
+      classes: names of the classes, background first.
     """
 
     names: list[str]
@@ -49,7 +49,7 @@ def image_files(directory: Path) -> dict[str, Path]:
     """Returns the images of a folder by name without ending, sorted, without label maps.
 
     Raises:
-        UserError: the folder does not exist, or two images differ only in their ending.
+      UserError: the folder does not exist, or two images differ only in their ending.
     """
     if not directory.is_dir():
         raise UserError(f"{directory} is no folder")
@@ -69,14 +69,14 @@ def read_labels(
     """Reads the label maps that a folder of images has; images without one are left out.
 
     Args:
-        directory: folder with the images and their labels.
-        classes: names of the classes without the background; by default those of `classes.json`,
-            else those that the annotation files name, else numbers as far as the maps go.
-        limit: number of labelled images to use, the first ones.
+      directory: folder with the images and their labels.
+      classes: names of the classes without the background; by default those of `classes.json`,
+        else those that the annotation files name, else numbers as far as the maps go.
+      limit: number of labelled images to use, the first ones.
 
     Raises:
-        UserError: a label map of another size than its image, a class that is not known, a map
-            without its image, nothing labelled, or a file that cannot be read; it is named.
+      UserError: a label map of another size than its image, a class that is not known, a map
+        without its image, nothing labelled, or a file that cannot be read; it is named.
     """
     directory = Path(directory)
     images = image_files(directory)
@@ -117,7 +117,7 @@ def classes_json(classes: Sequence[str]) -> str:
     """Returns the content of `classes.json` for classes given without the background.
 
     Raises:
-        UserError: a name is empty or given twice, or there are more than 254.
+      UserError: a name is empty or given twice, or there are more than 254.
     """
     if not classes or any(not name.strip() for name in classes):
         raise UserError("--classes: give at least one name, and no empty ones (head,torso,legs)")
@@ -180,12 +180,12 @@ def read_label_map(
     """Returns an indexed or grey PNG as classes.
 
     Args:
-        path: of the PNG.
-        size: (height, width) that it must have.
-        classes: names without the background; if empty, any value is a class.
+      path: of the PNG.
+      size: (height, width) that it must have.
+      classes: names without the background; if empty, any value is a class.
 
     Raises:
-        UserError: it cannot be read, is a colour picture, of another size, or holds other values.
+      UserError: it cannot be read, is a colour picture, of another size, or holds other values.
     """
     try:
         with Image.open(path) as image:

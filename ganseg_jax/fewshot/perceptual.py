@@ -31,8 +31,8 @@ class PerceptualDistance:
     """Measures the distance [B] of two batches of images [B, S, S, 3] in [-1, 1].
 
     Attributes:
-        convolutions: kernel [3, 3, I, O] and bias [O] of the thirteen convolutions, in order.
-        channel_weights: one vector for each block.
+      convolutions: kernel [3, 3, I, O] and bias [O] of the thirteen convolutions, in order.
+      channel_weights: one vector for each block.
     """
 
     convolutions: tuple[tuple[Any, Any], ...]
@@ -74,7 +74,7 @@ def load_perceptual(path: str | Path) -> PerceptualDistance:
     they are used; otherwise all channels of a block weigh 1 / C.
 
     Raises:
-        UserError: the file cannot be read, or an entry is missing or misshapen; it is named.
+      UserError: the file cannot be read, or an entry is missing or misshapen; it is named.
     """
     return perceptual_from(weights.read(path), str(path))
 

@@ -44,12 +44,12 @@ class FewShot:
     """What the stages work on.
 
     Attributes:
-        folder: F.
-        source: generator and layers.
-        variables: the generator's.
-        labelled: label maps of some of the generated images.
-        latents: of these images.
-        settings: see `config.few_shot.FewShot`.
+      folder: F.
+      source: generator and layers.
+      variables: the generator's.
+      labelled: label maps of some of the generated images.
+      latents: of these images.
+      settings: see `config.few_shot.FewShot`.
     """
 
     folder: Path
@@ -80,16 +80,16 @@ def prepare(
     """Reads labels and latents, and remembers the settings in the folder.
 
     Args:
-        folder: F; an unfinished or finished run there is gone on with.
-        source: the generator that made the labelled images.
-        variables: its variables.
-        labels: folder of `samples.write_samples` with label maps (see `labels`).
-        settings: see `config.few_shot.FewShot`.
-        shots: number of labelled images to use; None for all.
-        classes: names without the background; None takes them from the labels.
+      folder: F; an unfinished or finished run there is gone on with.
+      source: the generator that made the labelled images.
+      variables: its variables.
+      labels: folder of `samples.write_samples` with label maps (see `labels`).
+      settings: see `config.few_shot.FewShot`.
+      shots: number of labelled images to use; None for all.
+      classes: names without the background; None takes them from the labels.
 
     Raises:
-        UserError: the labels do not fit, or F was begun with other settings or labels.
+      UserError: the labels do not fit, or F was begun with other settings or labels.
     """
     folder = Path(folder)
     labelled = read_labels(labels, classes, shots)
@@ -245,12 +245,12 @@ def train_auto_shot(
     """Trains the U-Net on labelled images, or goes on with it.
 
     Args:
-        folder: `folder / "auto_shot"` gets checkpoints and metrics.
-        images: uint8 [N, S, S, 3].
-        labels: uint8 [N, S, S, C], probabilities times 255.
-        settings: see `config.few_shot.FewShot`; `auto_shot.num_samples` alone decides how many
-            updates the learning rate's schedule takes for an epoch.
-        classes: names, background first, for the segmenter.
+      folder: `folder / "auto_shot"` gets checkpoints and metrics.
+      images: uint8 [N, S, S, 3].
+      labels: uint8 [N, S, S, C], probabilities times 255.
+      settings: see `config.few_shot.FewShot`; `auto_shot.num_samples` alone decides how many
+        updates the learning rate's schedule takes for an epoch.
+      classes: names, background first, for the segmenter.
     """
     network = UNet(labels.shape[-1], settings.unet_width, settings.unet_depth)
     chosen = settings.auto_shot

@@ -30,18 +30,18 @@ class ProjectionSettings:
     """Sets how latents are optimised.
 
     Attributes:
-        space: for StyleGAN2 "w" (one style) or "w+" (one for each layer); for GANSeg "latents".
-        num_steps: Adam steps.
-        learning_rate: at its highest.
-        warm_up: first part of the steps, in which the rate rises linearly.
-        ramp_down: last part of the steps, in which it falls as a cosine.
-        noise: of the latents, in standard deviations of random latents, at the start.
-        noise_until: part of the steps after which the noise is gone (falling as a square).
-        pixel_weight: of the mean squared pixel error.
-        noise_regularization: weight of the noise maps' correlation with themselves shifted.
-        candidates: random latents of which GANSeg starts from the nearest; also those that
-            StyleGAN2's mean and spread of styles are estimated from.
-        seed: of the candidates and the noise.
+      space: for StyleGAN2 "w" (one style) or "w+" (one for each layer); for GANSeg "latents".
+      num_steps: Adam steps.
+      learning_rate: at its highest.
+      warm_up: first part of the steps, in which the rate rises linearly.
+      ramp_down: last part of the steps, in which it falls as a cosine.
+      noise: of the latents, in standard deviations of random latents, at the start.
+      noise_until: part of the steps after which the noise is gone (falling as a square).
+      pixel_weight: of the mean squared pixel error.
+      noise_regularization: weight of the noise maps' correlation with themselves shifted.
+      candidates: random latents of which GANSeg starts from the nearest; also those that
+        StyleGAN2's mean and spread of styles are estimated from.
+      seed: of the candidates and the noise.
     """
 
     space: Literal["w", "w+", "latents"] = "w+"
@@ -88,7 +88,7 @@ def multiscale_distance(
 
 
 def noise_correlation(noise: Float[Array, "b h w 1"]) -> Float[Array, ""]:
-    """Returns the squared mean product of noise with itself shifted by one pixel, at halved sizes."""
+    """Returns the squared mean product of noise and its shift by one pixel, at halved sizes."""
     total = jnp.zeros(())
     while True:
         for axis in (1, 2):
@@ -123,20 +123,20 @@ def project(
     """Optimises one latent for each image.
 
     Args:
-        source: the generator.
-        variables: its variables.
-        targets: images in [-1, 1] of the generator's size.
-        settings: see `ProjectionSettings`.
-        distance: perceptual distance; by default one that needs no network.
-        report: called with (steps done, mean loss of the images) every `log_every` steps.
-        log_every: steps.
+      source: the generator.
+      variables: its variables.
+      targets: images in [-1, 1] of the generator's size.
+      settings: see `ProjectionSettings`.
+      distance: perceptual distance; by default one that needs no network.
+      report: called with (steps done, mean loss of the images) every `log_every` steps.
+      log_every: steps.
 
     Returns:
-        The latents [B, ...], and the variables with the noise maps found ([B, H, W, 1] each; only
-        StyleGAN2 has noise): `source.generate` of the two gives image and features.
+      The latents [B, ...], and the variables with the noise maps found ([B, H, W, 1] each; only
+      StyleGAN2 has noise): `source.generate` of the two gives image and features.
 
     Raises:
-        ValueError: the space is not one of this generator.
+      ValueError: the space is not one of this generator.
     """
     spaces = ("w", "w+") if source.is_stylegan2 else ("latents",)
     if settings.space not in spaces:

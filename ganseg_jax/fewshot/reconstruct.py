@@ -34,12 +34,12 @@ class Reconstructions:
     """Holds photos and what the generator makes of their latents.
 
     Attributes:
-        photos: at the generator's size.
-        images: generated.
-        labels: class of every pixel by the head, or by GANSeg's own masks; None without either.
-        errors: mean squared error in [-1, 1].
-        latents: named arrays with a row for each photo; the noise maps of StyleGAN2 among them,
-            as `noise/NAME`.
+      photos: at the generator's size.
+      images: generated.
+      labels: class of every pixel by the head, or by GANSeg's own masks; None without either.
+      errors: mean squared error in [-1, 1].
+      latents: named arrays with a row for each photo; the noise maps of StyleGAN2 among them,
+        as `noise/NAME`.
     """
 
     photos: UInt8[np.ndarray, "n s s 3"]
@@ -63,14 +63,14 @@ def reconstruct(
     """Projects photos, a batch at a time.
 
     Args:
-        source: the generator.
-        variables: its variables.
-        photos: of the generator's size.
-        settings: see `ProjectionSettings`.
-        head: labels the reconstructions from their features.
-        batch_size: photos at a time; the last batch is padded.
-        progress: called with the steps done of all `batches * settings.num_steps`, and the loss.
-        options: further arguments of `projection.project`.
+      source: the generator.
+      variables: its variables.
+      photos: of the generator's size.
+      settings: see `ProjectionSettings`.
+      head: labels the reconstructions from their features.
+      batch_size: photos at a time; the last batch is padded.
+      progress: called with the steps done of all `batches * settings.num_steps`, and the loss.
+      options: further arguments of `projection.project`.
     """
     batch_size = min(batch_size, len(photos))
     finish = jax.jit(lambda v, latents: _finish(source, head, v, latents))
@@ -116,7 +116,7 @@ def read_folder(
     """Returns names and photos of a folder at one size, and why others were left out.
 
     Raises:
-        UserError: there is none, or none can be read.
+      UserError: there is none, or none can be read.
     """
     names, root = find_photos(folder, output)
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
@@ -139,7 +139,7 @@ def write(
     """Writes reconstructions, label maps, sheet, errors, and latents last.
 
     Raises:
-        UserError: a file cannot be written.
+      UserError: a file cannot be written.
     """
     for i, name in enumerate(names):
         save_png(output / "reconstructions" / f"{name}.png", made.images[i])

@@ -26,10 +26,10 @@ class Head:
     """A trained few-shot head.
 
     Attributes:
-        module: from features to logits.
-        params: its parameters.
-        classes: names, background first.
-        source: the generator with the layers that the head reads.
+      module: from features to logits.
+      params: its parameters.
+      classes: names, background first.
+      source: the generator with the layers that the head reads.
     """
 
     module: nn.Module
@@ -52,7 +52,7 @@ def load_segmenter(folder: str | Path) -> Segmenter:
     which its augmentation covered.
 
     Raises:
-        UserError: nothing was trained there, or training is not finished.
+      UserError: nothing was trained there, or training is not finished.
     """
     config = _config(folder)
     network = UNet(len(config["classes"]), config["unet_width"], config["unet_depth"])
@@ -70,8 +70,8 @@ def load_head(folder: str | Path, module: nn.Module, variables: Any) -> Head:
     """The head that was trained in F on features of the generator `module`.
 
     Raises:
-        UserError: nothing was trained there, training is not finished, or it was on the features
-            of another generator.
+      UserError: nothing was trained there, training is not finished, or it was on the features
+        of another generator.
     """
     config = _config(folder)
     layers = tuple(layer for layer in named_layers(module) if layer.path in config["layers"])

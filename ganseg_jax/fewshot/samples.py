@@ -25,8 +25,8 @@ def write_samples(
     """Makes `count` images to label; returns their names (without ending).
 
     Raises:
-        UserError: the folder holds samples already (labels would no longer fit), or cannot be
-            written.
+      UserError: the folder holds samples already (labels would no longer fit), or cannot be
+        written.
     """
     directory = Path(directory)
     if (directory / LATENTS_FILE).exists():
@@ -49,7 +49,7 @@ def read_latents(directory: str | Path, names: list[str]) -> Any:
     """Returns the latents of the named samples, in this order.
 
     Raises:
-        UserError: the folder has no latents, or not those of a name.
+      UserError: the folder has no latents, or not those of a name.
     """
     path = Path(directory) / LATENTS_FILE
     if not path.exists():

@@ -27,10 +27,10 @@ class Source:
     because real images are projected to those.
 
     Attributes:
-        module: `Generator` or `StyleGAN2Generator`.
-        layers: see `features.named_layers`.
-        max_size: larger maps are averaged down to this size (StyleGAN2 at 1024 px: 512).
-        truncation: of StyleGAN2's random styles.
+      module: `Generator` or `StyleGAN2Generator`.
+      layers: see `features.named_layers`.
+      max_size: larger maps are averaged down to this size (StyleGAN2 at 1024 px: 512).
+      truncation: of StyleGAN2's random styles.
     """
 
     module: nn.Module
@@ -99,7 +99,7 @@ def latents_from_arrays(arrays: Mapping[str, np.ndarray], file: str) -> Any:
     """Returns the latents of named arrays; the inverse of `latents_to_arrays`.
 
     Raises:
-        UserError: the arrays, read from `file`, are no latents.
+      UserError: the arrays, read from `file`, are no latents.
     """
     if "w" in arrays:
         return jnp.asarray(arrays["w"])

@@ -48,10 +48,10 @@ class HeadState:
     """What changes from step to step, and what the features were standardised by.
 
     Attributes:
-        step: updates done so far.
-        params: of the head on standardised features (see `heads.on_raw_features`).
-        optimizer: Adam's state.
-        statistics: of the raw features; stays as it is.
+      step: updates done so far.
+      params: of the head on standardised features (see `heads.on_raw_features`).
+      optimizer: Adam's state.
+      statistics: of the raw features; stays as it is.
     """
 
     step: Int[Array, ""]
@@ -76,7 +76,7 @@ def train_step(
     a step is long compared with its launch.
 
     Returns:
-        The new state, and the loss before the step.
+      The new state, and the loss before the step.
     """
     count = labels.shape[0]
     order = jax.random.permutation(jax.random.fold_in(order_key, state.step // count), count)

@@ -44,14 +44,14 @@ class LabellerServer(http.server.ThreadingHTTPServer):
     """Serves one folder of images at `url`.
 
     Args:
-        directory: folder with the images; label maps `NAME_mask.png` and `classes.json` are
-            written there.
-        classes: names without the background; None takes those of the folder's `classes.json`.
-        port: 0 takes a free one.
+      directory: folder with the images; label maps `NAME_mask.png` and `classes.json` are
+        written there.
+      classes: names without the background; None takes those of the folder's `classes.json`.
+      port: 0 takes a free one.
 
     Raises:
-        UserError: the folder has no images or cannot be written, the classes cannot be, an image
-            cannot be read, or the port is taken.
+      UserError: the folder has no images or cannot be written, the classes cannot be, an image
+        cannot be read, or the port is taken.
     """
 
     daemon_threads = True
@@ -105,7 +105,7 @@ class LabellerServer(http.server.ThreadingHTTPServer):
         """Writes a label map given as one byte for each pixel, row by row.
 
         Raises:
-            UserError: there are more or fewer bytes than pixels, or classes that do not exist.
+          UserError: there are more or fewer bytes than pixels, or classes that do not exist.
         """
         height, width = self.sizes[name]
         labels = np.frombuffer(values, np.uint8)
