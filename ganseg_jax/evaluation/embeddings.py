@@ -18,13 +18,13 @@ def tsne(
     """t-SNE (van der Maaten, Hinton 2008) of all embeddings of all samples together.
 
     Args:
-        part_embeddings: (N, K, E).
-        background_embeddings: (N, E), the background's style.
-        seed: of the optimisation.
-        perplexity: about the number of neighbours that count; lowered for few samples.
+      part_embeddings: (N, K, E).
+      background_embeddings: (N, E), the background's style.
+      seed: of the optimisation.
+      perplexity: about the number of neighbours that count; lowered for few samples.
 
     Returns:
-        (N, K+1, 2), background first.
+      (N, K+1, 2), background first.
     """
     together = np.concatenate(
         [np.asarray(background_embeddings)[:, None], np.asarray(part_embeddings)], axis=1

@@ -34,11 +34,11 @@ class EquivarianceErrors:
     pixels. NaN where nothing was compared.
 
     Attributes:
-        shifts: (T,) pixels.
-        masks: (T, D) share of a pixel that went to another class than before: half the sum over the
-            classes of the absolute difference, in [0, 1].
-        image: (T, D) mean absolute difference of the image, which lies in [-1, 1], over the pixels
-            that are foreground to `FOREGROUND` before and after, since the background stays.
+      shifts: (T,) pixels.
+      masks: (T, D) share of a pixel that went to another class than before: half the sum over the
+        classes of the absolute difference, in [0, 1].
+      image: (T, D) mean absolute difference of the image, which lies in [-1, 1], over the pixels
+        that are foreground to `FOREGROUND` before and after, since the background stays.
     """
 
     shifts: np.ndarray
@@ -59,7 +59,7 @@ def decoder(
     """The points of a batch of latents and the rest of the generator as a function of points.
 
     Returns:
-        (points, decode); `decode(points)` gives (masks, image), background and styles fixed.
+      (points, decode); `decode(points)` gives (masks, image), background and styles fixed.
     """
     points = module.apply(variables, latents.z_point, method="points")
     embeddings, background_style = module.apply(
@@ -91,13 +91,13 @@ def equivariance_errors(
     """Moves all points by each shift up, down, left and right, and compares with the moved output.
 
     Args:
-        decode: points -> (masks (B, S, S, K+1), image (B, S, S, 3)); see `decoder`.
-        points: (B, K, P, 2), (row, col) in [-1, 1].
-        shifts: whole pixels, 1 or more and less than S.
-        grid: the generator's, which says how much of [-1, 1] a pixel is.
+      decode: points -> (masks (B, S, S, K+1), image (B, S, S, 3)); see `decoder`.
+      points: (B, K, P, 2), (row, col) in [-1, 1].
+      shifts: whole pixels, 1 or more and less than S.
+      grid: the generator's, which says how much of [-1, 1] a pixel is.
 
     Raises:
-        ValueError: for a shift that leaves nothing to compare.
+      ValueError: for a shift that leaves nothing to compare.
     """
     masks, image = map(np.asarray, decode(points))
     size = image.shape[1]

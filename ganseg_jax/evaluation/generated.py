@@ -30,19 +30,19 @@ def image_figures(
     Samples are generated once for all figures and quantised to uint8 as if they had been saved.
 
     Args:
-        sample_fn: number of a batch -> images in [-1, 1]; batches need not be equally large.
-        real_images: photos, uint8 or in [-1, 1], at the samples' size.
-        num_samples: how many samples to generate.
-        seed: of the random patches, directions and subsets.
-        held_out: photos of the same kind that are not among the others, for the floor.
-        feature_fn: uint8 images -> features; without it there is no FID and KID.
-        real_statistics: of the photos' features, needed with `feature_fn`.
+      sample_fn: number of a batch -> images in [-1, 1]; batches need not be equally large.
+      real_images: photos, uint8 or in [-1, 1], at the samples' size.
+      num_samples: how many samples to generate.
+      seed: of the random patches, directions and subsets.
+      held_out: photos of the same kind that are not among the others, for the floor.
+      feature_fn: uint8 images -> features; without it there is no FID and KID.
+      real_statistics: of the photos' features, needed with `feature_fn`.
 
     Returns:
-        `sliced_wasserstein`, its levels as `sliced_wasserstein_16` and so on, `fid`, `kid` and its
-        standard deviation over random subsets, `kid_spread`; each with the number of generated
-        images as `..._count`. With held-out photos `sliced_wasserstein_floor`, their distance from
-        the others, and their number.
+      `sliced_wasserstein`, its levels as `sliced_wasserstein_16` and so on, `fid`, `kid` and its
+      standard deviation over random subsets, `kid_spread`; each with the number of generated
+      images as `..._count`. With held-out photos `sliced_wasserstein_floor`, their distance from
+      the others, and their number.
     """
     if (feature_fn is None) != (real_statistics is None):
         raise ValueError("feature_fn and real_statistics belong together")

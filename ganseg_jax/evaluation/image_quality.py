@@ -35,19 +35,19 @@ def sliced_wasserstein(
     times 1000. The normalisation hides a colour cast common to a whole set.
 
     Args:
-        images_a: uint8, or floats in [-1, 1]; at least 16 px a side.
-        images_b: as `images_a`, of the same height, width and channels.
-        seed: draws images, patches and directions; the same seed gives the same figure.
-        max_images: both sets are cut to the smaller of their sizes and this number by drawing
-            without replacement, since the distance depends on the number of patches.
-        patches_per_image: patches of each image and level.
-        directions: random projections.
+      images_a: uint8, or floats in [-1, 1]; at least 16 px a side.
+      images_b: as `images_a`, of the same height, width and channels.
+      seed: draws images, patches and directions; the same seed gives the same figure.
+      max_images: both sets are cut to the smaller of their sizes and this number by drawing
+        without replacement, since the distance depends on the number of patches.
+      patches_per_image: patches of each image and level.
+      directions: random projections.
 
     Returns:
-        The distance of each level, named by its height in pixels ('32', '16'), and their 'mean'.
+      The distance of each level, named by its height in pixels ('32', '16'), and their 'mean'.
 
     Raises:
-        ValueError: for images that do not match, are too small, or none.
+      ValueError: for images that do not match, are too small, or none.
     """
     if images_a.shape[1:] != images_b.shape[1:]:
         raise ValueError(f"images of {images_a.shape[1:]} and {images_b.shape[1:]} do not compare")
@@ -93,9 +93,9 @@ class FeatureStatistics:
     """Mean and covariance of features, in float64, from batches that are never kept.
 
     Attributes:
-        count: examples seen.
-        mean: (D,).
-        scatter: (D, D) sum of the outer products of the deviations from the mean.
+      count: examples seen.
+      mean: (D,).
+      scatter: (D, D) sum of the outer products of the deviations from the mean.
     """
 
     count: int = 0
@@ -194,14 +194,14 @@ def kernel_distance(
     """Kernel inception distance: `polynomial_mmd` averaged over random subsets.
 
     Args:
-        features_a: (N, D).
-        features_b: (M, D).
-        seed: draws the subsets.
-        subsets: their number.
-        subset_size: examples of each set in one of them, at most the smaller set's size.
+      features_a: (N, D).
+      features_b: (M, D).
+      seed: draws the subsets.
+      subsets: their number.
+      subset_size: examples of each set in one of them, at most the smaller set's size.
 
     Returns:
-        Mean and standard deviation over the subsets.
+      Mean and standard deviation over the subsets.
     """
     rng = np.random.default_rng(seed)
     size = min(subset_size, len(features_a), len(features_b))

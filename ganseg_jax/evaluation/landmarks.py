@@ -19,10 +19,10 @@ def part_centers(probabilities: Float[np.ndarray, "n h w c"]) -> Float[np.ndarra
     Each part's channel is normalised to sum 1 and weighs the pixel coordinates linspace(0, S, S).
 
     Args:
-        probabilities: softmax over the classes, background first, (N, H, W, K+1).
+      probabilities: softmax over the classes, background first, (N, H, W, K+1).
 
     Returns:
-        (N, K, 2) float64, (row, col) in pixels. A part of no mass gets the image's centre.
+      (N, K, 2) float64, (row, col) in pixels. A part of no mass gets the image's centre.
     """
     parts = np.asarray(probabilities)[..., 1:]  # [N, H, W, K]
     _, height, width, _ = parts.shape
@@ -59,14 +59,14 @@ def fit_linear(
     """Least squares of minimal norm, so that constant or repeated inputs do no harm.
 
     Args:
-        inputs: (N, D).
-        targets: (N, T).
-        bias: fit a constant besides the D weights.
-        standardize: bring inputs and targets to mean 0 and variance 1 first and fit those without
-            a constant, as some published evaluations do.
+      inputs: (N, D).
+      targets: (N, T).
+      bias: fit a constant besides the D weights.
+      standardize: bring inputs and targets to mean 0 and variance 1 first and fit those without
+        a constant, as some published evaluations do.
 
     Raises:
-        ValueError: for no examples, or a different number of inputs and targets.
+      ValueError: for no examples, or a different number of inputs and targets.
     """
     inputs, targets = np.asarray(inputs, np.float64), np.asarray(targets, np.float64)
     if len(inputs) == 0 or len(inputs) != len(targets):
@@ -94,16 +94,16 @@ def regress_landmarks(
     """Predicts the landmarks of test images from part centres, by linear regression.
 
     Args:
-        train_centers: (M, K, 2), the 2K inputs of each training image.
-        train_landmarks: (M, L, 2).
-        test_centers: (N, K, 2).
-        train_visible: (M, L); every landmark is fitted on the images that show it. A landmark
-            that no training image shows is predicted as NaN.
-        bias: see `fit_linear`.
-        standardize: see `fit_linear`.
+      train_centers: (M, K, 2), the 2K inputs of each training image.
+      train_landmarks: (M, L, 2).
+      test_centers: (N, K, 2).
+      train_visible: (M, L); every landmark is fitted on the images that show it. A landmark
+        that no training image shows is predicted as NaN.
+      bias: see `fit_linear`.
+      standardize: see `fit_linear`.
 
     Returns:
-        (N, L, 2) float64.
+      (N, L, 2) float64.
     """
     inputs = train_centers.reshape(len(train_centers), -1)  # [M, 2K]
     test_inputs = test_centers.reshape(len(test_centers), -1)
@@ -131,14 +131,14 @@ def landmark_error(
     """Mean distance of predicted from true landmarks as a fraction of each image's normaliser.
 
     Args:
-        pred: (N, L, 2).
-        truth: (N, L, 2).
-        normalizer: length in pixels, one for each image or one for all.
-        visible: (N, L); others are left out.
+      pred: (N, L, 2).
+      truth: (N, L, 2).
+      normalizer: length in pixels, one for each image or one for all.
+      visible: (N, L); others are left out.
 
     Returns:
-        The mean over all landmarks that are visible, predicted (not NaN) and in an image whose
-        normaliser is not 0; NaN where there are none.
+      The mean over all landmarks that are visible, predicted (not NaN) and in an image whose
+      normaliser is not 0; NaN where there are none.
     """
     distance = np.linalg.norm(np.asarray(pred, np.float64) - truth, axis=-1)  # [N, L]
     length = np.broadcast_to(np.asarray(normalizer, np.float64), len(distance))[:, None]
@@ -178,8 +178,8 @@ def celeba_errors(
     The first two landmarks are the eyes.
 
     Returns:
-        `landmark_error` (no bias, the paper's), `landmark_error_bias` and
-        `landmark_error_standardized`.
+      `landmark_error` (no bias, the paper's), `landmark_error_bias` and
+      `landmark_error_standardized`.
     """
     normalizer = interocular_distance(test_landmarks)
     return {
@@ -234,8 +234,8 @@ def summed_absolute_error(
     pixels of 256-px frames).
 
     Raises:
-        ValueError: where a landmark is missing from all training or all test images, since the
-            sum would then leave it out unnoticed.
+      ValueError: where a landmark is missing from all training or all test images, since the
+        sum would then leave it out unnoticed.
     """
     # Least squares with several targets is one regression for each of them.
     predicted = regress_landmarks(

@@ -16,14 +16,14 @@ def foreground_iou(pred: Labels, truth: Labels) -> Float[np.ndarray, " n"]:
     """Intersection over union of the foregrounds (label not 0), image by image.
 
     Args:
-        pred: predicted labels, (N, H, W).
-        truth: true labels, (N, H, W); only whether they are 0 matters.
+      pred: predicted labels, (N, H, W).
+      truth: true labels, (N, H, W); only whether they are 0 matters.
 
     Returns:
-        (N,) float64 in [0, 1]; two empty foregrounds agree, so they count as 1.
+      (N,) float64 in [0, 1]; two empty foregrounds agree, so they count as 1.
 
     Raises:
-        ValueError: where the shapes differ.
+      ValueError: where the shapes differ.
     """
     pred, truth = _same_shape(pred, truth)
     pred_fg = (pred != 0).reshape(len(pred), -1)  # [N, H*W]
@@ -43,18 +43,18 @@ def contingency(
     """Counts how often predicted label p meets true label t.
 
     Args:
-        pred: predicted labels in [0, num_pred), any shape.
-        truth: true labels in [0, num_truth), of the same shape.
-        num_pred: number of rows of the table.
-        num_truth: number of columns of the table.
-        where: boolean array of the same shape; where it is False nothing is counted, and the
-            labels there may lie outside of their range.
+      pred: predicted labels in [0, num_pred), any shape.
+      truth: true labels in [0, num_truth), of the same shape.
+      num_pred: number of rows of the table.
+      num_truth: number of columns of the table.
+      where: boolean array of the same shape; where it is False nothing is counted, and the
+        labels there may lie outside of their range.
 
     Returns:
-        (num_pred, num_truth) int64. Tables of disjoint pixels add up.
+      (num_pred, num_truth) int64. Tables of disjoint pixels add up.
 
     Raises:
-        ValueError: where shapes differ or a counted label is out of range.
+      ValueError: where shapes differ or a counted label is out of range.
     """
     pred, truth = _same_shape(pred, truth)
     if where is not None:
@@ -116,12 +116,12 @@ def part_agreement(pred: Labels, truth: Labels) -> dict[str, float]:
     """Agreement of predicted with true parts over all pixels of a set (Choudhury et al. 2021).
 
     Args:
-        pred: predicted labels, (N, H, W), 0 or larger.
-        truth: true labels, (N, H, W), background 0.
+      pred: predicted labels, (N, H, W), 0 or larger.
+      truth: true labels, (N, H, W), background 0.
 
     Returns:
-        `part_nmi` and `part_ari` over all pixels, `foreground_nmi` and `foreground_ari` over the
-        pixels of the true foreground.
+      `part_nmi` and `part_ari` over all pixels, `foreground_nmi` and `foreground_ari` over the
+      pixels of the true foreground.
     """
     num_pred = int(np.max(pred, initial=0)) + 1
     num_truth = int(np.max(truth, initial=0)) + 1
@@ -151,13 +151,13 @@ def landmark_table(
     the far edge takes the last pixel; one outside of the image is not counted.
 
     Args:
-        pred: predicted labels, (N, H, W).
-        landmarks: (row, col) in pixels, pixel (0, 0) spanning [0, 1) x [0, 1), (N, L, 2).
-        visible: (N, L) bool.
-        num_pred: number of rows of the table.
+      pred: predicted labels, (N, H, W).
+      landmarks: (row, col) in pixels, pixel (0, 0) spanning [0, 1) x [0, 1), (N, L, 2).
+      visible: (N, L) bool.
+      num_pred: number of rows of the table.
 
     Returns:
-        (num_pred, L) int64.
+      (num_pred, L) int64.
     """
     num_images, height, width = pred.shape
     num_landmarks = landmarks.shape[1]
@@ -175,10 +175,10 @@ def class_iou(table: Table) -> Float[np.ndarray, " c"]:
     """IoU of each class over a whole set, from the square contingency table of its pixels.
 
     Returns:
-        (C,) float64 in [0, 1]; NaN for a class that neither predictions nor truth contain.
+      (C,) float64 in [0, 1]; NaN for a class that neither predictions nor truth contain.
 
     Raises:
-        ValueError: where the table is not square.
+      ValueError: where the table is not square.
     """
     if table.ndim != 2 or table.shape[0] != table.shape[1]:
         raise ValueError(f"the table of classes must be square, but is {table.shape}")

@@ -30,8 +30,8 @@ class Segmented:
     """What a protocol keeps of the segmentations of a split.
 
     Attributes:
-        labels: most probable class of each pixel, background 0.
-        centers: part centres, (row, col) in pixels.
+      labels: most probable class of each pixel, background 0.
+      centers: part centres, (row, col) in pixels.
     """
 
     labels: Int[np.ndarray, "n s s"]
@@ -47,10 +47,10 @@ def segment(predict_fn: PredictFn, images: UInt8[np.ndarray, "n s s 3"], batch_s
     """Segments images in batches of one size, the last one filled up and its filling dropped.
 
     Returns:
-        `Segmented` of the images, each exactly once, in order.
+      `Segmented` of the images, each exactly once, in order.
 
     Raises:
-        ValueError: where there are no images, or the probabilities are not (N, S, S, K+1).
+      ValueError: where there are no images, or the probabilities are not (N, S, S, K+1).
     """
     if len(images) == 0:
         raise ValueError("there are no images to segment")
@@ -76,15 +76,15 @@ class Protocol:
     """A named way to measure a segmenter.
 
     Attributes:
-        name: as in `--config.evaluation.protocols`.
-        datasets: names of the data sets it fits; empty for any.
-        splits: names of the splits it needs, all of them keys of what `measure` is given.
-        measure: (predict_fn, splits, batch_size) -> figures and counts.
-        table: the published table, if any.
-        variants: (label, suffix) of the figures that get a row of their own in the table.
-        references: names of the simple references that make sense
-            (`ganseg_jax.evaluation.references`).
-        reference_split: the split whose ground truth the references learn from.
+      name: as in `--config.evaluation.protocols`.
+      datasets: names of the data sets it fits; empty for any.
+      splits: names of the splits it needs, all of them keys of what `measure` is given.
+      measure: (predict_fn, splits, batch_size) -> figures and counts.
+      table: the published table, if any.
+      variants: (label, suffix) of the figures that get a row of their own in the table.
+      references: names of the simple references that make sense
+        (`ganseg_jax.evaluation.references`).
+      reference_split: the split whose ground truth the references learn from.
     """
 
     name: str
@@ -123,7 +123,7 @@ def get_protocol(name: str) -> Protocol:
     """The protocol of that name.
 
     Raises:
-        UserError: where there is none; the line names those there are.
+      UserError: where there is none; the line names those there are.
     """
     if name not in PROTOCOLS:
         known = ", ".join(PROTOCOLS)

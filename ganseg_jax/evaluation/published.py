@@ -16,11 +16,11 @@ class Column:
     """One column of a published table and the figure of ours that belongs into it.
 
     Attributes:
-        title: heading of the column.
-        figure: name of the figure.
-        scale: what the figure is multiplied by to be in the table's unit.
-        dataset: the data set the column is about; None for any.
-        num_parts: the K the column is about; None for any.
+      title: heading of the column.
+      figure: name of the figure.
+      scale: what the figure is multiplied by to be in the table's unit.
+      dataset: the data set the column is about; None for any.
+      num_parts: the K the column is about; None for any.
     """
 
     title: str
@@ -53,15 +53,15 @@ class PublishedTable:
         """The table with our rows beneath the published ones.
 
         Args:
-            figures: our figures by name.
-            dataset: the data set they were measured on.
-            num_parts: K of the run; where no column is about it, a column of its own is added.
-            variants: (label, suffix) of figures that get a row of their own each, such as
-                ('with a constant', '_bias').
-            references: figures of simple references by their name, a row each.
+          figures: our figures by name.
+          dataset: the data set they were measured on.
+          num_parts: K of the run; where no column is about it, a column of its own is added.
+          variants: (label, suffix) of figures that get a row of their own each, such as
+            ('with a constant', '_bias').
+          references: figures of simple references by their name, a row each.
 
         Returns:
-            (caption, header, rows) for `print_table` and for the report.
+          (caption, header, rows) for `print_table` and for the report.
         """
         columns = list(self.columns)
         published = [[name, *values] for name, values in self.rows]

@@ -27,7 +27,7 @@ def mean_mask(split: Split) -> PredictFn:
     """The mean foreground of a labelled split, for every image alike.
 
     Raises:
-        ValueError: where the split has no label maps.
+      ValueError: where the split has no label maps.
     """
     if split.segmentation is None:
         raise ValueError("the mean mask needs a split with label maps")
@@ -52,11 +52,11 @@ def grabcut(
     """GrabCut (Rother et al. 2004, OpenCV) started from a centred rectangle, image by image.
 
     Args:
-        margin: distance of the rectangle from the image's borders, as a fraction of its sides.
-        iterations: rounds of colour model and graph cut.
-        seed: of OpenCV's clustering.
-        least_size: smaller images are enlarged to this side and the mask is brought back. A small
-            photo has too few pixels for two colour models and too weak contours.
+      margin: distance of the rectangle from the image's borders, as a fraction of its sides.
+      iterations: rounds of colour model and graph cut.
+      seed: of OpenCV's clustering.
+      least_size: smaller images are enlarged to this side and the mask is brought back. A small
+        photo has too few pixels for two colour models and too weak contours.
     """
 
     def foreground(image: UInt8[np.ndarray, "s s 3"]) -> np.ndarray:
@@ -85,11 +85,11 @@ def kmeans(
     place weighted. Of 2K clusters, the K that reach the border least become the parts.
 
     Args:
-        split: images to fit the clusters on; no ground truth is used.
-        num_parts: K.
-        seed: of the choice of pixels and of the clustering.
-        position_weight: weight of the place against the colour.
-        max_images: how many of the split's first images are used.
+      split: images to fit the clusters on; no ground truth is used.
+      num_parts: K.
+      seed: of the choice of pixels and of the clustering.
+      position_weight: weight of the place against the colour.
+      max_images: how many of the split's first images are used.
     """
     images = split.images[:max_images]
     describe = partial(_color_and_place, weight=position_weight)
@@ -128,12 +128,12 @@ def feature_factorization(
     image and normalised to sum 1.
 
     Args:
-        split: images to fit the factors on; no ground truth is used.
-        feature_fn: uint8 images -> feature maps (N, h, w, D); negative values count as 0.
-        num_parts: K.
-        seed: of the factorisation and of the choice of places.
-        max_images: how many of the split's first images are used.
-        batch_size: images given to `feature_fn` at a time while fitting.
+      split: images to fit the factors on; no ground truth is used.
+      feature_fn: uint8 images -> feature maps (N, h, w, D); negative values count as 0.
+      num_parts: K.
+      seed: of the factorisation and of the choice of places.
+      max_images: how many of the split's first images are used.
+      batch_size: images given to `feature_fn` at a time while fitting.
     """
 
     def non_negative(images):
@@ -183,17 +183,17 @@ def measure_references(
     """Measures a protocol's references by the protocol itself.
 
     Args:
-        protocol: whose `references` are measured; a reference that needs ground truth which
-            `reference_split` does not have is left out.
-        splits: the protocol's splits.
-        reference_split: what the references learn from (`protocol.reference_split`).
-        num_parts: K of those that have parts.
-        batch_size: images predicted at a time.
-        seed: of those that draw.
-        feature_fn: a backbone; with one, deep feature factorisation is measured too.
+      protocol: whose `references` are measured; a reference that needs ground truth which
+        `reference_split` does not have is left out.
+      splits: the protocol's splits.
+      reference_split: what the references learn from (`protocol.reference_split`).
+      num_parts: K of those that have parts.
+      batch_size: images predicted at a time.
+      seed: of those that draw.
+      feature_fn: a backbone; with one, deep feature factorisation is measured too.
 
     Returns:
-        reference -> figures and counts.
+      reference -> figures and counts.
     """
     makers = {
         "mean_mask": lambda: mean_mask(reference_split),

@@ -26,8 +26,8 @@ class SetStatistics:
     """Statistics of the features of a set of images.
 
     Attributes:
-        statistics: mean and covariance over all images.
-        sample: features of the first images, float32, at most `SAMPLE` of them.
+      statistics: mean and covariance over all images.
+      sample: features of the first images, float32, at most `SAMPLE` of them.
     """
 
     statistics: FeatureStatistics
@@ -63,16 +63,16 @@ def cached(
     made anew.
 
     Args:
-        folder: where the files are kept.
-        dataset: name of the data set.
-        split: name of the split.
-        image_size: S; the same images at another size have other features.
-        count: number of images in the split.
-        weights: what tells one feature network from another, such as a hash of its file.
-        compute: makes the statistics.
+      folder: where the files are kept.
+      dataset: name of the data set.
+      split: name of the split.
+      image_size: S; the same images at another size have other features.
+      count: number of images in the split.
+      weights: what tells one feature network from another, such as a hash of its file.
+      compute: makes the statistics.
 
     Raises:
-        UserError: where the file cannot be written.
+      UserError: where the file cannot be written.
     """
     path = cache_path(folder, dataset, split, image_size)
     found = _read(path, count, weights)

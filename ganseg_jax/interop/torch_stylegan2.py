@@ -33,18 +33,18 @@ def load_generator(state_dict: Mapping[str, Any]) -> tuple[StyleGAN2Generator, V
     """Converts a StyleGAN2 generator of 32 to 1024 px.
 
     Args:
-        state_dict: names to arrays (`style.1.weight`, `input.input`, `convs.0.conv.weight`, ...),
-            or a whole checkpoint that holds them under `g_ema` and the mean latent under
-            `latent_avg`. A `latent_avg` among the names is taken as well.
+      state_dict: names to arrays (`style.1.weight`, `input.input`, `convs.0.conv.weight`, ...),
+        or a whole checkpoint that holds them under `g_ema` and the mean latent under
+        `latent_avg`. A `latent_avg` among the names is taken as well.
 
     Returns:
-        The module (size, channel multiplier and depth of the mapping are read off the entries) and
-        its variables: `params`, `noise` (the stored maps, zero where the checkpoint has none) and
-        `latent_statistics` (`w_mean`, zero where the checkpoint has no mean latent: estimate it
-        with `models.stylegan2.mean_latent`).
+      The module (size, channel multiplier and depth of the mapping are read off the entries) and
+      its variables: `params`, `noise` (the stored maps, zero where the checkpoint has none) and
+      `latent_statistics` (`w_mean`, zero where the checkpoint has no mean latent: estimate it
+      with `models.stylegan2.mean_latent`).
 
     Raises:
-        UserError: an entry is missing, unknown, or of a shape that does not fit; it is named.
+      UserError: an entry is missing, unknown, or of a shape that does not fit; it is named.
     """
     weights = dict(state_dict.get("g_ema", state_dict))
     if "latent_avg" in state_dict:

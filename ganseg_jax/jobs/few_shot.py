@@ -36,20 +36,20 @@ def few_shot(
     """Runs the stages that are not finished; writes `workdir / output`.
 
     Args:
-        workdir: of a trained GAN; with `generator`, any folder.
-        labels: folder of labelled generated images.
-        chosen: settings of the stages; a `head_kind` of "auto" takes the one for the image size.
-        output: name of the result's folder.
-        generator: file of a StyleGAN2 checkpoint to use instead of the workdir's generator.
-        layers: groups of layers (see `features.named_layers`); all by default.
-        shots: number of labelled images to use; None for all.
-        classes: names without the background; None takes them from the labels.
+      workdir: of a trained GAN; with `generator`, any folder.
+      labels: folder of labelled generated images.
+      chosen: settings of the stages; a `head_kind` of "auto" takes the one for the image size.
+      output: name of the result's folder.
+      generator: file of a StyleGAN2 checkpoint to use instead of the workdir's generator.
+      layers: groups of layers (see `features.named_layers`); all by default.
+      shots: number of labelled images to use; None for all.
+      classes: names without the background; None takes them from the labels.
 
     Returns:
-        What was measured on the data set's test photos; None where they have no part labels.
+      What was measured on the data set's test photos; None where they have no part labels.
 
     Raises:
-        UserError: something is missing or does not fit.
+      UserError: something is missing or does not fit.
     """
     workdir = Path(workdir)
     source, variables = load_source(workdir, generator, layers)
@@ -102,7 +102,7 @@ def load_source(
     """The workdir's generator, or a StyleGAN2 checkpoint, as a source of features.
 
     Raises:
-        UserError: it is missing or cannot be read, or has no such layers.
+      UserError: it is missing or cannot be read, or has no such layers.
     """
     if generator is None:
         module, variables = inference.load_generator(workdir)

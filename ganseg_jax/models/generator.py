@@ -130,8 +130,8 @@ def stage_margins(sizes: Sequence[int], margin: int) -> tuple[int, ...]:
     """Pixels by which each stage's result reaches beyond the image, on each side.
 
     Args:
-        sizes: of the image in each stage, in pixels.
-        margin: what the stages begin with, in pixels.
+      sizes: of the image in each stage, in pixels.
+      margin: what the stages begin with, in pixels.
     """
     following = [*sizes[1:], None]
     return tuple(

@@ -222,11 +222,11 @@ class StyleGAN2Generator(nn.Module):
         """Images [B, S, S, 3], about [-1, 1] and not clipped, of latents z [B, D].
 
         Args:
-            latents: z [B, D], standard normal.
-            train: no layer behaves differently in training; accepted as every model here does.
-            truncation: psi in w_mean + psi (w - w_mean); 1 leaves w as it is.
-            noise: one map [1 or B, H, W, 1] for each styled convolution. Without it fresh noise is
-                drawn where the random stream `noise` is given, else the stored noise is used.
+          latents: z [B, D], standard normal.
+          train: no layer behaves differently in training; accepted as every model here does.
+          truncation: psi in w_mean + psi (w - w_mean); 1 leaves w as it is.
+          noise: one map [1 or B, H, W, 1] for each styled convolution. Without it fresh noise is
+            drawn where the random stream `noise` is given, else the stored noise is used.
         """
         del train
         w_mean = self.w_mean.value

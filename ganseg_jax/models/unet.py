@@ -33,11 +33,11 @@ class UNet(nn.Module):
     """Encoder and decoder joined at every size.
 
     Attributes:
-        num_classes: background included.
-        width: channels at full size; they double with each halving, up to 8 times as many (64 to
-            512 by default).
-        depth: number of halvings. Images of any size from 2^depth pixels a side fit.
-        dtype: type to compute in; logits are float32.
+      num_classes: background included.
+      width: channels at full size; they double with each halving, up to 8 times as many (64 to
+        512 by default).
+      depth: number of halvings. Images of any size from 2^depth pixels a side fit.
+      dtype: type to compute in; logits are float32.
     """
 
     num_classes: int

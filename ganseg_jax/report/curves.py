@@ -22,10 +22,10 @@ def curves(rows: Sequence[dict]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     Where a step occurs more than once (a run that was cut off and resumed), the last row counts.
 
     Args:
-        rows: dicts with `step` and scalars; others are left out.
+      rows: dicts with `step` and scalars; others are left out.
 
     Returns:
-        name -> (steps, values), those with at least two finite values, in order of appearance.
+      name -> (steps, values), those with at least two finite values, in order of appearance.
     """
     series: dict[str, dict[int, float]] = {}
     for row in rows:

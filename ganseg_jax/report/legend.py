@@ -18,8 +18,8 @@ def with_legend(
     """The picture below as many lines of coloured squares and names as they need.
 
     Args:
-        picture: any; it is not changed.
-        classes: names, background (not shown) first, in the order of `palette`.
+      picture: any; it is not changed.
+      classes: names, background (not shown) first, in the order of `palette`.
     """
     font = ImageFont.load_default(13)
     width, x, y, places = picture.shape[1], _GAP, 0, []

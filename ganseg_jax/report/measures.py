@@ -9,10 +9,10 @@ class Measure:
     """How a figure is shown.
 
     Attributes:
-        title: its name for readers.
-        explanation: one sentence.
-        better: 'higher' or 'lower'.
-        percent: whether the figure, a fraction, is written in per cent.
+      title: its name for readers.
+      explanation: one sentence.
+      better: 'higher' or 'lower'.
+      percent: whether the figure, a fraction, is written in per cent.
     """
 
     title: str

@@ -75,16 +75,16 @@ def draw_points(
     """Points as small discs tied to their part's centre, a larger disc, in the part's colour.
 
     Args:
-        images: enlarged images.
-        points: (row, col) in [-1, 1].
-        part_centers: likewise.
-        pixels: side in pixels of the images before enlargement; only matters for where exactly -1
-            and 1 lie. By default that of `images`.
-        grid: 'corners' where -1 and 1 are the centres of the first and last pixel, 'centers' where
-            they are the image's edges.
+      images: enlarged images.
+      points: (row, col) in [-1, 1].
+      part_centers: likewise.
+      pixels: side in pixels of the images before enlargement; only matters for where exactly -1
+        and 1 lie. By default that of `images`.
+      grid: 'corners' where -1 and 1 are the centres of the first and last pixel, 'centers' where
+        they are the image's edges.
 
     Returns:
-        New images; what falls outside is not drawn.
+      New images; what falls outside is not drawn.
     """
     side = images.shape[1]
     pixels = pixels or side

@@ -32,17 +32,17 @@ class Report:
     """What a report says; every field but the title may be empty and is then left out.
 
     Attributes:
-        title: heading of the page.
-        lead: one or two sentences below it.
-        summary: (label, value) rows: what was trained on what, sizes, settings, time, device.
-        metrics: figures by name (see `ganseg_jax.report.measures`).
-        counts: by the same names, on how many samples a figure was measured.
-        curves: by stage, the rows of its metrics log: dicts with `step` and scalars.
-        figures: (caption, picture), the picture as PNG bytes or uint8 (H, W, 3). The caption's
-            first sentence is its heading.
-        tables: (caption, header, rows). Numbers are aligned right; a row whose first cell starts
-            with '*' is our own and stands out (the star is not shown).
-        config: settings of the run, nested; shown folded in, one line for each field.
+      title: heading of the page.
+      lead: one or two sentences below it.
+      summary: (label, value) rows: what was trained on what, sizes, settings, time, device.
+      metrics: figures by name (see `ganseg_jax.report.measures`).
+      counts: by the same names, on how many samples a figure was measured.
+      curves: by stage, the rows of its metrics log: dicts with `step` and scalars.
+      figures: (caption, picture), the picture as PNG bytes or uint8 (H, W, 3). The caption's
+        first sentence is its heading.
+      tables: (caption, header, rows). Numbers are aligned right; a row whose first cell starts
+        with '*' is our own and stands out (the star is not shown).
+      config: settings of the run, nested; shown folded in, one line for each field.
     """
 
     title: str
@@ -60,7 +60,7 @@ def write_report(path: str | os.PathLike, report: Report) -> None:
     """Writes the page to `path`, whole or not at all.
 
     Raises:
-        UserError: where the file cannot be written.
+      UserError: where the file cannot be written.
     """
     write_whole(path, render_report(report))
 

@@ -27,7 +27,7 @@ def palette(num_classes: int) -> UInt8[np.ndarray, "c 3"]:
     golden ratio, still all different but no longer all easy to tell apart.
 
     Returns:
-        (num_classes, 3) uint8 sRGB.
+      (num_classes, 3) uint8 sRGB.
     """
     colors = [BACKGROUND, *(tuple(bytes.fromhex(color)) for color in _PARTS)]
     for index in range(len(colors), num_classes):

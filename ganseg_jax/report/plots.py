@@ -22,7 +22,7 @@ def plot_embeddings(coordinates: Float[np.ndarray, "n c 2"]) -> UInt8[np.ndarray
     """Draws the result of `evaluation.embeddings.tsne`, each part in its colour and named.
 
     Returns:
-        A picture on white, (H, W, 3) uint8.
+      A picture on white, (H, W, 3) uint8.
     """
     classes = coordinates.shape[1]
     colors = palette(classes) / 255
@@ -65,10 +65,10 @@ def plot_equivariance(
     """Draws errors of masks and image against the shift and against the distance from the border.
 
     Args:
-        errors: by the name of the grid or setting that they were measured with.
+      errors: by the name of the grid or setting that they were measured with.
 
     Returns:
-        A picture on white, (H, W, 3) uint8: masks above, image below.
+      A picture on white, (H, W, 3) uint8: masks above, image below.
     """
     figure = Figure(figsize=(9.6, 6.4), dpi=110, layout="constrained")
     panels = figure.subplots(2, 2, sharey="row")
@@ -98,11 +98,11 @@ def plot_settings(
     """Compares settings: a panel for each measure, a row for each setting, a dot for each seed.
 
     Args:
-        values: setting -> measure -> a value for each seed; a setting may lack a measure.
-        measures: those to show.
+      values: setting -> measure -> a value for each seed; a setting may lack a measure.
+      measures: those to show.
 
     Returns:
-        A picture on white, (H, W, 3) uint8; a bar is the mean.
+      A picture on white, (H, W, 3) uint8; a bar is the mean.
     """
     names = list(values)
     size = (1.6 + 2.6 * len(measures), 1.2 + 0.34 * len(names))
@@ -132,11 +132,11 @@ def plot_quality(
     """Draws measures against the time of training, a panel for each measure.
 
     Args:
-        curves: name -> "seconds" and each measure -> values; the first is the one it is about.
-        measures: those to show.
+      curves: name -> "seconds" and each measure -> values; the first is the one it is about.
+      measures: those to show.
 
     Returns:
-        A picture on white, (H, W, 3) uint8.
+      A picture on white, (H, W, 3) uint8.
     """
     figure = Figure(figsize=(1.2 + 3.4 * len(measures), 3.4), dpi=110, layout="constrained")
     panels = figure.subplots(1, max(len(measures), 1), squeeze=False)[0]
@@ -163,10 +163,10 @@ def plot_training(
     """Draws logged scalars against the number of updates, a panel for each.
 
     Args:
-        stages: stage -> scalar -> (steps, values), as `report.curves.curves` gives them.
+      stages: stage -> scalar -> (steps, values), as `report.curves.curves` gives them.
 
     Returns:
-        A picture on white, (H, W, 3) uint8.
+      A picture on white, (H, W, 3) uint8.
     """
     panels = [(stage, name, c) for stage, all_c in stages.items() for name, c in all_c.items()]
     columns = min(4, max(len(panels), 1))

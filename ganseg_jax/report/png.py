@@ -15,7 +15,7 @@ def encode_png(picture: UInt8[np.ndarray, "h w 3"]) -> bytes:
     """A uint8 picture, (H, W, 3) or (H, W), as the bytes of a PNG file.
 
     Raises:
-        ValueError: where it is something else.
+      ValueError: where it is something else.
     """
     picture = np.asarray(picture)
     if picture.dtype != np.uint8 or not (picture.ndim == 2 or picture.shape[2:] == (3,)):
@@ -29,7 +29,7 @@ def save_png(path: str | os.PathLike, picture: UInt8[np.ndarray, "h w 3"]) -> No
     """Writes a uint8 picture, (H, W, 3) or (H, W), as a PNG file, whole or not at all.
 
     Raises:
-        UserError: where the file cannot be written.
+      UserError: where the file cannot be written.
     """
     write_whole(path, encode_png(picture))
 
@@ -38,11 +38,11 @@ def save_label_png(path: str | os.PathLike, labels: Int[np.ndarray, "h w"]) -> N
     """Writes a label map as an indexed PNG: pixel values are the labels, shown in their colours.
 
     Args:
-        path: the file.
-        labels: 0 (background) to 255.
+      path: the file.
+      labels: 0 (background) to 255.
 
     Raises:
-        UserError: where the file cannot be written.
+      UserError: where the file cannot be written.
     """
     image = Image.fromarray(np.asarray(labels).astype(np.uint8))
     image.putpalette(palette(256).tobytes())

@@ -29,17 +29,17 @@ def sample_sheet(
     """Generated samples: rows of images, images with points, masks overlaid, and masks.
 
     Args:
-        images: (N, S, S, 3) in [-1, 1].
-        masks: (N, S, S, K+1), background first.
-        points: (N, K, P, 2), (row, col) in [-1, 1].
-        part_centers: (N, K, 2), likewise.
-        columns: samples side by side; more samples continue in another block of rows.
-        scale: enlargement of each pixel; by default such that a tile has about 128 px a side.
-        grid: the generator's, see `overlays.draw_points`.
-        photos: what the images reconstruct, (N, S, S, 3) uint8, for a row above them.
+      images: (N, S, S, 3) in [-1, 1].
+      masks: (N, S, S, K+1), background first.
+      points: (N, K, P, 2), (row, col) in [-1, 1].
+      part_centers: (N, K, 2), likewise.
+      columns: samples side by side; more samples continue in another block of rows.
+      scale: enlargement of each pixel; by default such that a tile has about 128 px a side.
+      grid: the generator's, see `overlays.draw_points`.
+      photos: what the images reconstruct, (N, S, S, 3) uint8, for a row above them.
 
     Returns:
-        (H, W, 3) uint8.
+      (H, W, 3) uint8.
     """
     size = images.shape[1]
     scale = scale or default_scale(size)
@@ -69,15 +69,15 @@ def segmentation_sheet(
     over the whole sheet, since the numbering of discovered parts is arbitrary.
 
     Args:
-        images: (N, S, S, 3) uint8.
-        predictions: labels, (N, S, S), background 0.
-        truth: labels, (N, S, S), background 0; without it the last row shows the bare labels.
-        names: a caption for each image.
-        columns: photos side by side; more photos continue in another block of rows.
-        scale: as in `sample_sheet`.
+      images: (N, S, S, 3) uint8.
+      predictions: labels, (N, S, S), background 0.
+      truth: labels, (N, S, S), background 0; without it the last row shows the bare labels.
+      names: a caption for each image.
+      columns: photos side by side; more photos continue in another block of rows.
+      scale: as in `sample_sheet`.
 
     Returns:
-        (H, W, 3) uint8.
+      (H, W, 3) uint8.
     """
     predictions = np.asarray(predictions)
     scale = scale or default_scale(images.shape[1])
@@ -130,12 +130,12 @@ def sheet(
     """Tiles in blocks of `columns` columns and one row for each entry of `rows`, titled by its key.
 
     Args:
-        rows: arrays of as many equal tiles each.
-        columns: tiles side by side.
-        names: a caption under each column of a block.
+      rows: arrays of as many equal tiles each.
+      columns: tiles side by side.
+      names: a caption under each column of a block.
 
     Raises:
-        ValueError: where there is no tile.
+      ValueError: where there is no tile.
     """
     first = next(iter(rows.values()))
     count, height, width = first.shape[:3]

@@ -50,19 +50,19 @@ class StudySettings:
     """Everything that decides the figures.
 
     Attributes:
-        shots: numbers of labelled generated images.
-        supervised: numbers of labelled real photos.
-        seeds: of all random choices; each has other labelled photos, and puppets made for it.
-        head_kind: "cnn" or "mlp".
-        mlp_hidden: channels of the MLP's hidden layers.
-        layers: groups of the generator's layers that are the features.
-        head_steps: updates of the head, however many images are labelled.
-        num_samples: generated images that the U-Net learns from.
-        num_steps: updates of every U-Net.
-        batch_size: images in each.
-        learning_rate: of the U-Nets.
-        unet_width: channels at full size.
-        unet_depth: halvings.
+      shots: numbers of labelled generated images.
+      supervised: numbers of labelled real photos.
+      seeds: of all random choices; each has other labelled photos, and puppets made for it.
+      head_kind: "cnn" or "mlp".
+      mlp_hidden: channels of the MLP's hidden layers.
+      layers: groups of the generator's layers that are the features.
+      head_steps: updates of the head, however many images are labelled.
+      num_samples: generated images that the U-Net learns from.
+      num_steps: updates of every U-Net.
+      batch_size: images in each.
+      learning_rate: of the U-Nets.
+      unet_width: channels at full size.
+      unet_depth: halvings.
     """
 
     shots: tuple[int, ...] = (1, 5, 10)
@@ -139,19 +139,19 @@ def run_study(
     """Trains and measures what is not in `output / study.json` yet.
 
     Args:
-        workdir: of a GAN trained on photos whose parts are known.
-        output: gets a folder for each network, `study.json`, `study.md`, `study.png`, and the
-            sheets `labelled.png` (generated images with their labels) and `segmented.png`.
-        chosen: see `StudySettings`.
-        labels: folder of generated images with label maps (see `labels`), of which every seed takes
-            the first ones; None has puppets labelled by rule, others for each seed.
+      workdir: of a GAN trained on photos whose parts are known.
+      output: gets a folder for each network, `study.json`, `study.md`, `study.png`, and the
+        sheets `labelled.png` (generated images with their labels) and `segmented.png`.
+      chosen: see `StudySettings`.
+      labels: folder of generated images with label maps (see `labels`), of which every seed takes
+        the first ones; None has puppets labelled by rule, others for each seed.
 
     Returns:
-        The entries of `study.json`, one for each network.
+      The entries of `study.json`, one for each network.
 
     Raises:
-        UserError: without labels the workdir's photos are no puppets, the labels do not fit, there
-            are too few, or the study was begun with other settings.
+      UserError: without labels the workdir's photos are no puppets, the labels do not fit, there
+        are too few, or the study was begun with other settings.
     """
     workdir, output = Path(workdir), Path(output)
     config = config_file.load_config(workdir)

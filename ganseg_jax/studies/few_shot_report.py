@@ -32,12 +32,12 @@ def write(
     """Writes `study.md`, `study.png`, `labelled.png` and `segmented.png`.
 
     Args:
-        output: the study's folder.
-        summary: content of `study.json`.
-        chosen: the `StudySettings`.
-        labelled: folder of labelled generated images.
-        images: test photos that the networks' `shown.npy` segment.
-        truth: their labels.
+      output: the study's folder.
+      summary: content of `study.json`.
+      chosen: the `StudySettings`.
+      labelled: folder of labelled generated images.
+      images: test photos that the networks' `shown.npy` segment.
+      truth: their labels.
     """
     write_whole(output / "study.md", table(summary, chosen))
     save_png(output / "study.png", plot(summary))

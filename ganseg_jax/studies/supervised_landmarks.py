@@ -164,14 +164,14 @@ def explained(centers: np.ndarray, found: np.ndarray) -> dict[str, float]:
     """How much of the landmarks found in generated images their parts' centres tell.
 
     Args:
-        centers: (N, K, 2).
-        found: (N, L, 2), of the same images; the first two are the eyes.
+      centers: (N, K, 2).
+      found: (N, L, 2), of the same images; the first two are the eyes.
 
     Returns:
-        `generated_mean` and `generated_regressed`: errors, on the second half of the images, of
-        the first half's mean and of a regression (with bias) fitted there, as shares of the mean
-        distance between the eyes; `row_correlation`, `col_correlation`: of the parts' mean
-        position with the landmarks'.
+      `generated_mean` and `generated_regressed`: errors, on the second half of the images, of
+      the first half's mean and of a regression (with bias) fitted there, as shares of the mean
+      distance between the eyes; `row_correlation`, `col_correlation`: of the parts' mean
+      position with the landmarks'.
     """
     from ganseg_jax.evaluation import landmarks
 
