@@ -30,8 +30,8 @@ def main() -> None:
     from ganseg_jax.evaluation import equivariance
     from ganseg_jax.files import write_whole
     from ganseg_jax.latents import sample_latents
-    from ganseg_jax.models.blocks import init_variables
     from ganseg_jax.models.build import build_generator
+    from ganseg_jax.models.initialise import init_variables
     from ganseg_jax.report.plots import plot_equivariance
     from ganseg_jax.report.png import save_png
 

@@ -63,9 +63,7 @@ def load_network(config: Config) -> FeatureNetwork | None:
     return FeatureNetwork(module, variables, _fingerprint(path), config.evaluation.batch_size)
 
 
-def training_statistics(
-    config: Config, network: FeatureNetwork
-) -> statistics_cache.SetStatistics:
+def training_statistics(config: Config, network: FeatureNetwork) -> statistics_cache.SetStatistics:
     """Statistics of all training photos, kept beside the prepared data set.
 
     Raises:

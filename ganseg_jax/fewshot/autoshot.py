@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int, UInt8
 
 from ganseg_jax import prng
 from ganseg_jax.config import few_shot as schema
-from ganseg_jax.models.blocks import init_variables
+from ganseg_jax.models.initialise import init_variables
 
 
 def random_transforms(
@@ -132,7 +132,7 @@ class AutoShotState:
 def init_state(network: nn.Module, image_size: int, settings: schema.AutoShot) -> AutoShotState:
     """The state before the first step."""
     image = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
-    variables = init_variables(network, settings.seed, image, kernel_gain=2.0, train=False)
+    variables = init_variables(network, settings.seed, image, train=False)
     variables = jax.tree.map(jnp.asarray, variables)
     optimizer = jax.jit(make_optimizer(settings).init)(variables["params"])
     return AutoShotState(jnp.int32(0), variables, optimizer)

@@ -13,8 +13,7 @@ from jaxtyping import Array, Float
 
 from ganseg_jax import geometry
 from ganseg_jax.fewshot.features import Features, FeatureStatistics, largest
-
-he_normal = nn.initializers.he_normal()
+from ganseg_jax.models.initialise import he_normal, zeros
 
 
 class PixelProjection(nn.Module):
@@ -47,7 +46,7 @@ class DenseWeights(nn.Module):
     @nn.compact
     def __call__(self) -> tuple[Array, Array]:
         kernel = self.param("kernel", he_normal, (self.inputs, self.outputs), jnp.float32)
-        return kernel, self.param("bias", nn.initializers.zeros, (self.outputs,), jnp.float32)
+        return kernel, self.param("bias", zeros, (self.outputs,), jnp.float32)
 
 
 FIRST_LAYER = {"cnn": ("projection", "weights"), "mlp": ("dense_0",)}
@@ -112,6 +111,7 @@ class CNNHead(nn.Module):
                 (3, 3),
                 kernel_dilation=dilation,
                 kernel_init=he_normal,
+                bias_init=zeros,
                 dtype=self.dtype,
                 name=f"conv_{i}",
             )(x)

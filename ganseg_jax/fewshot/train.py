@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, Int
 
 from ganseg_jax.config import few_shot as schema
 from ganseg_jax.fewshot.features import Features, FeatureStatistics, unit_statistics
-from ganseg_jax.models.blocks import init_variables
+from ganseg_jax.models.initialise import init_variables
 
 # In label maps: pixels that nobody labelled; they count in no loss and no measure.
 UNLABELLED = 255
@@ -105,7 +105,7 @@ def init_state(
     Without `statistics` the features are taken as they are.
     """
     shapes = [jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype) for x in features]
-    variables = init_variables(head, seed, shapes, kernel_gain=2.0)
+    variables = init_variables(head, seed, shapes)
     params = jax.tree.map(jnp.asarray, variables["params"])
     if statistics is None:
         statistics = unit_statistics(features)

@@ -13,9 +13,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ganseg_jax import geometry
-from ganseg_jax.models.blocks import dense, standard_normal
+from ganseg_jax.models.blocks import dense
 from ganseg_jax.models.deeplab import DeepLabV3
 from ganseg_jax.models.generator import Generator, GeneratorOutput
+from ganseg_jax.models.initialise import standard_normal
 from ganseg_jax.models.resnet import ResNet
 from ganseg_jax.models.unet import UNet
 

@@ -4,67 +4,19 @@ Every block takes `dtype`, the type it computes in; parameters stay float32, and
 statistics of batch normalisation. Activations are NHWC.
 """
 
-import math
-import zlib
 from typing import Any
 
 import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from ganseg_jax import geometry
 from ganseg_jax.models.convolution import Conv, convolve
+from ganseg_jax.models.initialise import Initialiser, he_leaky, ones, zeros
 
 LEAKY_SLOPE = 0.2
-
-# He et al. 2015 for a leaky ReLU of slope 0.2: variance 2 / ((1 + 0.2^2) fan_in).
-he_normal = jax.nn.initializers.variance_scaling(2.0 / (1.0 + LEAKY_SLOPE**2), "fan_in", "normal")
-standard_normal = jax.nn.initializers.normal(1.0)
-
-
-def init_variables(
-    module: nn.Module,
-    seed: int,
-    *args: Any,
-    kernel_gain: float = 2.0 / (1.0 + LEAKY_SLOPE**2),
-    **kwargs: Any,
-) -> dict:
-    """The variables that `module.init` would give, drawn on the host by the leaves' names.
-
-    Compiling a hundred random draws takes a minute where making them takes a second, and the
-    host's numbers are the same on every accelerator and number of devices.
-
-    Args:
-      module: a linen module.
-      seed: of the draws; each leaf has a stream of its own, named by its path.
-      *args: example arguments; arrays may be given as `jax.ShapeDtypeStruct`.
-      kernel_gain: variance of a `kernel` times its fan-in.
-      **kwargs: static arguments of `__call__`, such as `train=False`.
-
-    Returns:
-      {"params": ..., "batch_stats": ...} of numpy arrays.
-    """
-    abstract = jax.eval_shape(lambda *xs: module.init(jax.random.key(0), *xs, **kwargs), *args)
-
-    def draw(path: tuple, leaf: jax.ShapeDtypeStruct) -> np.ndarray:
-        name = path[-1].key
-        if name in ("bias", "mean"):
-            return np.zeros(leaf.shape, leaf.dtype)
-        if name in ("scale", "var"):
-            return np.ones(leaf.shape, leaf.dtype)
-        stddev = {
-            "kernel": math.sqrt(kernel_gain / max(math.prod(leaf.shape[:-1]), 1)),
-            "constant": 1.0,
-            "start": 1.0,
-        }[name]
-        words = [seed, zlib.crc32(jax.tree_util.keystr(path).encode())]
-        draws = np.random.default_rng(words).standard_normal(leaf.shape, np.float32)
-        return (stddev * draws).astype(leaf.dtype)
-
-    return jax.tree_util.tree_map_with_path(draw, abstract)
 
 
 def leaky_relu(x: Array) -> Array:
@@ -94,8 +46,8 @@ class BatchNorm(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "*b c"], *, train: bool) -> Float[Array, "*b c"]:
         channels = x.shape[-1]
-        running_mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,), jnp.float32)
-        running_var = self.variable("batch_stats", "var", jnp.ones, (channels,), jnp.float32)
+        running_mean = self.variable("batch_stats", "mean", zeros, None, (channels,))
+        running_var = self.variable("batch_stats", "var", ones, None, (channels,))
         x = x.astype(jnp.float32)
         if train:
             axes = tuple(range(x.ndim - 1))
@@ -111,25 +63,40 @@ class BatchNorm(nn.Module):
             mean, var = running_mean.value, running_var.value
         factor = jax.lax.rsqrt(var + self.epsilon)
         if self.use_affine:
-            factor *= self.param("scale", nn.initializers.ones, (channels,), jnp.float32)
+            factor *= self.param("scale", ones, (channels,), jnp.float32)
         x = (x - mean) * factor
         if self.use_affine:
-            x += self.param("bias", nn.initializers.zeros, (channels,), jnp.float32)
+            x += self.param("bias", zeros, (channels,), jnp.float32)
         return x.astype(self.dtype)
 
 
 def conv(
-    features: int, kernel_size: int = 3, stride: int = 1, dtype: Any = jnp.float32, name: str = ""
+    features: int,
+    kernel_size: int = 3,
+    stride: int = 1,
+    dtype: Any = jnp.float32,
+    name: str = "",
+    bias_init: Initialiser = zeros,
 ) -> Conv:
-    """Convolution with He-normal weights, zero bias, (kernel_size - 1) / 2 zeros on each side."""
+    """Returns a convolution with He-normal weights and (kernel_size - 1) / 2 zeros on each side."""
     return Conv(
-        features, kernel_size, stride, kernel_init=he_normal, dtype=dtype, name=name or None
+        features,
+        kernel_size,
+        stride,
+        kernel_init=he_leaky,
+        bias_init=bias_init,
+        dtype=dtype,
+        name=name or None,
     )
 
 
-def dense(features: int, dtype: Any = jnp.float32, name: str = "") -> nn.Dense:
-    """Linear layer with He-normal weights and zero bias."""
-    return nn.Dense(features, kernel_init=he_normal, dtype=dtype, name=name or None)
+def dense(
+    features: int, dtype: Any = jnp.float32, name: str = "", bias_init: Initialiser = zeros
+) -> nn.Dense:
+    """Returns a linear layer with He-normal weights and, unless told otherwise, zero bias."""
+    return nn.Dense(
+        features, kernel_init=he_leaky, bias_init=bias_init, dtype=dtype, name=name or None
+    )
 
 
 def conv_inside(layer: Conv, x: Float[Array, "b h w c"], crop: int) -> Float[Array, "b i j f"]:
@@ -172,8 +139,8 @@ class StyleConv(nn.Module):
     @nn.compact
     def __call__(self, style: StyleMap) -> Float[Array, "b h w f"]:
         parts, channels = style.embeddings.shape[1:]
-        kernel = self.param("kernel", he_normal, (3, 3, channels, self.features), jnp.float32)
-        bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
+        kernel = self.param("kernel", he_leaky, (3, 3, channels, self.features), jnp.float32)
+        bias = self.param("bias", zeros, (self.features,), jnp.float32)
         weights = style.weights.astype(self.dtype)
         kernel, bias = kernel.astype(self.dtype), bias.astype(self.dtype)
         embeddings = style.embeddings.astype(self.dtype)
@@ -246,12 +213,14 @@ class ModulatedResBlock(nn.Module):
       features: channels of the result.
       hidden: channels of the style's hidden features.
       crop: pixels on each side that the result lacks, and that are not computed either.
+      bias_init: of the last convolution's bias.
       dtype: type of the result.
     """
 
     features: int
     hidden: int
     crop: int = 0
+    bias_init: Initialiser = zeros
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -268,14 +237,14 @@ class ModulatedResBlock(nn.Module):
         def modulate(name: str, x: Array, hidden: Array, crop: int) -> Array:
             return Modulation(crop, dtype=self.dtype, name=name)(x, hidden, train=train)
 
-        def last_conv(name: str, x: Array) -> Array:
-            layer = conv(self.features, dtype=self.dtype, name=name)
+        def last_conv(name: str, x: Array, bias_init: Initialiser = zeros) -> Array:
+            layer = conv(self.features, dtype=self.dtype, name=name, bias_init=bias_init)
             return conv_inside(layer, x, self.crop - inside)
 
         h = leaky_relu(modulate("modulate_0", x, style_features[0], 0))
         h = conv(middle, dtype=self.dtype, name="conv_0")(h)
         h = leaky_relu(modulate("modulate_1", h, style_features[1], inside))
-        h = last_conv("conv_1", h)
+        h = last_conv("conv_1", h, self.bias_init)
         if with_shortcut:
             x = modulate("modulate_shortcut", x, style_features[2], inside)
             return last_conv("conv_shortcut", x) + h
@@ -310,10 +279,11 @@ class MLP(nn.Module):
     features: int
     hidden: int
     layers: int
+    bias_init: Initialiser = zeros
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "b c"]) -> Float[Array, "b f"]:
         for i in range(self.layers):
             x = leaky_relu(dense(self.hidden, dtype=self.dtype, name=f"hidden_{i}")(x))
-        return dense(self.features, dtype=self.dtype, name="out")(x)
+        return dense(self.features, dtype=self.dtype, name="out", bias_init=self.bias_init)(x)

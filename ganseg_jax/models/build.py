@@ -43,6 +43,9 @@ def build_generator(config: Config) -> Generator:
         background_shift=m.background_shift,
         use_points=m.use_points,
         separate_background=m.separate_background,
+        point_spread=config.gan.point_spread,
+        point_layout=config.gan.point_layout,
+        background_start=config.gan.background_start,
         dtype=compute_dtype(config),
     )
     try:
@@ -81,6 +84,7 @@ def build_segmenter(config: Config) -> DeepLabV3:
         output_stride=s.output_stride,
         atrous_rates=s.atrous_rates,
         stem_pool=s.stem_pool,
+        initialisation=s.initialisation,
         dtype=compute_dtype(config),
     )
 
@@ -107,7 +111,8 @@ def build_autoencoder(config: Config) -> AutoEncoder:
             f"for image_size={config.image_size}"
         )
     return AutoEncoder(
-        generator=build_generator(config),
+        # Its masks are read from images and need no start of their own.
+        generator=build_generator(config).clone(point_spread=0.0, background_start=0.0),
         kind=kind,
         segmenter=build_segmenter(config) if kind == "masks" else None,
         unet_width=unet.unet_width,

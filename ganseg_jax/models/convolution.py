@@ -18,6 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from ganseg_jax.models.initialise import Initialiser, he_normal, zeros
+
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 LEAST_INNER_SHARE = 0.7
@@ -169,7 +171,8 @@ class Conv(nn.Module):
     stride: int = 1
     dilation: int = 1
     use_bias: bool = True
-    kernel_init: Any = nn.initializers.lecun_normal()
+    kernel_init: Initialiser = he_normal
+    bias_init: Initialiser = zeros
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -179,5 +182,5 @@ class Conv(nn.Module):
         x = convolve(x.astype(self.dtype), kernel.astype(self.dtype), self.stride, self.dilation)
         if not self.use_bias:
             return x
-        bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
+        bias = self.param("bias", self.bias_init, (self.features,), jnp.float32)
         return x + bias.astype(self.dtype)

@@ -7,7 +7,7 @@ uniform in +-1/sqrt(fan_in) (what the published model began with), all biases ze
 """
 
 import functools
-from typing import Any
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -16,9 +16,8 @@ from jaxtyping import Array, Float
 
 from ganseg_jax.models.blocks import BatchNorm
 from ganseg_jax.models.convolution import Conv
+from ganseg_jax.models.initialise import Initialiser, he_fan_out, he_normal, uniform_fan_in
 from ganseg_jax.models.resnet import ResNet, scale_channels
-
-uniform_fan_in = jax.nn.initializers.variance_scaling(1.0 / 3.0, "fan_in", "uniform")
 
 
 class ASPP(nn.Module):
@@ -27,6 +26,7 @@ class ASPP(nn.Module):
     channels: int
     rates: tuple[int, ...]
     dropout_rate: float
+    kernel_init: Initialiser = uniform_fan_in
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -38,7 +38,7 @@ class ASPP(nn.Module):
             Conv,
             self.channels,
             use_bias=False,
-            kernel_init=uniform_fan_in,
+            kernel_init=self.kernel_init,
             dtype=self.dtype,
         )
 
@@ -71,6 +71,7 @@ class DeepLabV3(nn.Module):
       output_stride: size of the image over that of the features.
       atrous_rates: dilations of the pyramid, in pixels of the feature map.
       stem_pool: the backbone's max pool.
+      initialisation: "published", or "he" for He-normal weights by fan-in everywhere.
       dropout_rate: behind the pyramid, drawn from the stream "dropout" in training.
       dtype: type of the computation; logits are float32.
     """
@@ -81,6 +82,7 @@ class DeepLabV3(nn.Module):
     output_stride: int = 8
     atrous_rates: tuple[int, ...] = (12, 24, 36)
     stem_pool: bool = True
+    initialisation: Literal["published", "he"] = "published"
     dropout_rate: float = 0.5
     dtype: Any = jnp.float32
 
@@ -90,21 +92,25 @@ class DeepLabV3(nn.Module):
     ) -> Float[Array, "b h w classes"]:
         """Class logits, float32, of images in [-1, 1] of any height and width."""
         channels = scale_channels(256, self.width)
+        published = self.initialisation == "published"
+        kernel_init = uniform_fan_in if published else he_normal
         x = ResNet(
             kind=self.backbone,
             width=self.width,
             output_stride=self.output_stride,
             stem_pool=self.stem_pool,
+            kernel_init=he_fan_out if published else he_normal,
             dtype=self.dtype,
             name="backbone",
         )(images, train=train)
-        x = ASPP(channels, tuple(self.atrous_rates), self.dropout_rate, self.dtype, name="aspp")(
+        rates = tuple(self.atrous_rates)
+        x = ASPP(channels, rates, self.dropout_rate, kernel_init, self.dtype, name="aspp")(
             x, train=train
         )
         x = Conv(
             channels,
             use_bias=False,
-            kernel_init=uniform_fan_in,
+            kernel_init=kernel_init,
             dtype=self.dtype,
             name="head_conv",
         )(x)
@@ -112,7 +118,7 @@ class DeepLabV3(nn.Module):
         x = Conv(
             self.num_classes,
             1,
-            kernel_init=uniform_fan_in,
+            kernel_init=kernel_init,
             dtype=self.dtype,
             name="classifier",
         )(x)

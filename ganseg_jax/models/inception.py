@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ganseg_jax import geometry
+from ganseg_jax.models.initialise import ones, zeros
 
 INPUT_SIZE = 299
 
@@ -56,10 +57,10 @@ class FrozenBatchNorm(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "*b c"]) -> Float[Array, "*b c"]:
         shape = (x.shape[-1],)
-        mean = self.variable("batch_stats", "mean", jnp.zeros, shape, jnp.float32)
-        var = self.variable("batch_stats", "var", jnp.ones, shape, jnp.float32)
-        scale = self.param("scale", nn.initializers.ones, shape, jnp.float32)
-        bias = self.param("bias", nn.initializers.zeros, shape, jnp.float32)
+        mean = self.variable("batch_stats", "mean", zeros, None, shape)
+        var = self.variable("batch_stats", "var", ones, None, shape)
+        scale = self.param("scale", ones, shape, jnp.float32)
+        bias = self.param("bias", zeros, shape, jnp.float32)
         factor = scale * jax.lax.rsqrt(var.value + self.epsilon)
         offset = bias - mean.value * factor
         return (x.astype(jnp.float32) * factor + offset).astype(self.dtype)

@@ -8,15 +8,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ganseg_jax.models.blocks import BatchNorm
 from ganseg_jax.models.convolution import Conv
-
-# He et al. 2015, fan-out: keeps the variance of gradients, as residual networks are usually begun.
-he_fan_out = jax.nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+from ganseg_jax.models.initialise import Initialiser, he_fan_out
 
 STAGE_CHANNELS = (64, 128, 256, 512)
 STAGE_BLOCKS = {"resnet18": (2, 2, 2, 2), "resnet50": (3, 4, 6, 3)}
@@ -27,15 +24,23 @@ def scale_channels(channels: int, width: float) -> int:
     return max(8, int(round(channels * width / 8)) * 8)
 
 
-def _conv(features: int, size: int, dtype: Any, name: str, stride: int = 1, dilation: int = 1):
+def _conv(
+    like: "BasicBlock | Bottleneck | ResNet",
+    features: int,
+    size: int,
+    name: str,
+    stride: int = 1,
+    dilation: int = 1,
+) -> Conv:
+    """Returns a convolution with the weights and type of the module that it is part of."""
     return Conv(
         features,
         size,
         stride,
         dilation,
         use_bias=False,
-        kernel_init=he_fan_out,
-        dtype=dtype,
+        kernel_init=like.kernel_init,
+        dtype=like.dtype,
         name=name,
     )
 
@@ -48,16 +53,17 @@ class BasicBlock(nn.Module):
     stride: int = 1
     dilation: int = 1
     project: bool = False
+    kernel_init: Initialiser = he_fan_out
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b i j f"]:
-        y = _conv(self.channels, 3, self.dtype, "conv1", self.stride, self.dilation)(x)
+        y = _conv(self, self.channels, 3, "conv1", self.stride, self.dilation)(x)
         y = nn.relu(BatchNorm(dtype=self.dtype, name="bn1")(y, train=train))
-        y = _conv(self.out_channels, 3, self.dtype, "conv2", dilation=self.dilation)(y)
+        y = _conv(self, self.out_channels, 3, "conv2", dilation=self.dilation)(y)
         y = BatchNorm(dtype=self.dtype, name="bn2")(y, train=train)
         if self.project:
-            x = _conv(self.out_channels, 1, self.dtype, "downsample_conv", self.stride)(x)
+            x = _conv(self, self.out_channels, 1, "downsample_conv", self.stride)(x)
             x = BatchNorm(dtype=self.dtype, name="downsample_bn")(x, train=train)
         return nn.relu(x + y)
 
@@ -70,18 +76,19 @@ class Bottleneck(nn.Module):
     stride: int = 1
     dilation: int = 1
     project: bool = False
+    kernel_init: Initialiser = he_fan_out
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b i j f"]:
-        y = _conv(self.channels, 1, self.dtype, "conv1")(x)
+        y = _conv(self, self.channels, 1, "conv1")(x)
         y = nn.relu(BatchNorm(dtype=self.dtype, name="bn1")(y, train=train))
-        y = _conv(self.channels, 3, self.dtype, "conv2", self.stride, self.dilation)(y)
+        y = _conv(self, self.channels, 3, "conv2", self.stride, self.dilation)(y)
         y = nn.relu(BatchNorm(dtype=self.dtype, name="bn2")(y, train=train))
-        y = _conv(self.out_channels, 1, self.dtype, "conv3")(y)
+        y = _conv(self, self.out_channels, 1, "conv3")(y)
         y = BatchNorm(dtype=self.dtype, name="bn3")(y, train=train)
         if self.project:
-            x = _conv(self.out_channels, 1, self.dtype, "downsample_conv", self.stride)(x)
+            x = _conv(self, self.out_channels, 1, "downsample_conv", self.stride)(x)
             x = BatchNorm(dtype=self.dtype, name="downsample_bn")(x, train=train)
         return nn.relu(x + y)
 
@@ -99,6 +106,7 @@ class ResNet(nn.Module):
       output_stride: 2, 4, 8, 16 or 32 (2 only without `stem_pool`).
       stem_pool: the 3x3 max pool of stride 2 behind the first convolution; leave it out for images
         of 32 or 64 pixels.
+      kernel_init: of all convolutions.
       dtype: type of the computation.
     """
 
@@ -106,6 +114,7 @@ class ResNet(nn.Module):
     width: float = 1.0
     output_stride: int = 8
     stem_pool: bool = True
+    kernel_init: Initialiser = he_fan_out
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -121,7 +130,7 @@ class ResNet(nn.Module):
             )
         block, expansion = (Bottleneck, 4) if self.kind == "resnet50" else (BasicBlock, 1)
         channels = [scale_channels(c, self.width) for c in STAGE_CHANNELS]
-        x = _conv(channels[0], 7, self.dtype, "conv1", stride=2)(x.astype(self.dtype))
+        x = _conv(self, channels[0], 7, "conv1", stride=2)(x.astype(self.dtype))
         x = nn.relu(BatchNorm(dtype=self.dtype, name="bn1")(x, train=train))
         if self.stem_pool:
             x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
@@ -142,6 +151,7 @@ class ResNet(nn.Module):
                     stride=stride if i == 0 else 1,
                     dilation=first_dilation if i == 0 else dilation,
                     project=i == 0 and (stride != 1 or x.shape[-1] != out),
+                    kernel_init=self.kernel_init,
                     dtype=self.dtype,
                     name=f"layer{stage}_{i}",
                 )(x, train=train)

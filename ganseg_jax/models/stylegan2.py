@@ -12,6 +12,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from ganseg_jax.models.initialise import Initialiser, standard_normal, zeros
+
 BASE_SIZE = 4
 
 
@@ -57,9 +59,9 @@ class EqualizedDense(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         inputs = x.shape[-1]
         kernel = self.param(
-            "kernel", nn.initializers.normal(1.0 / self.rate), (inputs, self.features)
+            "kernel", Initialiser("normal", 1.0 / self.rate), (inputs, self.features)
         )
-        bias = self.param("bias", nn.initializers.constant(self.bias_init), (self.features,))
+        bias = self.param("bias", Initialiser("constant", self.bias_init), (self.features,))
         return x @ (kernel * (self.rate / math.sqrt(inputs))) + bias * self.rate
 
 
@@ -93,9 +95,7 @@ class ModulatedConv(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, w: jax.Array) -> jax.Array:
         inputs, size = x.shape[-1], self.kernel_size
-        kernel = self.param(
-            "kernel", nn.initializers.normal(1.0), (size, size, inputs, self.features)
-        )
+        kernel = self.param("kernel", standard_normal, (size, size, inputs, self.features))
         kernel = kernel / math.sqrt(inputs * size**2)
         style = EqualizedDense(inputs, bias_init=1.0, name="modulation")(w)  # [B, I]
         x = x.astype(self.dtype) * style[:, None, None, :].astype(self.dtype)
@@ -135,8 +135,8 @@ class StyledConv(nn.Module):
         x = ModulatedConv(
             self.features, 3, upsample_taps=self.upsample_taps, dtype=self.dtype, name="conv"
         )(x, w)
-        strength = self.param("noise_strength", nn.initializers.zeros, (1,))
-        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        strength = self.param("noise_strength", zeros, (1,))
+        bias = self.param("bias", zeros, (self.features,))
         x = x + (strength * noise).astype(self.dtype) + bias.astype(self.dtype)
         return scaled_leaky_relu(x)
 
@@ -150,7 +150,7 @@ class ToRGB(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, w: jax.Array, image: jax.Array | None) -> jax.Array:
         rgb = ModulatedConv(3, 1, demodulate=False, dtype=self.dtype, name="conv")(x, w)
-        rgb = rgb.astype(jnp.float32) + self.param("bias", nn.initializers.zeros, (3,))
+        rgb = rgb.astype(jnp.float32) + self.param("bias", zeros, (3,))
         return rgb if image is None else rgb + upsample(image, self.upsample_taps)
 
 
@@ -184,9 +184,7 @@ class StyleGAN2Generator(nn.Module):
             raise ValueError(f"size must be a power of two from 8 to 1024, not {self.size}")
         self.mapping = MappingNetwork(self.mapping_layers, self.style_dim)
         first = channels_at(BASE_SIZE, self.channel_multiplier)
-        self.constant = self.param(
-            "constant", nn.initializers.normal(1.0), (1, BASE_SIZE, BASE_SIZE, first)
-        )
+        self.constant = self.param("constant", standard_normal, (1, BASE_SIZE, BASE_SIZE, first))
         self.conv1 = StyledConv(first, dtype=self.dtype)
         self.to_rgb1 = ToRGB(self.upsample_taps, dtype=self.dtype)
         convs, to_rgbs = [], []
@@ -199,9 +197,7 @@ class StyleGAN2Generator(nn.Module):
         self.stored_noise = [
             self.variable("noise", f"noise_{i}", self._draw_noise(i)) for i in range(self.num_convs)
         ]
-        self.w_mean = self.variable(
-            "latent_statistics", "w_mean", jnp.zeros, (self.style_dim,), jnp.float32
-        )
+        self.w_mean = self.variable("latent_statistics", "w_mean", zeros, None, (self.style_dim,))
 
     def noise_shape(self, index: int) -> tuple[int, int, int, int]:
         """Shape [1, H, W, 1] of the noise of styled convolution `index`."""

@@ -13,8 +13,8 @@ from ganseg_jax import prng
 from ganseg_jax.config import Config
 from ganseg_jax.config.schema import Gan as GanSettings
 from ganseg_jax.models.autoencoder import AutoEncoder
-from ganseg_jax.models.blocks import init_variables
 from ganseg_jax.models.build import build_autoencoder
+from ganseg_jax.models.initialise import init_variables
 from ganseg_jax.training.gan import generator_penalties, to_unit_range, without_area
 from ganseg_jax.training.optimizer import adam, flat_norm
 

@@ -6,7 +6,6 @@ from typing import Any
 import flax.struct
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jaxtyping import Array, Float, UInt8
 
@@ -16,13 +15,12 @@ from ganseg_jax.config.schema import Gan as GanSettings
 from ganseg_jax.errors import UserError
 from ganseg_jax.geometry import GridKind
 from ganseg_jax.latents import Latents, sample_latents
-from ganseg_jax.models.blocks import init_variables
 from ganseg_jax.models.build import build_discriminator, build_generator
 from ganseg_jax.models.discriminator import Discriminator
 from ganseg_jax.models.generator import Generator, GeneratorOutput
+from ganseg_jax.models.initialise import init_variables
 from ganseg_jax.training.augmentation import CHANGES, Change, change_images
 from ganseg_jax.training.optimizer import adam, flat_norm
-from ganseg_jax.training.start import spread_start
 
 Metrics = dict[str, Float[Array, ""]]
 
@@ -121,21 +119,9 @@ def example_inputs(gan: Gan) -> tuple[Latents, jax.ShapeDtypeStruct]:
 
 
 def init_state(gan: Gan, seed: int) -> GanState:
-    """The state before the first step, as host arrays."""
+    """Returns the state before the first step, as host arrays."""
     latents, images = example_inputs(gan)
     generator = init_variables(gan.generator, seed, latents, train=True)
-    if gan.settings.point_spread and gan.generator.use_points:
-        # Where the centres happen to lie close together, one part takes most of the object.
-        s = gan.settings
-        places = spread_start(gan.generator.num_parts, s.point_spread, s.point_layout)
-        each = np.repeat(places[:, None], gan.generator.points_per_part, 1)  # [K, P, 2]
-        out = generator["params"]["point_generator"]["mlp"]["out"]
-        out["bias"] = np.float32(gan.generator.point_divisor * np.arctanh(each)).reshape(-1)
-    if gan.settings.background_start and gan.generator.separate_background:
-        # Masks of an untrained generator put parts everywhere, and some never leave the border.
-        masks = generator["params"]["mask_generator"]
-        last = masks[f"block_{len(gan.generator.stage_sizes) - 1}"]
-        last["conv_1"]["bias"][0] += gan.settings.background_start
     discriminator = init_variables(gan.discriminator, seed, images)
     return state_from_variables(gan, generator, discriminator)
 

@@ -12,10 +12,10 @@ from jaxtyping import Array, Float, Int
 from ganseg_jax import losses, prng
 from ganseg_jax.config import Config
 from ganseg_jax.latents import sample_latents
-from ganseg_jax.models.blocks import init_variables
 from ganseg_jax.models.build import build_generator, build_segmenter
 from ganseg_jax.models.deeplab import DeepLabV3
 from ganseg_jax.models.generator import Generator
+from ganseg_jax.models.initialise import init_variables
 from ganseg_jax.training.optimizer import adam, flat_norm
 
 Metrics = dict[str, Float[Array, ""]]
@@ -91,7 +91,7 @@ def init_state(segmentation: Segmentation, seed: int) -> SegmenterState:
     size = segmentation.generator.image_size
     image = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
     # He et al. 2015 for ReLU: variance 2 / fan-in.
-    variables = init_variables(segmentation.segmenter, seed, image, kernel_gain=2.0, train=False)
+    variables = init_variables(segmentation.segmenter, seed, image, train=False)
     return state_from_variables(segmentation, variables)
 
 

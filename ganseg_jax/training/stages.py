@@ -257,8 +257,9 @@ def schedule(section: Any) -> dict[str, int]:
 def check_set_size(config: Config, section: str) -> None:
     """Raises `UserError` where a stage's batch has more photos than there are to train on."""
     count = pipeline.split_sizes(config.dataset.name, config.dataset.data_dir)["train"]
-    if count < getattr(config, section).batch_size:
+    batch_size = getattr(config, section).batch_size
+    if count < batch_size:
         raise UserError(
-            f"{section}.batch_size={getattr(config, section).batch_size} is larger than the {count} "
+            f"{section}.batch_size={batch_size} is larger than the {count} "
             f"training images of {config.dataset.name}: choose at most {count}, or add images"
         )

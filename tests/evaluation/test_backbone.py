@@ -13,8 +13,8 @@ from ganseg_jax.evaluation import backbone, protocols
 from ganseg_jax.interop import torch_ganseg, weights
 from ganseg_jax.jobs import evaluate as run
 from ganseg_jax.models import build as settings
-from ganseg_jax.models.blocks import init_variables
 from ganseg_jax.models.deeplab import DeepLabV3
+from ganseg_jax.models.initialise import init_variables
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ from ganseg_jax.evaluation.equivariance import (
     errors_of_both_grids,
 )
 from ganseg_jax.latents import sample_latents
-from ganseg_jax.models.blocks import init_variables
 from ganseg_jax.models.generator import Generator
+from ganseg_jax.models.initialise import init_variables
 from ganseg_jax.report.plots import plot_equivariance
 
 SIZE = 16

@@ -9,8 +9,8 @@ import pytest
 from ganseg_jax.fewshot import features as ft
 from ganseg_jax.fewshot import heads, train
 from ganseg_jax.latents import sample_latents
-from ganseg_jax.models.blocks import init_variables
 from ganseg_jax.models.generator import Generator
+from ganseg_jax.models.initialise import init_variables
 from ganseg_jax.models.stylegan2 import StyleGAN2Generator
 
 

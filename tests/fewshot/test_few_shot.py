@@ -18,8 +18,8 @@ from ganseg_jax.fewshot.labels import classes_json
 from ganseg_jax.fewshot.source import Source
 from ganseg_jax.fewshot.train import HeadSettings
 from ganseg_jax.latents import sample_latents
-from ganseg_jax.models.blocks import init_variables
 from ganseg_jax.models.generator import Generator
+from ganseg_jax.models.initialise import init_variables
 from ganseg_jax.models.unet import UNet
 
 SETTINGS = pipeline.FewShotSettings(

@@ -9,8 +9,8 @@ from ganseg_jax.errors import UserError
 from ganseg_jax.fewshot import perceptual, projection
 from ganseg_jax.fewshot.source import Source
 from ganseg_jax.latents import sample_latents
-from ganseg_jax.models.blocks import init_variables
 from ganseg_jax.models.generator import Generator
+from ganseg_jax.models.initialise import init_variables
 from ganseg_jax.models.stylegan2 import StyleGAN2Generator
 
 

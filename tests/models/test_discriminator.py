@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ganseg_jax.models.blocks import init_variables
 from ganseg_jax.models.discriminator import Discriminator, DiscriminatorBlock, default_channels
+from ganseg_jax.models.initialise import init_variables
 
 IMAGES = np.random.default_rng(0).uniform(-1, 1, (3, 8, 8, 3)).astype(np.float32)
 TINY = Discriminator(channels=(4, 6), hidden=5)

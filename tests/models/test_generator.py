@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from ganseg_jax import geometry, sample_latents
-from ganseg_jax.models.blocks import init_variables
-from ganseg_jax.models.generator import Generator, check_generator_settings, part_scales
+from ganseg_jax.models.generator import Generator, check_generator_settings
+from ganseg_jax.models.generator.points import part_scales
+from ganseg_jax.models.initialise import init_variables
 
 BATCH, PARTS, POINTS, NOISE, EMBEDDING = 3, 3, 4, 5, 8
 BASE = dict(

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ganseg_jax.models.blocks import init_variables
+from ganseg_jax.models.initialise import init_variables
 from ganseg_jax.models.unet import UNet, upsample_to
 
 
@@ -13,7 +13,7 @@ from ganseg_jax.models.unet import UNet, upsample_to
 def small():
     network = UNet(3, width=4, depth=2)
     image = jax.ShapeDtypeStruct((1, 16, 16, 3), jnp.float32)
-    return network, init_variables(network, 0, image, kernel_gain=2.0, train=False)
+    return network, init_variables(network, 0, image, train=False)
 
 
 def test_published_channels():

@@ -13,9 +13,9 @@ import pytest
 from ganseg_jax import losses, prng
 from ganseg_jax.latents import sample_latents
 from ganseg_jax.models.generator import GeneratorOutput
+from ganseg_jax.models.generator.points import spread_start
 from ganseg_jax.training import gan
 from ganseg_jax.training.gan import GanSettings, generator_penalties
-from ganseg_jax.training.start import spread_start
 from tests.training.small import BATCH, GENERATOR, SIZE, assert_equal, differ, photos, small_gan
 
 PLAIN = small_gan()

@@ -9,7 +9,7 @@ import pytest
 
 from ganseg_jax import prng
 from ganseg_jax.latents import sample_latents
-from ganseg_jax.models.blocks import init_variables
+from ganseg_jax.models.initialise import init_variables
 from ganseg_jax.training import segmenter
 from tests.training.small import BATCH, SIZE, assert_equal, differ, small_segmentation
 

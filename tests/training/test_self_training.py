@@ -14,7 +14,7 @@ from ganseg_jax.data.builders.puppets.builder import Puppets
 from ganseg_jax.errors import UserError
 from ganseg_jax.latents import sample_latents
 from ganseg_jax.models import build as settings
-from ganseg_jax.models.blocks import init_variables
+from ganseg_jax.models.initialise import init_variables
 from ganseg_jax.training import partition, segmenter, self_training, self_training_stage, stages
 from ganseg_jax.training.augmentation import change_images
 from ganseg_jax.training.gan import to_unit_range
