@@ -1,9 +1,22 @@
-"""The one exception that stands for a mistake of the person running the program."""
+"""The exceptions that end a program with one line."""
 
 
 class UserError(Exception):
-    """A mistake the user can put right: bad flags, missing data, unreadable files.
+    """Reports a mistake the user can put right: bad flags, missing data, unreadable files.
 
-    The message is one line that names the file or field and says what to do.  Entry points print
-    it without a traceback and end with exit code 2.
+    The message is one line that names the file or field and says what to do. Entry points print it
+    without a traceback and end with exit code 2.
     """
+
+
+class Stopped(Exception):
+    """Reports that a run was asked to end, and from where it resumes.
+
+    Args:
+      message: one line.
+      code: exit code of the program: 130 after Ctrl-C, 143 after SIGTERM.
+    """
+
+    def __init__(self, message: str, code: int):
+        super().__init__(message)
+        self.code = code

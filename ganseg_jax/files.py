@@ -1,37 +1,119 @@
-"""Writing files so that a final name never holds half of one."""
+"""Writes files so that a final name never holds half of one, on disks and in buckets."""
 
+import contextlib
+import json
 import os
+import pathlib
 import tempfile
-from pathlib import Path
+from collections.abc import Iterator
+from typing import Any
+
+from etils import epath
 
 from ganseg_jax.errors import UserError
 
 
-def write_whole(path: str | os.PathLike, content: bytes | str) -> None:
-    """Writes a file under a temporary name beside it, then renames it; makes missing folders.
+def is_remote(path: epath.PathLike) -> bool:
+    """Says whether a path is an object's, such as gs://bucket/name."""
+    return "://" in str(path)
+
+
+def write_whole(path: epath.PathLike, content: bytes | str) -> None:
+    """Writes a file, whole or not at all, and makes missing folders.
+
+    On a disk it is written under a temporary name of its own beside the final one and renamed, so
+    that several processes may write the same file at once. In a bucket an object appears whole.
 
     Raises:
-        UserError: where the folder or the file cannot be written (permission, full disk).
+      UserError: the folder or the file cannot be written (permission, full disk).
     """
-    path = Path(path)
     data = content.encode() if isinstance(content, str) else content
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
+
+
+@contextlib.contextmanager
+def replacing(path: epath.PathLike) -> Iterator[pathlib.Path]:
+    """Gives the name of a local file; if the block ends well, that file becomes `path`.
+
+    Raises:
+      UserError: the folder or the file cannot be written (permission, full disk).
+    """
+    path = epath.Path(path)
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        # mkstemp makes files that only their owner can read; a report is to be shared.
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
+        folder = None if is_remote(path) else os.fspath(path.parent)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=folder)
+        os.close(handle)
+        temporary = pathlib.Path(name)
+        yield temporary
+        if is_remote(path):
+            path.write_bytes(temporary.read_bytes())
+        else:
+            # mkstemp makes files that only their owner can read; a report is to be shared.
+            temporary.chmod(0o666 & ~_umask())
+            temporary.replace(os.fspath(path))
     except OSError as error:
         raise UserError(
             f"cannot write {path}: {error.strerror or error}; "
             "free some space or choose a folder that can be written to"
         ) from error
     finally:
-        if temporary is not None and os.path.exists(temporary):
-            os.unlink(temporary)
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def write_json(path: epath.PathLike, content: Any, **options: Any) -> None:
+    """Writes JSON as `write_whole` does; `options` are those of `json.dumps`."""
+    write_whole(path, json.dumps(content, **{"indent": 2} | options) + "\n")
+
+
+def read_rows(path: epath.PathLike) -> list[dict[str, Any]]:
+    """Returns the rows of a JSON-lines file, without a last line that was cut off."""
+    path = epath.Path(path)
+    rows = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return rows
+
+
+class Rows:
+    """Appends rows to a JSON-lines file.
+
+    Objects in a bucket cannot be appended to: there, rows are kept until `flush` writes the object
+    anew with all of them.
+
+    Args:
+      path: of the file.
+      kept: rows that it begins with; what it held before is replaced.
+    """
+
+    def __init__(self, path: epath.PathLike, kept: list[dict[str, Any]]):
+        self._path = epath.Path(path)
+        self._lines = [json.dumps(row) + "\n" for row in kept]
+        self._written = 0
+        self.flush(whole=True)
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Adds a row; on a disk it is there at once."""
+        self._lines.append(json.dumps(row) + "\n")
+        if not is_remote(self._path):
+            self.flush()
+
+    def flush(self, whole: bool = False) -> None:
+        """Writes the rows that are not in the file yet."""
+        if len(self._lines) == self._written and not whole:
+            return
+        if whole or is_remote(self._path):
+            write_whole(self._path, "".join(self._lines))
+        else:
+            with self._path.open("a") as file:
+                file.write("".join(self._lines[self._written :]))
+        self._written = len(self._lines)
 
 
 def _umask() -> int:

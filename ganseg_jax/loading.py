@@ -1,171 +1,215 @@
-"""Trained networks as plain functions: `load_generator`, `load_segmenter`."""
+"""Every way to load a trained network: `load_generator`, `load_segmenter`.
 
-import functools
-from collections.abc import Sequence
-from pathlib import Path
+Networks come from a run's workdir, a few-shot folder or a packed model. Nothing is drawn, and only
+the weights that are asked for are read.
+"""
+
+import json
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Float, Int, UInt8
+from etils import epath
 
-from ganseg_jax import geometry, refinement
-from ganseg_jax import packed as pretrained
+from ganseg_jax import latents, packed
 from ganseg_jax.config import Config
 from ganseg_jax.config import file as config_file
+from ganseg_jax.config.convert import from_mapping
+from ganseg_jax.config.few_shot import FewShot
 from ganseg_jax.errors import UserError
-from ganseg_jax.evaluation import landmarks
 from ganseg_jax.models import build
 from ganseg_jax.models.autoencoder import MaskReader
-from ganseg_jax.models.deeplab import DeepLabV3
 from ganseg_jax.models.generator import Generator
 from ganseg_jax.models.unet import UNet
-from ganseg_jax.training import autoencoder_stage, stages
-from ganseg_jax.training.gan import to_unit_range
+from ganseg_jax.segmenter import Segmenter
 
-_REFINED_PIXELS = 2**15
+Variables = Any
+"""{"params": ..., "batch_stats": ...} of numpy arrays."""
 
 
-def load_generator(workdir: str | Path) -> tuple[Generator, Any]:
-    """The workdir's generator: `(module, variables)`, for `module.apply(variables, latents, ...)`.
+def load_generator(workdir: epath.PathLike) -> tuple[Generator, Variables]:
+    """Loads a generator: `(module, variables)`, for `module.apply(variables, latents, ...)`.
 
     Args:
       workdir: of a run; or a packed model: its folder, or the name of one of the package.
 
     Raises:
-      UserError: where nothing was trained there.
+      UserError: nothing was trained there.
     """
-    packed = pretrained.find(workdir)
-    if packed:
-        config, variables = pretrained.load(packed, "generator")
+    place = packed.find(workdir)
+    if place is not None:
+        config, variables = packed.load(place, "generator")
         return build.build_generator(config), variables
     config = config_file.load_config(workdir)
     if config.model.kind != "gan":
         raise UserError(
             f"{workdir} holds an auto-encoder, which draws nothing: give the workdir of a GAN"
         )
-    return build.build_generator(config), stages.restore_generator(config, workdir)
+    return build.build_generator(config), restore_generator(config, workdir)
 
 
-def load_segmenter(workdir: str | Path) -> "Segmenter":
-    """The workdir's segmenter; an auto-encoder's masks serve as one.
+def load_segmenter(workdir: epath.PathLike) -> Segmenter:
+    """Loads a segmenter; an auto-encoder's masks serve as one.
 
     Args:
       workdir: of a run; the folder that `experiments.few_shot` wrote (`W/few_shot`), for its U-Net;
         or a packed model: its folder, or the name of one of the package (`"people"`).
 
     Raises:
-      UserError: where none was trained there, or a few-shot one is not finished.
+      UserError: none was trained there, or a few-shot one is not finished.
     """
-    packed = pretrained.find(workdir)
-    if packed:
-        config, variables = pretrained.load(packed, "segmenter")
-        return _of_config(config, variables)
-    # Few-shot results are segmenters themselves, so that module imports this one.
-    from ganseg_jax.fewshot import results
-
-    if results.is_result(workdir):
-        return results.load_segmenter(workdir)
+    place = packed.find(workdir)
+    if place is not None:
+        config, variables = packed.load(place, "segmenter")
+        return _segmenter(config, build.build_segmenter(config), variables)
+    if is_few_shot(workdir):
+        return _few_shot_segmenter(workdir)
     config = config_file.load_config(workdir)
     if config.model.kind != "gan":
-        reader, variables = autoencoder_stage.restore_reader(config, workdir)
-        return Segmenter(reader, variables, config.image_size, refine=config.segmenter.refine)
-    return _of_config(config, stages.restore_segmenter(config, workdir))
+        reader, variables = restore_mask_reader(config, workdir)
+        return _segmenter(config, reader, variables)
+    return _segmenter(config, build.build_segmenter(config), restore_segmenter(config, workdir))
 
 
-def _of_config(config: Config, variables: Any) -> "Segmenter":
-    module = build.build_segmenter(config)
+def _segmenter(config: Config, module: nn.Module, variables: Variables) -> Segmenter:
     return Segmenter(module, variables, config.image_size, refine=config.segmenter.refine)
 
 
-class Segmenter:
-    """Segments photos of any size: uint8 (N, H, W, 3) to int32 labels (N, H, W), background 0.
+def restore_generator(config: Config, workdir: epath.PathLike) -> Variables:
+    """Reads the variables that the workdir's generator samples with: its average if there is one.
 
-    Photos are resized to the training size and the probabilities back, without keeping the
-    aspect ratio in between, as in training.
+    Raises:
+      UserError: there is no GAN in the workdir, or it does not fit the config.
+    """
+    module = build.build_generator(config)
+    inputs = jax.eval_shape(lambda: latents.sample_latents(jax.random.key(0), 2, module.noise_dim))
+    like = _shapes(module, inputs, train=False)
+    part = "average" if config.gan.ema_decay else "generator"
+    return restore(workdir, "gan", part, like)
+
+
+def restore_segmenter(
+    config: Config, workdir: epath.PathLike, self_trained: bool = True
+) -> Variables:
+    """Reads the variables of the workdir's segmenter.
 
     Args:
-      module: a network from images in [-1, 1] to logits (a `DeepLabV3`, for example).
-      variables: its variables.
-      image_size: side of the images it was trained on; None to run at each photo's own size.
-      batch_size: photos segmented at a time.
-      classes: their names, background first; None where the parts have none.
-      refine: bring the probabilities to the edges of each photo's colours
-        (`ganseg_jax.refinement`), at the size that the network sees; may be changed at any time.
+      config: of the run.
+      workdir: of the run.
+      self_trained: take those after self-training if the workdir has begun with it.
+
+    Raises:
+      UserError: there is no segmenter in the workdir, or it does not fit the config.
     """
-
-    def __init__(
-        self,
-        module: DeepLabV3 | MaskReader | UNet,
-        variables: Any,
-        image_size: int | None,
-        batch_size: int = 32,
-        classes: Sequence[str] | None = None,
-        refine: bool = False,
-    ):
-        self.module, self.image_size, self.batch_size = module, image_size, batch_size
-        self.classes = None if classes is None else tuple(classes)
-        self.refine = refine
-        self._variables = jax.device_put(variables)
-
-    def __call__(self, images: UInt8[np.ndarray, "n h w 3"]) -> Int[np.ndarray, "n h w"]:
-        """The most probable class of every pixel."""
-        return self._in_batches(images, classes=True)
-
-    def probabilities(self, images: UInt8[np.ndarray, "n h w 3"]) -> Float[np.ndarray, "n h w c"]:
-        """Probability of every class at every pixel."""
-        return self._in_batches(images, classes=False)
-
-    def part_centers(self, images: UInt8[np.ndarray, "n h w 3"]) -> Float[np.ndarray, "n k 2"]:
-        """(row, col) of every part's centre of mass, in pixels of the photo."""
-        return landmarks.part_centers(self.probabilities(images))
-
-    def _in_batches(self, images: np.ndarray, classes: bool) -> np.ndarray:
-        images = np.asarray(images)
-        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3:
-            raise ValueError(
-                f"images must be uint8 (N, H, W, 3), not {images.dtype} {images.shape}"
-            )
-        results = []
-        for start in range(0, len(images), self.batch_size):
-            batch = images[start : start + self.batch_size]
-            # Always the same shape: a compiled program for each remainder would be wasteful.
-            missing = min(self.batch_size, len(images)) - len(batch)
-            padded = np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)])
-            result = _predict(
-                self.module, self.image_size, classes, self.refine, self._variables, padded
-            )
-            results.append(np.asarray(result)[: len(batch)])
-        if not results:
-            tail = () if classes else (self.module.num_classes,)
-            return np.zeros(images.shape[:3] + tail, np.int32 if classes else np.float32)
-        return np.concatenate(results)
+    like = _shapes(build.build_segmenter(config), _images(config), train=False)
+    if self_trained and (epath.Path(workdir) / "self_training" / "checkpoints").exists():
+        return restore(workdir, "self_training", "student/segmenter", like)
+    return restore(workdir, "segmenter", "segmenter", like)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
-def _predict(
-    module: DeepLabV3 | MaskReader | UNet,
-    size: int | None,
-    classes: bool,
-    refine: bool,
-    variables: Any,
-    images: Array,
-) -> Array:
-    height, width = images.shape[1:3]
-    x = to_unit_range(images)
-    if size is not None and (height, width) != (size, size):
-        shape = (images.shape[0], size, size, 3)
-        # Antialiased, as the photos of the training sets were made small.
-        x = jax.image.resize(x, shape, "bilinear", antialias=True)
-    logits = module.apply(variables, x, train=False)
-    probabilities = jax.nn.softmax(logits.astype(jnp.float32))
-    if refine:
-        # A few at a time: it takes kilobytes for each pixel.
-        probabilities = jax.lax.map(
-            lambda given: refinement.refine(*jax.tree.map(lambda a: a[None], given))[0],
-            (x, probabilities),
-            batch_size=max(1, _REFINED_PIXELS // (x.shape[1] * x.shape[2])),
+def restore_mask_reader(config: Config, workdir: epath.PathLike) -> tuple[MaskReader, Variables]:
+    """Reads the workdir's auto-encoder as a segmenter: module and variables.
+
+    Raises:
+      UserError: there is none in the workdir, or it does not fit the config.
+    """
+    network = build.build_autoencoder(config)
+    like = _shapes(network, _images(config), train=False)
+    variables = restore(workdir, "autoencoder", "autoencoder", like)
+    return MaskReader(network), MaskReader.variables_of(variables)
+
+
+def restore(workdir: epath.PathLike, stage: str, part: str, like: Any) -> Any:
+    """Reads a part of the newest state of a stage.
+
+    Raises:
+      UserError: the stage was never begun, or its checkpoints do not fit.
+    """
+    from ganseg_jax import checkpoints  # Imports orbax, which packed models do without.
+
+    folder = epath.Path(workdir) / stage / "checkpoints"
+    if not folder.exists():
+        command = "train_segmenter" if stage == "self_training" else f"train_{stage}"
+        raise UserError(
+            f"{workdir} has no {stage} checkpoint yet: run `python -m experiments.{command}` "
+            f"with --workdir={workdir}"
         )
-    probabilities = geometry.resize_bilinear(probabilities, height, width)
-    return jnp.argmax(probabilities, -1).astype(jnp.int32) if classes else probabilities
+    found = checkpoints.read(folder, {part: like})
+    if found is None:
+        raise UserError(f"{folder} holds no complete checkpoint: train the {stage} stage first")
+    return found[1][part]
+
+
+def is_few_shot(folder: epath.PathLike) -> bool:
+    """Says whether `experiments.few_shot` wrote this folder, finished or not."""
+    path = epath.Path(folder) / "config.json"
+    return path.exists() and "auto_shot" in json.loads(path.read_text())
+
+
+def few_shot_config(folder: epath.PathLike) -> tuple[FewShot, dict[str, Any]]:
+    """Returns the settings of a few-shot folder, and its facts: "classes", "layers", and the like.
+
+    Raises:
+      UserError: it holds no few-shot result.
+    """
+    if not is_few_shot(folder):
+        raise UserError(
+            f"{folder} holds no few-shot result: run `python -m experiments.few_shot` first"
+        )
+    content = json.loads((epath.Path(folder) / "config.json").read_text())
+    known = FewShot.__dataclass_fields__.keys()
+    settings = {name: value for name, value in content.items() if name in known}
+    facts = {name: value for name, value in content.items() if name not in known}
+    return from_mapping(FewShot, settings, missing="before"), facts
+
+
+def restore_few_shot(
+    folder: epath.PathLike, stage: str, name: str, like: dict[str, Any], num_steps: int
+) -> dict[str, Any]:
+    """Reads parts of the state of a finished few-shot stage.
+
+    Args:
+      folder: of the few-shot result.
+      stage: "head" or "auto_shot".
+      name: of its network, for messages.
+      like: the wanted parts by path, with the shapes to expect.
+      num_steps: updates after which it is finished.
+
+    Raises:
+      UserError: the stage is not finished, or does not fit.
+    """
+    from ganseg_jax import checkpoints
+
+    found = checkpoints.read(epath.Path(folder) / stage / "checkpoints", like)
+    step = found[0] if found else 0
+    if found is None or step < num_steps:
+        raise UserError(
+            f"the {name} in {folder} is not finished ({step} of {num_steps} steps): "
+            "repeat `python -m experiments.few_shot` with the same arguments, and it resumes"
+        )
+    return found[1]
+
+
+def _few_shot_segmenter(folder: epath.PathLike) -> Segmenter:
+    """Loads the U-Net of a few-shot folder.
+
+    Photos are resized to the size of the generator's images, on which it was trained. It also runs
+    at each photo's own size (set `image_size = None`), best between half and twice that size, which
+    its augmentation covered.
+    """
+    settings, facts = few_shot_config(folder)
+    network = UNet(len(facts["classes"]), settings.unet_width, settings.unet_depth)
+    size = facts["image_size"]
+    like = _shapes(network, jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32), train=False)
+    steps = settings.auto_shot.num_steps
+    state = restore_few_shot(folder, "auto_shot", "auto-shot network", {"variables": like}, steps)
+    return Segmenter(network, state["variables"], image_size=size, classes=facts["classes"])
+
+
+def _shapes(module: nn.Module, inputs: Any, **options: Any) -> Any:
+    return jax.eval_shape(lambda x: module.init(jax.random.key(0), x, **options), inputs)
+
+
+def _images(config: Config) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct((2, config.image_size, config.image_size, 3), jnp.float32)

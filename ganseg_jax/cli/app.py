@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from absl import app, flags
 from absl import logging as absl_logging
 
-from ganseg_jax.errors import UserError
+from ganseg_jax.errors import Stopped, UserError
 
 if TYPE_CHECKING:
     from ganseg_jax.config import Config
@@ -81,6 +81,39 @@ def define_workdir(required: bool = True):
     if required:
         flags.mark_flag_as_required("workdir")
     return holder
+
+
+class StageChoices:
+    """Gives the stages of --keep and --retrain."""
+
+    NAMES = ("gan", "segmenter", "self_training", "autoencoder", "head", "auto_shot")
+
+    def __init__(self) -> None:
+        self._keep = flags.DEFINE_list(
+            "keep", [], "Stages to keep even if what they were made from has changed."
+        )
+        self._retrain = flags.DEFINE_list("retrain", [], "Stages to train again from the start.")
+
+    @property
+    def value(self) -> tuple[list[str], list[str]]:
+        """Returns the names of the stages to keep and to train again.
+
+        Raises:
+          UserError: a name is no stage's.
+        """
+        for flag in (self._keep, self._retrain):
+            for name in flag.value:
+                if name not in self.NAMES:
+                    near = difflib.get_close_matches(name, self.NAMES, 1)
+                    hint = f"; did you mean {near[0]!r}?" if near else ""
+                    known = ", ".join(self.NAMES)
+                    raise UserError(f"--{flag.name}: {name!r} is none of {known}{hint}")
+        return self._keep.value, self._retrain.value
+
+
+def define_stage_choices() -> StageChoices:
+    """Defines --keep and --retrain."""
+    return StageChoices()
 
 
 def define_model() -> Callable[[], str]:
@@ -200,12 +233,10 @@ def run(main: Callable[[], None], uses_jax: bool = True) -> None:
             main()
         except UserError as error:
             _fail(str(error))
+        except Stopped as stopped:
+            _fail(str(stopped), code=stopped.code)
         except KeyboardInterrupt:
-            _fail("interrupted; the same command goes on from the last checkpoint", code=130)
-        except Exception as error:
-            if type(error).__name__ != "Preempted":
-                raise
-            _fail(str(error), code=143)
+            _fail("interrupted", code=130)
 
     try:
         app.run(guarded, flags_parser=_parse_flags)

@@ -25,7 +25,7 @@ NUM = flags.DEFINE_integer("num", 4, "Number of samples.")
 def main() -> None:
     import jax
 
-    from ganseg_jax import loading as inference
+    from ganseg_jax import loading
     from ganseg_jax.errors import UserError
     from ganseg_jax.evaluation import equivariance
     from ganseg_jax.files import write_whole
@@ -38,7 +38,7 @@ def main() -> None:
     if (CONFIG.value is None) == (WORKDIR.value is None):
         raise UserError("give either --workdir, of a trained generator, or --config")
     if WORKDIR.value is not None:
-        generator, variables = inference.load_generator(WORKDIR.value)
+        generator, variables = loading.load_generator(WORKDIR.value)
     else:
         generator = build_generator(CONFIG.value)
     if not generator.use_points:

@@ -2,19 +2,22 @@
 
 python -m experiments.pipeline --config=configs/X.py --workdir=W
 
-Finished stages are skipped; one that was cut off goes on from its last checkpoint.
+Stages that have finished are skipped; one that was cut off resumes from its last checkpoint. If
+what a stage was made from has changed, it is trained again: --keep=STAGE keeps it, --retrain=STAGE
+trains it again in any case.
 """
 
 from ganseg_jax.cli import app
 
 CONFIG = app.define_config()
 WORKDIR = app.define_workdir()
+STAGES = app.define_stage_choices()
 
 
 def main() -> None:
-    from ganseg_jax.jobs import train as pipeline
+    from ganseg_jax.jobs.train import run_all
 
-    pipeline.run_all(CONFIG.value, WORKDIR.value, CONFIG.given)
+    run_all(CONFIG.value, WORKDIR.value, CONFIG.given, *STAGES.value)
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ INTERPOLATION_STEPS = 8
 def main() -> None:
     import jax
 
-    from ganseg_jax import loading as inference
+    from ganseg_jax import loading
     from ganseg_jax.errors import UserError
 
     for flag in (NUM, FOR_LABELLING):
@@ -51,7 +51,7 @@ def main() -> None:
             raise UserError(f"--{flag.name}={flag.value} must be at least 1")
     if FOR_LABELLING.value and INTERPOLATE.value:
         raise UserError("--interpolate does not go together with --for_labelling")
-    generator, variables = inference.load_generator(MODEL())
+    generator, variables = loading.load_generator(MODEL())
     if jax.process_index():
         return
     variables = jax.device_put(variables)
@@ -98,7 +98,7 @@ def _write_samples(generator: Any, variables: Any, output: Path) -> None:
     from ganseg_jax.fewshot.source import latents_to_arrays
     from ganseg_jax.files import write_whole
     from ganseg_jax.latents import sample_latents
-    from ganseg_jax.report.overlays import to_uint8
+    from ganseg_jax.pixels import to_uint8
     from ganseg_jax.report.png import save_label_png, save_png
 
     if (output / LATENTS_FILE).exists():

@@ -71,9 +71,9 @@ def main() -> None:
 def _load_segmenter() -> Any:
     place = MODEL()
     if FEW_SHOT.value is None:
-        from ganseg_jax import loading as inference
+        from ganseg_jax import loading
 
-        return inference.load_segmenter(place)
+        return loading.load_segmenter(place)
     from ganseg_jax.fewshot import results
 
     return results.load_segmenter(Path(place) / FEW_SHOT.value)

@@ -8,14 +8,13 @@ from ganseg_jax.cli import app
 
 CONFIG = app.define_config()
 WORKDIR = app.define_workdir()
+STAGES = app.define_stage_choices()
 
 
 def main() -> None:
-    from ganseg_jax.jobs.begin import begin
-    from ganseg_jax.training import autoencoder_stage
+    from ganseg_jax.jobs.train import train_stages
 
-    begin(CONFIG.value, WORKDIR.value, CONFIG.given)
-    autoencoder_stage.train_autoencoder(CONFIG.value, WORKDIR.value)
+    train_stages(CONFIG.value, WORKDIR.value, ["autoencoder"], CONFIG.given, *STAGES.value)
 
 
 if __name__ == "__main__":

@@ -7,14 +7,13 @@ from ganseg_jax.cli import app
 
 CONFIG = app.define_config()
 WORKDIR = app.define_workdir()
+STAGES = app.define_stage_choices()
 
 
 def main() -> None:
-    from ganseg_jax.jobs.begin import begin
-    from ganseg_jax.training import stages
+    from ganseg_jax.jobs.train import train_stages
 
-    begin(CONFIG.value, WORKDIR.value, CONFIG.given)
-    stages.train_gan(CONFIG.value, WORKDIR.value)
+    train_stages(CONFIG.value, WORKDIR.value, ["gan"], CONFIG.given, *STAGES.value)
 
 
 if __name__ == "__main__":

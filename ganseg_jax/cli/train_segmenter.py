@@ -7,16 +7,15 @@ from ganseg_jax.cli import app
 
 CONFIG = app.define_config()
 WORKDIR = app.define_workdir()
+STAGES = app.define_stage_choices()
 
 
 def main() -> None:
-    from ganseg_jax.jobs.begin import begin
-    from ganseg_jax.training import self_training_stage, stages
+    from ganseg_jax.jobs.train import train_stages
 
-    begin(CONFIG.value, WORKDIR.value, CONFIG.given)
-    stages.train_segmenter(CONFIG.value, WORKDIR.value)
-    if CONFIG.value.self_training.num_steps:
-        self_training_stage.self_train(CONFIG.value, WORKDIR.value)
+    train_stages(
+        CONFIG.value, WORKDIR.value, ["segmenter", "self_training"], CONFIG.given, *STAGES.value
+    )
 
 
 if __name__ == "__main__":

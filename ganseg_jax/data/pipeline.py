@@ -67,6 +67,12 @@ def split_sizes(name: str, data_dir: str | os.PathLike) -> dict[str, int]:
     return {k: v.num_examples for k, v in data_info(name, data_dir).splits.items()}
 
 
+def fingerprint(name: str, data_dir: str | os.PathLike) -> dict[str, int]:
+    """Returns what tells one set of training photos from another: their number, and all bytes."""
+    split = data_info(name, data_dir).splits["train"]
+    return {"count": split.num_examples, "bytes": split.num_bytes}
+
+
 def open_source(name: str, data_dir: str | os.PathLike, split: str):
     """Opens a split as a sequence of examples with images still encoded (see `builders.base`).
 

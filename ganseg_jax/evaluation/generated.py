@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float, Shaped, UInt8
 
 from ganseg_jax.evaluation import image_quality, statistics_cache
-from ganseg_jax.evaluation.image_quality import to_uint8
+from ganseg_jax.pixels import to_uint8
 
 SampleFn = Callable[[int], Float[np.ndarray, "b s s 3"]]
 FeatureFn = Callable[[UInt8[np.ndarray, "b s s 3"]], Float[np.ndarray, "b d"]]

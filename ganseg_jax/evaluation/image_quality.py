@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Float, Shaped, UInt8
+from jaxtyping import Float, Shaped
 from scipy import ndimage
+
+from ganseg_jax.pixels import to_unit_range
 
 SMALLEST_LEVEL = 16
 """Pixels a side of the pyramid's last level (Karras et al. 2018)."""
@@ -227,18 +229,8 @@ def features_in_batches(
         yield np.asarray(feature_fn(np.concatenate([batch, filling])))[: len(batch)]
 
 
-def to_unit_range(images: Shaped[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
-    """uint8 to float32 in [-1, 1]; floats pass through as float32."""
-    images = np.asarray(images)
-    if images.dtype == np.uint8:
-        return images.astype(np.float32) / 127.5 - 1
-    return images.astype(np.float32)
-
-
-def to_uint8(images: Float[np.ndarray, "..."]) -> UInt8[np.ndarray, "..."]:
-    """Images in [-1, 1] as uint8, values outside clipped and NaN shown as middle grey."""
-    finite = np.nan_to_num(np.asarray(images, np.float32), nan=0.0)
-    return np.round((np.clip(finite, -1, 1) + 1) * 127.5).astype(np.uint8)
+def _unit(images: np.ndarray) -> np.ndarray:
+    return to_unit_range(images) if images.dtype == np.uint8 else images.astype(np.float32)
 
 
 def _num_levels(size: int) -> int:
@@ -285,7 +277,7 @@ def _descriptors(
     channels = images.shape[-1]
     patches = np.empty((len(chosen), patches_per_image, patch, patch, channels), np.float32)
     for start in range(0, len(chosen), chunk):
-        batch = laplacian_level(to_unit_range(images[chosen[start : start + chunk]]), level)
+        batch = laplacian_level(_unit(images[chosen[start : start + chunk]]), level)
         count, height, width, _ = batch.shape
         top = rng.integers(0, height - patch + 1, (count, patches_per_image))
         left = rng.integers(0, width - patch + 1, (count, patches_per_image))

@@ -5,24 +5,31 @@ the U-Net and no generator, at other sizes and orientations too.
 """
 
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
 import flax.struct
+import grain.python as grain
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, UInt8
 
 from ganseg_jax import prng
 from ganseg_jax.config import few_shot as schema
 from ganseg_jax.models.initialise import init_variables
+from ganseg_jax.models.unet import UNet
+from ganseg_jax.pixels import to_unit_range
+from ganseg_jax.training.batches import from_iterator
+from ganseg_jax.training.stage import Schedule, Stage
 
 
 def random_transforms(
     key: jax.Array, batch: int, settings: schema.Augmentation
 ) -> tuple[Float[Array, "b 2 2"], Float[Array, "b 2"]]:
-    """Matrix A and shift t of p -> A p + t, from output to input, (row, col) in [-1, 1]."""
+    """Draws matrix A and shift t of p -> A p + t, output to input, (row, col) in [-1, 1]."""
     keys = prng.streams(key, ("flip", "scale", "rotation", "translation"))
     low, high = jnp.log(jnp.array(settings.scale))
     # From output to input, so that the factor by which the picture grows divides.
@@ -43,7 +50,7 @@ def random_transforms(
 def warp(
     x: Float[Array, "b h w c"], matrix: Float[Array, "b 2 2"], shift: Float[Array, "b 2"]
 ) -> Float[Array, "b h w c"]:
-    """Maps read at A p + t (bilinear; pixel centres at (2i + 1)/n - 1), mirrored at the borders."""
+    """Reads maps at A p + t (bilinear, pixel centres at (2i + 1)/n - 1), mirrored at borders."""
     height, width = x.shape[1:3]
     rows = (2 * jnp.arange(height) + 1) / height - 1
     cols = (2 * jnp.arange(width) + 1) / width - 1
@@ -91,7 +98,7 @@ def augment(
 
 
 def make_optimizer(settings: schema.AutoShot) -> optax.GradientTransformation:
-    """Clipping, weight decay in the gradient, Adam, learning rate reduced on a plateau.
+    """Returns clipping, weight decay in the gradient, Adam, and less learning rate on a plateau.
 
     `update` takes the loss as the keyword `value`.
     """
@@ -110,7 +117,8 @@ def make_optimizer(settings: schema.AutoShot) -> optax.GradientTransformation:
     )
 
     def finite_start(params):
-        # The best loss before the first epoch is infinite there, as in a state that is broken.
+        # Before the first epoch optax's best loss is infinite, which would look like a broken
+        # state.
         state = plateau.init(params)
         return state._replace(best_value=jnp.nan_to_num(state.best_value))
 
@@ -122,7 +130,7 @@ def make_optimizer(settings: schema.AutoShot) -> optax.GradientTransformation:
 
 @flax.struct.dataclass
 class AutoShotState:
-    """What changes from step to step."""
+    """Holds what changes from step to step."""
 
     step: Int[Array, ""]
     variables: Any
@@ -130,7 +138,7 @@ class AutoShotState:
 
 
 def init_state(network: nn.Module, image_size: int, settings: schema.AutoShot) -> AutoShotState:
-    """The state before the first step."""
+    """Returns the state before the first step."""
     image = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
     variables = init_variables(network, settings.seed, image, train=False)
     variables = jax.tree.map(jnp.asarray, variables)
@@ -141,7 +149,7 @@ def init_state(network: nn.Module, image_size: int, settings: schema.AutoShot) -
 def soft_cross_entropy(
     logits: Float[Array, "b h w c"], labels: Float[Array, "b h w c"]
 ) -> Float[Array, ""]:
-    """-sum_c p_c log q_c, mean over the pixels."""
+    """Returns -sum_c p_c log q_c, mean over the pixels."""
     return -jnp.mean(jnp.sum(labels * jax.nn.log_softmax(logits), axis=-1))
 
 
@@ -153,7 +161,7 @@ def train_step(
     images: UInt8[Array, "b h w 3"],
     labels: UInt8[Array, "b h w c"],
 ) -> tuple[AutoShotState, Float[Array, ""]]:
-    """One update on a batch, augmented on the device.
+    """Updates on a batch, augmented on the device.
 
     Args:
       network: a `UNet`.
@@ -166,7 +174,7 @@ def train_step(
       The new state, and the loss before the update.
     """
     key = prng.step_key(prng.root_key(settings.seed), state.step, "augment")
-    pictures = images.astype(jnp.float32) / 127.5 - 1.0
+    pictures = to_unit_range(images)
     targets = labels.astype(jnp.float32)
     targets = targets / jnp.maximum(jnp.sum(targets, axis=-1, keepdims=True), 1.0)
     pictures, targets = augment(key, pictures, targets, settings.augmentation)
@@ -183,3 +191,76 @@ def train_step(
     )
     variables = {"params": optax.apply_updates(params, changes), **updates}
     return AutoShotState(state.step + 1, variables, optimizer), loss
+
+
+class _Samples:
+    """Gives Grain random access to labelled images."""
+
+    def __init__(self, images: np.ndarray, labels: np.ndarray):
+        self._images, self._labels = images, labels
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        return {"image": np.array(self._images[index]), "label": np.array(self._labels[index])}
+
+
+def sample_batches(
+    images: UInt8[np.ndarray, "n s s 3"],
+    labels: UInt8[np.ndarray, "n s s c"],
+    batch_size: int,
+    seed: int,
+) -> grain.DatasetIterator:
+    """Returns endless batches {"image", "label"}, reshuffled every epoch."""
+    dataset = grain.MapDataset.source(_Samples(images, labels)).seed(seed).shuffle().repeat()
+    return iter(dataset.batch(batch_size, drop_remainder=True).to_iter_dataset())
+
+
+def declare(
+    settings: schema.FewShot,
+    images: UInt8[np.ndarray, "n s s 3"],
+    labels: UInt8[np.ndarray, "n s s c"],
+    made_from: Mapping[str, Any] | None = None,
+) -> Stage:
+    """Returns the stage that trains the U-Net on labelled images.
+
+    Args:
+      settings: of few-shot segmentation; `auto_shot.num_samples` alone decides how many updates the
+        learning rate's schedule takes for an epoch.
+      images: 0..255.
+      labels: probabilities of the classes times 255.
+      made_from: what images and labels are made from; see `training.inputs`.
+    """
+    network, chosen = network_of(settings, labels.shape[-1]), settings.auto_shot
+    example = {"image": images[: chosen.batch_size], "label": labels[: chosen.batch_size]}
+    example = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct((chosen.batch_size, *x.shape[1:]), x.dtype), example
+    )
+
+    def step(root: Any, constants: Any, state: AutoShotState, batch: Any, split: Any) -> Any:
+        state, loss = train_step(network, chosen, state, batch["image"], batch["label"])
+        return state, {"loss": loss}
+
+    return Stage(
+        name="auto_shot",
+        schedule=Schedule(
+            num_steps=chosen.num_steps,
+            checkpoint_every=settings.checkpoint_every,
+            log_every=settings.log_every,
+            sample_every=settings.checkpoint_every,
+        ),
+        seed=chosen.seed,
+        init=lambda: init_state(network, images.shape[1], chosen),
+        step=step,
+        batches=lambda mesh: from_iterator(
+            sample_batches(images, labels, chosen.batch_size, chosen.seed), example, mesh
+        ),
+        inputs=made_from or {},
+        parallel=False,
+    )
+
+
+def network_of(settings: schema.FewShot, num_classes: int) -> UNet:
+    """Returns the U-Net of the settings."""
+    return UNet(num_classes, settings.unet_width, settings.unet_depth)

@@ -14,10 +14,9 @@ from ganseg_jax.errors import UserError
 from ganseg_jax.evaluation import overlap
 from ganseg_jax.fewshot.pipeline import FewShot
 from ganseg_jax.fewshot.train import UNLABELLED
-from ganseg_jax.files import write_whole
+from ganseg_jax.files import read_rows, write_json
 from ganseg_jax.report.page import Report, write_report
 from ganseg_jax.report.sheets import segmentation_sheet
-from ganseg_jax.training.writer import read_rows
 
 SHEET_IMAGES = 16
 
@@ -143,7 +142,7 @@ def report(
             (f"IoU by class on {measured.images} photos.", ["Class", f"{shots}-shot IoU"], rows)
         )
         content = {**metrics, "num_images": measured.images, "num_shots": shots}
-        write_whole(few.folder / "metrics.json", json.dumps(content, indent=2) + "\n")
+        write_json(few.folder / "metrics.json", content)
     device, chosen = jax.devices()[0], few.settings.auto_shot
     curves = {
         name: read_rows(few.folder / name / "metrics.jsonl") for name in ("head", "auto_shot")

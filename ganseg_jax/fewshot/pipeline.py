@@ -1,47 +1,49 @@
-"""The stages of few-shot segmentation in one folder: head, auto-shot, evaluation.
+"""The stages of few-shot segmentation in one folder F: head, samples, auto-shot network.
 
 `F/head` and `F/auto_shot` hold checkpoints and `metrics.jsonl`, `F/samples` the generated images
-with the head's labels, `F/metrics.json` and `F/report.html` what was measured.
+with the head's labels.
 """
 
 import dataclasses
+import io
 import json
 import logging
-from collections.abc import Sequence
-from pathlib import Path
+import pathlib
+from collections.abc import Collection, Sequence
 from typing import Any
 
-import grain.python as grain
 import jax
 import jax.numpy as jnp
 import numpy as np
+from etils import epath
 from flax import linen as nn
+from jaxtyping import Array, Float, UInt8
 
-from ganseg_jax import prng
+from ganseg_jax import files, prng
 from ganseg_jax.config import few_shot as schema
+from ganseg_jax.config.setting import flat, leaves
 from ganseg_jax.errors import UserError
 from ganseg_jax.fewshot import autoshot, train
-from ganseg_jax.fewshot.features import Features, largest, standardize
-from ganseg_jax.fewshot.features import statistics as feature_statistics
+from ganseg_jax.fewshot.features import Features
 from ganseg_jax.fewshot.heads import make_head, on_raw_features
 from ganseg_jax.fewshot.labels import LabelSet, read_labels
 from ganseg_jax.fewshot.samples import read_latents
-from ganseg_jax.fewshot.source import Source, to_uint8
-from ganseg_jax.files import write_whole
+from ganseg_jax.fewshot.source import Source
 from ganseg_jax.geometry import resize_bilinear
-from ganseg_jax.loading import Segmenter
-from ganseg_jax.models.unet import UNet
-from ganseg_jax.training import loop
+from ganseg_jax.loading import few_shot_config
+from ganseg_jax.pixels import to_uint8
+from ganseg_jax.segmenter import Segmenter
+from ganseg_jax.training import harness, inputs
 
 LOG = logging.getLogger(__name__)
 
-# Images that are generated, or whose features are made, in one call.
 CHUNK = 10
+"""Images that are generated, or whose features are made, in one call."""
 
 
 @dataclasses.dataclass(frozen=True)
 class FewShot:
-    """What the stages work on.
+    """Holds what the stages work on.
 
     Attributes:
       folder: F.
@@ -52,7 +54,7 @@ class FewShot:
       settings: see `config.few_shot.FewShot`.
     """
 
-    folder: Path
+    folder: epath.Path
     source: Source
     variables: Any
     labelled: LabelSet
@@ -61,37 +63,39 @@ class FewShot:
 
     @property
     def head(self) -> nn.Module:
-        """The network from features to logits."""
+        """Returns the network from features to logits."""
         return make_head(
             self.settings.head_kind, len(self.labelled.classes), self.settings.mlp_hidden
         )
 
 
 def prepare(
-    folder: str | Path,
+    folder: epath.PathLike,
     source: Source,
     variables: Any,
-    labels: str | Path,
+    labels: epath.PathLike,
     settings: schema.FewShot,
     *,
     shots: int | None = None,
     classes: list[str] | None = None,
+    retrain: Collection[str] = (),
 ) -> FewShot:
-    """Reads labels and latents, and remembers the settings in the folder.
+    """Reads labels and latents, and keeps the settings in the folder.
 
     Args:
-      folder: F; an unfinished or finished run there is gone on with.
+      folder: F; an unfinished or finished run there is resumed.
       source: the generator that made the labelled images.
       variables: its variables.
       labels: folder of `samples.write_samples` with label maps (see `labels`).
-      settings: see `config.few_shot.FewShot`.
+      settings: of few-shot segmentation.
       shots: number of labelled images to use; None for all.
       classes: names without the background; None takes them from the labels.
+      retrain: stages that are about to be trained again, whose settings may change.
 
     Raises:
-      UserError: the labels do not fit, or F was begun with other settings or labels.
+      UserError: the labels do not fit, or F was begun with other settings.
     """
-    folder = Path(folder)
+    folder = epath.Path(folder)
     labelled = read_labels(labels, classes, shots)
     latents = read_latents(labels, labelled.names)
     size = jax.eval_shape(source.images, variables, latents).shape[1:3]
@@ -107,28 +111,35 @@ def prepare(
         "layers": [layer.path for layer in source.layers],
         "image_size": size[0],
     }
-    remember(folder / "config.json", json.loads(json.dumps(content)))
+    _check_settings(folder / "config.json", settings, content["layers"], retrain)
+    files.write_json(folder / "config.json", content)
     return FewShot(folder, source, variables, labelled, latents, settings)
 
 
-def remember(path: Path, content: dict[str, Any]) -> None:
-    """Writes the config, or compares it with the one that is there."""
-    if not path.exists():
-        write_whole(path, json.dumps(content, indent=2) + "\n")
+def _check_settings(
+    path: epath.Path, settings: schema.FewShot, layers: list[str], retrain: Collection[str]
+) -> None:
+    """Raises `UserError` if the folder was begun with another setting that decides its result."""
+    if not path.exists() or {"head", "auto_shot"} <= set(retrain):
         return
-    for field, value in json.loads(path.read_text()).items():
-        if content.get(field) != value:
+    before, _ = few_shot_config(path.parent)
+    old, new = flat(before), flat(settings)
+    old["layers"], new["layers"] = json.loads(path.read_text()).get("layers", layers), layers
+    known = leaves(schema.FewShot)
+    for name, value in new.items():
+        free = name in known and known[name].setting.change == "anytime"
+        if old[name] != value and not free:
             raise UserError(
-                f"{path.parent} was begun with {field}={value}, now it is {content.get(field)}; "
-                "give the same, or another --output"
+                f"{path.parent} was begun with {name}={old[name]}, now it is {value}: give the "
+                "same, another --output, or --retrain=head,auto_shot"
             )
 
 
 def labelled_features(few: FewShot) -> Features:
-    """Features of the labelled images, [N, h, w, C] each, on the device."""
+    """Returns the features of the labelled images, [N, h, w, C] each, on the device."""
 
     @jax.jit
-    def features_of(variables, latents):
+    def features_of(variables: Any, latents: Any) -> Features:
         return few.source.generate(variables, latents)[1]
 
     # One image at a time: the generator's other activations are larger than its features. And the
@@ -140,68 +151,69 @@ def labelled_features(few: FewShot) -> Features:
     return tuple(jnp.concatenate(maps) for maps in zip(*made, strict=True))
 
 
-def train_head(few: FewShot) -> Any:
-    """The head's parameters, trained or from where training was cut off, for raw features."""
-    settings = few.settings.head
-    features = labelled_features(few)
-    statistics = None
-    if settings.standardize:
-        statistics = jax.jit(feature_statistics)(features)
-        features = jax.jit(standardize, donate_argnums=0)(features, statistics)
-    labels = jnp.asarray(train.resize_labels(few.labelled.labels, largest(features)), jnp.int32)
-    optimizer = train.make_optimizer(settings, len(labels))
-    order_key = prng.stream(prng.root_key(settings.seed), "order")
-
-    def step(state, _):
-        state, loss = train.train_step(few.head, optimizer, state, features, labels, order_key)
-        return state, {"loss": loss}
-
-    stage = loop.Stage(
-        name="head",
-        num_steps=settings.epochs * len(labels),
-        checkpoint_every=few.settings.checkpoint_every,
-        log_every=few.settings.log_every,
-        sample_every=few.settings.checkpoint_every,
-        step=step,
-        state=train.init_state(few.head, optimizer, features, settings.seed, statistics),
-    )
-    state = loop.run(stage, few.folder)
-    return on_raw_features(few.settings.head_kind, state.params, state.statistics)
+def train_head(few: FewShot, keep: Collection[str] = (), retrain: Collection[str] = ()) -> Any:
+    """Trains the head, or resumes; returns its parameters, for raw features, on the host."""
+    labelled, settings = few.labelled, few.settings
+    made_from = {
+        "labels": inputs.digest((labelled.labels, labelled.names, labelled.classes)),
+        "latents": inputs.digest(few.latents),
+        "generator": inputs.digest(few.variables),
+        "settings": flat(settings.head) | {"kind": settings.head_kind},
+    }
+    stage = train.declare(settings, few.head, labelled_features(few), labelled.labels, made_from)
+    state = jax.device_get(harness.train(stage, few.folder, keep, retrain))
+    return jax.device_get(on_raw_features(settings.head_kind, state.params, state.statistics))
 
 
 def head_probabilities(
     few: FewShot, params: Any, variables: Any, latents: Any
-) -> tuple[jax.Array, jax.Array]:
-    """Images [B, S, S, 3] in [-1, 1] and the head's class probabilities [B, S, S, C]."""
+) -> tuple[Float[Array, "b s s 3"], Float[Array, "b s s c"]]:
+    """Returns images in [-1, 1] and the head's class probabilities."""
     images, features = few.source.generate(variables, latents)
     logits = few.head.apply({"params": params}, features)
     return images, jax.nn.softmax(resize_bilinear(logits, *images.shape[1:3]))
 
 
-def label_samples(few: FewShot, params: Any) -> tuple[np.ndarray, np.ndarray]:
-    """The auto-shot training set: images, and the head's probabilities times 255, uint8.
+def label_samples(
+    few: FewShot, params: Any
+) -> tuple[UInt8[np.ndarray, "n s s 3"], UInt8[np.ndarray, "n s s c"]]:
+    """Makes the auto-shot training set: images, and the head's probabilities times 255.
 
-    Made once and kept in `F/samples`; the arrays are memory maps of these files.
+    It is kept in `F/samples`, and made again if the head or the generator has changed. On a disk
+    the arrays are memory maps of these files.
     """
-    folder = few.folder / "samples"
-    count = few.settings.auto_shot.num_samples
-    paths = [folder / "images.npy", folder / "labels.npy"]
-    if all(path.exists() for path in paths):
-        return tuple(np.load(path, mmap_mode="r") for path in paths)
-    folder.mkdir(parents=True, exist_ok=True)
-    size = few.labelled.labels.shape[1]
-    shapes = [(count, size, size, 3), (count, size, size, len(few.labelled.classes))]
-    partial = [path.with_name(f".{path.stem}.partial.npy") for path in paths]
+    folder, chosen = few.folder / "samples", few.settings.auto_shot
+    paths = (folder / "images.npy", folder / "labels.npy")
+    made_from = {
+        "head": inputs.digest(params),
+        "generator": inputs.digest(few.variables),
+        "count": chosen.num_samples,
+        "seed": chosen.seed,
+    }
+    there = all(path.exists() for path in paths)
+    if there and (inputs.recorded(folder) or made_from) == made_from:
+        files.write_json(folder / inputs.FILE, made_from)
+        return _opened(paths)
+    with files.replacing(paths[0]) as images, files.replacing(paths[1]) as labels:
+        _write_samples(few, params, images, labels)
+    files.write_json(folder / inputs.FILE, made_from)
+    return _opened(paths)
+
+
+def _write_samples(few: FewShot, params: Any, images: pathlib.Path, labels: pathlib.Path) -> None:
+    count, size = few.settings.auto_shot.num_samples, few.labelled.labels.shape[1]
     arrays = [
-        np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
-        for path, shape in zip(partial, shapes, strict=True)
+        np.lib.format.open_memmap(
+            path, mode="w+", dtype=np.uint8, shape=(count, size, size, channels)
+        )
+        for path, channels in ((images, 3), (labels, len(few.labelled.classes)))
     ]
 
     @jax.jit
-    def make(params, variables, key):
+    def make(params: Any, variables: Any, key: jax.Array) -> tuple[jax.Array, jax.Array]:
         latents = few.source.sample(variables, key, CHUNK)
-        images, probabilities = head_probabilities(few, params, variables, latents)
-        return to_uint8(images), jnp.round(probabilities * 255).astype(jnp.uint8)
+        made, probabilities = head_probabilities(few, params, variables, latents)
+        return to_uint8(made), jnp.round(probabilities * 255).astype(jnp.uint8)
 
     root = prng.stream(prng.root_key(few.settings.auto_shot.seed), "samples")
     for start in range(0, count, CHUNK):
@@ -210,64 +222,44 @@ def label_samples(few: FewShot, params: Any) -> tuple[np.ndarray, np.ndarray]:
             array[start : start + CHUNK] = np.asarray(values)[: count - start]
         if (start // CHUNK) % 50 == 0:
             LOG.info("samples: %d of %d", min(start + CHUNK, count), count)
-    for array, source, target in zip(arrays, partial, paths, strict=True):
+    for array in arrays:
         array.flush()
-        source.replace(target)
-    return tuple(np.load(path, mmap_mode="r") for path in paths)
 
 
-class _Samples:
-    """Random access for Grain."""
-
-    def __init__(self, images: np.ndarray, labels: np.ndarray):
-        self._images, self._labels = images, labels
-
-    def __len__(self) -> int:
-        return len(self._images)
-
-    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-        return {"image": np.array(self._images[index]), "label": np.array(self._labels[index])}
-
-
-def sample_batches(images: np.ndarray, labels: np.ndarray, batch_size: int, seed: int) -> Any:
-    """Endless batches {'image', 'label'}, reshuffled every epoch, whose position can be saved."""
-    dataset = grain.MapDataset.source(_Samples(images, labels)).seed(seed).shuffle().repeat()
-    return iter(dataset.batch(batch_size, drop_remainder=True).to_iter_dataset())
+def _opened(paths: Sequence[epath.Path]) -> tuple[np.ndarray, np.ndarray]:
+    images, labels = (
+        np.load(io.BytesIO(path.read_bytes()))
+        if files.is_remote(path)
+        else np.load(path, mmap_mode="r")
+        for path in paths
+    )
+    return images, labels
 
 
 def train_auto_shot(
-    folder: Path,
-    images: np.ndarray,
-    labels: np.ndarray,
+    folder: epath.PathLike,
+    images: UInt8[np.ndarray, "n s s 3"],
+    labels: UInt8[np.ndarray, "n s s c"],
     settings: schema.FewShot,
     classes: Sequence[str] | None = None,
+    *,
+    made_from: Any = None,
+    keep: Collection[str] = (),
+    retrain: Collection[str] = (),
 ) -> Segmenter:
-    """Trains the U-Net on labelled images, or goes on with it.
+    """Trains the U-Net on labelled images, or resumes.
 
     Args:
       folder: `folder / "auto_shot"` gets checkpoints and metrics.
-      images: uint8 [N, S, S, 3].
-      labels: uint8 [N, S, S, C], probabilities times 255.
-      settings: see `config.few_shot.FewShot`; `auto_shot.num_samples` alone decides how many
-        updates the learning rate's schedule takes for an epoch.
+      images: the training set.
+      labels: probabilities of the classes times 255.
+      settings: of few-shot segmentation.
       classes: names, background first, for the segmenter.
+      made_from: what the training set is made from; see `training.inputs`.
+      keep: see `harness.train`.
+      retrain: see `harness.train`.
     """
-    network = UNet(labels.shape[-1], settings.unet_width, settings.unet_depth)
-    chosen = settings.auto_shot
-
-    def step(state, batch):
-        state, loss = autoshot.train_step(network, chosen, state, batch["image"], batch["label"])
-        return state, {"loss": loss}
-
-    stage = loop.Stage(
-        name="auto_shot",
-        num_steps=chosen.num_steps,
-        checkpoint_every=settings.checkpoint_every,
-        log_every=settings.log_every,
-        sample_every=settings.checkpoint_every,
-        step=step,
-        state=autoshot.init_state(network, images.shape[1], chosen),
-        data=sample_batches(images, labels, chosen.batch_size, chosen.seed),
-    )
-    state = loop.run(stage, folder)
+    stage = autoshot.declare(settings, images, labels, made_from)
+    state = jax.device_get(harness.train(stage, folder, keep, retrain))
+    network = autoshot.network_of(settings, labels.shape[-1])
     return Segmenter(network, state.variables, image_size=images.shape[1], classes=classes)

@@ -18,9 +18,10 @@ from ganseg_jax.errors import UserError
 from ganseg_jax.fewshot import projection
 from ganseg_jax.fewshot.results import Head
 from ganseg_jax.fewshot.samples import LATENTS_FILE
-from ganseg_jax.fewshot.source import Source, latents_to_arrays, to_uint8
+from ganseg_jax.fewshot.source import Source, latents_to_arrays
 from ganseg_jax.files import write_whole
 from ganseg_jax.geometry import resize_bilinear
+from ganseg_jax.pixels import to_uint8, to_unit_range
 from ganseg_jax.report import overlays
 from ganseg_jax.report.legend import with_legend
 from ganseg_jax.report.png import save_label_png, save_png
@@ -77,7 +78,7 @@ def reconstruct(
     rows = []
     for start in range(0, len(photos), batch_size):
         chosen = photos[np.minimum(np.arange(start, start + batch_size), len(photos) - 1)]
-        targets = jnp.asarray(chosen, jnp.float32) / 127.5 - 1.0
+        targets = to_unit_range(jnp.asarray(chosen))
         done = start // batch_size * settings.num_steps
         latents, found = projection.project(
             source,

@@ -12,8 +12,9 @@ import jax
 import numpy as np
 
 from ganseg_jax.errors import UserError
-from ganseg_jax.fewshot.source import Source, latents_from_arrays, latents_to_arrays, to_uint8
+from ganseg_jax.fewshot.source import Source, latents_from_arrays, latents_to_arrays
 from ganseg_jax.files import write_whole
+from ganseg_jax.pixels import to_uint8
 from ganseg_jax.report.png import save_png
 
 LATENTS_FILE = "latents.npz"

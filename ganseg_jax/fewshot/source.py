@@ -80,11 +80,6 @@ class Source:
         return output if self.is_stylegan2 else output.image
 
 
-def to_uint8(images: Float[Array, "b h w 3"]) -> Array:
-    """[-1, 1] to 0..255, rounded; values outside are clipped."""
-    return jnp.round(jnp.clip((images + 1) * 127.5, 0, 255)).astype(jnp.uint8)
-
-
 def latents_to_arrays(latents: Any) -> dict[str, np.ndarray]:
     """Returns latents as named arrays, one row for each image."""
     if isinstance(latents, Latents):

@@ -7,6 +7,7 @@ for _ in range(settings.epochs * len(labels)):
 """
 
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -15,25 +16,35 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, UInt8
 
+from ganseg_jax import prng
 from ganseg_jax.config import few_shot as schema
-from ganseg_jax.fewshot.features import Features, FeatureStatistics, unit_statistics
+from ganseg_jax.fewshot.features import (
+    Features,
+    FeatureStatistics,
+    largest,
+    standardize,
+    statistics,
+    unit_statistics,
+)
 from ganseg_jax.models.initialise import init_variables
+from ganseg_jax.pixels import resize_labels
+from ganseg_jax.training.stage import Schedule, Stage
 
 # In label maps: pixels that nobody labelled; they count in no loss and no measure.
 UNLABELLED = 255
 
 
 def cross_entropy(logits: Float[Array, "b h w c"], labels: Int[Array, "b h w"]) -> Float[Array, ""]:
-    """Mean over the labelled pixels; 0 where there are none."""
+    """Returns the mean over the labelled pixels; 0 if there are none."""
     labelled = labels != UNLABELLED
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.where(labelled, labels, 0))
     return jnp.sum(losses * labelled) / jnp.maximum(jnp.sum(labelled), 1)
 
 
 def make_optimizer(settings: schema.Head, steps_per_epoch: int) -> optax.GradientTransformation:
-    """Adam with weight decay in the gradient and a learning rate that falls in stairs."""
+    """Returns Adam with weight decay in the gradient and a learning rate that falls in stairs."""
     schedule = optax.exponential_decay(
         settings.learning_rate,
         transition_steps=settings.decay_every * steps_per_epoch,
@@ -45,7 +56,7 @@ def make_optimizer(settings: schema.Head, steps_per_epoch: int) -> optax.Gradien
 
 @flax.struct.dataclass
 class HeadState:
-    """What changes from step to step, and what the features were standardised by.
+    """Holds what changes from step to step, and what the features were standardised by.
 
     Attributes:
       step: updates done so far.
@@ -69,7 +80,7 @@ def train_step(
     labels: Int[Array, "n h w"],
     order_key: jax.Array,
 ) -> tuple[HeadState, Float[Array, ""]]:
-    """One step on one image; every epoch goes through the images in an order of its own.
+    """Updates on one image; every epoch visits the images in an order of its own.
 
     The features of all images stay on the device. Steps are not rolled into one `lax.scan`: there
     XLA computes the convolutions' weight gradients about ten times slower on CPUs, and elsewhere
@@ -98,24 +109,60 @@ def init_state(
     optimizer: optax.GradientTransformation,
     features: Features,
     seed: int,
-    statistics: FeatureStatistics | None = None,
+    by: FeatureStatistics | None = None,
 ) -> HeadState:
-    """The state before the first step; of `features` only the shapes are used.
+    """Returns the state before the first step; only the shapes of `features` are used.
 
-    Without `statistics` the features are taken as they are.
+    Without `by`, their statistics, the features are taken as they are.
     """
     shapes = [jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype) for x in features]
     variables = init_variables(head, seed, shapes)
     params = jax.tree.map(jnp.asarray, variables["params"])
-    if statistics is None:
-        statistics = unit_statistics(features)
-    return HeadState(jnp.int32(0), params, jax.jit(optimizer.init)(params), statistics)
+    by = unit_statistics(features) if by is None else by
+    return HeadState(jnp.int32(0), params, jax.jit(optimizer.init)(params), by)
 
 
-def resize_labels(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Label maps [N, H, W] at another size, by the nearest pixel (half-pixel centres)."""
-    rows, cols = (
-        np.minimum(((np.arange(new) + 0.5) * old / new).astype(int), old - 1)
-        for old, new in zip(labels.shape[1:], size, strict=True)
+def declare(
+    settings: schema.FewShot,
+    head: nn.Module,
+    features: Features,
+    labels: UInt8[np.ndarray, "n h w"],
+    made_from: Mapping[str, Any],
+) -> Stage:
+    """Returns the stage that trains the head on the features of labelled images.
+
+    Args:
+      settings: of few-shot segmentation.
+      head: the network.
+      features: raw, of all labelled images.
+      labels: class of every pixel, at any size.
+      made_from: what features and labels are made from; see `training.inputs`.
+    """
+    chosen, count = settings.head, len(labels)
+    by = None
+    if chosen.standardize:
+        by = jax.jit(statistics)(features)
+        features = jax.jit(standardize, donate_argnums=0)(features, by)
+    targets = np.int32(resize_labels(labels, *largest(features)))
+    optimizer = make_optimizer(chosen, count)
+    order_key = prng.stream(prng.root_key(chosen.seed), "order")
+
+    def step(root: Any, constants: Any, state: HeadState, batch: Any, split: Any) -> Any:
+        state, loss = train_step(head, optimizer, state, *constants, order_key)
+        return state, {"loss": loss}
+
+    return Stage(
+        name="head",
+        schedule=Schedule(
+            num_steps=chosen.epochs * count,
+            checkpoint_every=settings.checkpoint_every,
+            log_every=settings.log_every,
+            sample_every=settings.checkpoint_every,
+        ),
+        seed=chosen.seed,
+        init=lambda: init_state(head, optimizer, features, chosen.seed, by),
+        step=step,
+        constants=(features, targets),
+        inputs=made_from,
+        parallel=False,
     )
-    return labels[:, rows[:, None], cols]

@@ -5,38 +5,41 @@ A file holds one state_dict, or several with a name each, as PyTorch training pr
 of the parts stand before those of the entries, with a dot.
 """
 
+import io
 import pickle
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from etils import epath
 
+from ganseg_jax import files
 from ganseg_jax.errors import UserError
 
 TORCH_SUFFIXES = (".model", ".pt", ".pth")
 SUFFIXES = (".npz", ".safetensors", *TORCH_SUFFIXES)
 
 
-def read(path: str | Path) -> dict[str, Any]:
-    """Names to arrays, nested where the file is; PyTorch files are read without running code.
+def read(path: epath.PathLike) -> dict[str, Any]:
+    """Reads names to arrays, nested if the file is; PyTorch files are read without running code.
 
     Raises:
       UserError: there is no such file, it is of another kind or damaged, or PyTorch is needed and
         not installed.
     """
     path = _checked(path)
-    if not path.is_file():
+    if not path.exists() or path.is_dir():
         raise UserError(f"{path}: there is no such weight file")
     try:
+        data = path.read_bytes()
         if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as file:
+            with np.load(io.BytesIO(data), allow_pickle=False) as file:
                 return {name: file[name] for name in file.files}
         if path.suffix == ".safetensors":
-            from safetensors.numpy import load_file
+            from safetensors.numpy import load
 
-            return load_file(path)
-        return _read_torch(path)
+            return load(data)
+        return _read_torch(path, data)
     except (UserError, MemoryError):
         raise
     except Exception as error:  # Each format has error types of its own for damaged files.
@@ -44,7 +47,7 @@ def read(path: str | Path) -> dict[str, Any]:
         raise UserError(f"{path} cannot be read as a weight file: {reason}") from error
 
 
-def write(path: str | Path, content: Mapping[str, Any]) -> None:
+def write(path: epath.PathLike, content: Mapping[str, Any]) -> None:
     """Writes what `read` reads, whole or not at all.
 
     Args:
@@ -55,26 +58,29 @@ def write(path: str | Path, content: Mapping[str, Any]) -> None:
       UserError: the ending is none of the known ones, PyTorch is needed and not installed, or the
         file cannot be written.
     """
-    path = _checked(path)
-    partial = path.with_name(f".{path.stem}.partial{path.suffix}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.suffix == ".npz":
-            np.savez(partial, **flatten(content))
-        elif path.suffix == ".safetensors":
-            from safetensors.numpy import save_file
-
-            save_file({k: np.ascontiguousarray(v) for k, v in flatten(content).items()}, partial)
-        else:
-            _torch(path).save(_to_torch(content, path), partial)
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+    files.write_whole(path, encode(path, content))
 
 
-def section(content: Mapping[str, Any], name: str, path: str | Path) -> dict[str, Any]:
-    """One named part of a file's content, nested or with its name before the entries.
+def encode(path: epath.PathLike, content: Mapping[str, Any]) -> bytes:
+    """Returns the bytes of a weight file, in the format of `path`'s ending.
+
+    Raises:
+      UserError: the ending is none of the known ones, or PyTorch is needed and not installed.
+    """
+    path, buffer = _checked(path), io.BytesIO()
+    if path.suffix == ".npz":
+        np.savez(buffer, **flatten(content))
+    elif path.suffix == ".safetensors":
+        from safetensors.numpy import save
+
+        return save({k: np.ascontiguousarray(v) for k, v in flatten(content).items()})
+    else:
+        _torch(path).save(_to_torch(content, path), buffer)
+    return buffer.getvalue()
+
+
+def section(content: Mapping[str, Any], name: str, path: epath.PathLike) -> dict[str, Any]:
+    """Returns one named part of a file's content, nested or with its name before the entries.
 
     Raises:
       UserError: the file has no such part.
@@ -89,7 +95,7 @@ def section(content: Mapping[str, Any], name: str, path: str | Path) -> dict[str
 
 
 def flatten(content: Mapping[str, Any], prefix: str = "") -> dict[str, np.ndarray]:
-    """Nested content to one level, names joined by dots."""
+    """Returns nested content at one level, names joined by dots."""
     flat = {}
     for name, value in content.items():
         if isinstance(value, Mapping):
@@ -99,14 +105,14 @@ def flatten(content: Mapping[str, Any], prefix: str = "") -> dict[str, np.ndarra
     return flat
 
 
-def _checked(path: str | Path) -> Path:
-    path = Path(path)
+def _checked(path: epath.PathLike) -> epath.Path:
+    path = epath.Path(path)
     if path.suffix not in SUFFIXES:
         raise UserError(f"{path}: weight files end in {', '.join(SUFFIXES)}")
     return path
 
 
-def _torch(path: Path) -> Any:
+def _torch(path: epath.Path) -> Any:
     try:
         import torch
     except ImportError:
@@ -117,10 +123,10 @@ def _torch(path: Path) -> Any:
     return torch
 
 
-def _read_torch(path: Path) -> dict[str, Any]:
+def _read_torch(path: epath.Path, data: bytes) -> dict[str, Any]:
     torch = _torch(path)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         # PyTorch's own message advises to load without this safeguard.
         raise UserError(
@@ -141,7 +147,7 @@ def _read_torch(path: Path) -> dict[str, Any]:
     return to_numpy(content)
 
 
-def _to_torch(content: Mapping[str, Any], path: Path) -> dict[str, Any]:
+def _to_torch(content: Mapping[str, Any], path: epath.Path) -> dict[str, Any]:
     torch = _torch(path)
     return {
         name: _to_torch(value, path)

@@ -1,12 +1,20 @@
 """The beginning of every run: a sound config, adopted by its workdir."""
 
+import logging
 from collections.abc import Collection
+
+import jax
+from etils import epath
 
 from ganseg_jax.config import Config
 from ganseg_jax.config import file as config_file
 from ganseg_jax.config.convert import checked
+from ganseg_jax.data import prepare
 from ganseg_jax.models.build import check_networks
+from ganseg_jax.training import partition
 from ganseg_jax.training.gan import changes_of
+
+LOG = logging.getLogger(__name__)
 
 
 def check(config: Config) -> None:
@@ -24,10 +32,26 @@ def check(config: Config) -> None:
 
 def begin(
     config: Config,
-    workdir: str,
+    workdir: epath.PathLike,
     given: Collection[str] | None = None,
     retrain: Collection[str] = (),
 ) -> None:
     """Checks a config and has the workdir adopt it; see `config.file.adopt_workdir`."""
     check(config)
     config_file.adopt_workdir(config, workdir, given, retrain)
+
+
+def prepare_data(config: Config) -> None:
+    """Prepares the config's data set if that needs nothing but `dataset.source`.
+
+    Raises:
+      UserError: it is not prepared and no source is given.
+    """
+    dataset = config.dataset
+    if jax.process_index() == 0:
+        prepared = prepare.prepare(
+            dataset.name, dataset.source or None, dataset.data_dir, progress=True
+        )
+        if not prepared.already:
+            LOG.info("%s", prepared)
+    partition.wait_for_all("data prepared")

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
-from ganseg_jax import checkpoints as checkpoint
+from ganseg_jax import loading
 from ganseg_jax.config import Config, flat, with_fields
 from ganseg_jax.config import file as config_file
 from ganseg_jax.errors import UserError
@@ -16,7 +16,7 @@ from ganseg_jax.interop import torch_ganseg
 from ganseg_jax.interop.conversion import StateDict, Variables, required_shape, strip_prefix
 from ganseg_jax.models.build import build_segmenter
 from ganseg_jax.models.discriminator import Discriminator
-from ganseg_jax.training import gan, partition, segmenter, stages
+from ganseg_jax.training import checkpoint, gan, partition, segmenter
 
 # `class_name` of the published parameters to our builder and augmentation; any other is a folder.
 DATASETS = {
@@ -134,7 +134,7 @@ def export_segmenter(workdir: str) -> StateDict:
     """
     config = config_file.load_config(workdir)
     module = build_segmenter(config)
-    return torch_ganseg.export_segmenter(module, stages.restore_segmenter(config, workdir))
+    return torch_ganseg.export_segmenter(module, loading.restore_segmenter(config, workdir))
 
 
 def configured(

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from ganseg_jax import loading as inference
+from ganseg_jax import loading
 from ganseg_jax.config import Config, flat
 from ganseg_jax.config.convert import nested
 from ganseg_jax.data import pipeline
@@ -25,6 +25,8 @@ from ganseg_jax.evaluation import (
     published,
     references,
 )
+from ganseg_jax.files import read_rows
+from ganseg_jax.jobs.begin import prepare_data
 from ganseg_jax.latents import sample_latents
 from ganseg_jax.models.build import build_generator
 from ganseg_jax.report.curves import curves
@@ -33,8 +35,8 @@ from ganseg_jax.report.page import Report, write_report
 from ganseg_jax.report.plots import plot_embeddings, plot_training
 from ganseg_jax.report.png import encode_png
 from ganseg_jax.report.sheets import segmentation_sheet
-from ganseg_jax.training import provenance, stages
-from ganseg_jax.training.writer import read_rows
+from ganseg_jax.segmenter import Segmenter
+from ganseg_jax.training import provenance
 
 LOG = logging.getLogger(__name__)
 
@@ -59,15 +61,15 @@ def evaluate(config: Config, workdir: str) -> dict[str, float]:
       UserError: where a stage has not been trained or the data set is missing.
     """
     workdir = epath.Path(workdir)
-    stages.ensure_data(config)
-    segmenter = inference.load_segmenter(workdir)
+    prepare_data(config)
+    segmenter = loading.load_segmenter(workdir)
     pictures: list[tuple[str, Any]] = []
     figures: dict[str, float] = {}
     # An auto-encoder draws nothing: its masks of test photos are all there is to measure.
     if config.model.kind == "gan":
         network = inception.load_network(config)
         generator = build_generator(config)
-        variables = jax.device_put(stages.restore_generator(config, workdir))
+        variables = jax.device_put(loading.restore_generator(config, workdir))
         figures = _measure_samples(config, generator, variables, network)
         pictures.append(_embedding_picture(config, generator, variables))
     measured, tables, picture = _measure_protocols(config, segmenter)
@@ -99,7 +101,7 @@ def _load(config: Config, split: str, limit: int | None = None) -> Any:
 
 
 def _measure_protocols(
-    config: Config, segmenter: inference.Segmenter
+    config: Config, segmenter: Segmenter
 ) -> tuple[dict[str, float], list[Table], np.ndarray]:
     """Figures of all protocols, their tables, and a sheet of segmented photos."""
     names = list(config.evaluation.protocols) or protocols.fit_protocols(config.dataset.name)

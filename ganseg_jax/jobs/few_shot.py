@@ -2,29 +2,31 @@
 
 import dataclasses
 import logging
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import jax
 import numpy as np
+from etils import epath
 
-from ganseg_jax import loading as inference
+from ganseg_jax import loading
 from ganseg_jax.config import few_shot as schema
 from ganseg_jax.config import file as config_file
+from ganseg_jax.config import flat
 from ganseg_jax.data import pipeline as data
 from ganseg_jax.errors import UserError
 from ganseg_jax.fewshot import evaluate, pipeline
 from ganseg_jax.fewshot.heads import suitable_kind
 from ganseg_jax.fewshot.source import LARGEST_MAP, Source
 from ganseg_jax.interop import torch_stylegan2, weights
+from ganseg_jax.training import inputs
 
 LOG = logging.getLogger(__name__)
 
 
 def few_shot(
-    workdir: str | Path,
-    labels: str | Path,
+    workdir: epath.PathLike,
+    labels: epath.PathLike,
     chosen: schema.FewShot,
     *,
     output: str = "few_shot",
@@ -32,6 +34,8 @@ def few_shot(
     layers: Sequence[str] = (),
     shots: int | None = None,
     classes: Sequence[str] | None = None,
+    keep: Collection[str] = (),
+    retrain: Collection[str] = (),
 ) -> evaluate.Overlap | None:
     """Runs the stages that are not finished; writes `workdir / output`.
 
@@ -44,6 +48,8 @@ def few_shot(
       layers: groups of layers (see `features.named_layers`); all by default.
       shots: number of labelled images to use; None for all.
       classes: names without the background; None takes them from the labels.
+      keep: stages ("head", "auto_shot") that stay as they are even if labels or generator change.
+      retrain: stages that are trained again from the start.
 
     Returns:
       What was measured on the data set's test photos; None where they have no part labels.
@@ -51,13 +57,20 @@ def few_shot(
     Raises:
       UserError: something is missing or does not fit.
     """
-    workdir = Path(workdir)
+    workdir = epath.Path(workdir)
     source, variables = load_source(workdir, generator, layers)
     if chosen.head_kind == "auto":
         kind = suitable_kind(source.image_size(variables))
         chosen = dataclasses.replace(chosen, head_kind=kind)
     few = pipeline.prepare(
-        workdir / output, source, variables, labels, chosen, shots=shots, classes=classes
+        workdir / output,
+        source,
+        variables,
+        labels,
+        chosen,
+        shots=shots,
+        classes=classes,
+        retrain=retrain,
     )
     LOG.info(
         "%d labelled images, classes %s",
@@ -66,9 +79,17 @@ def few_shot(
     )
     # Before the long stages, since names that do not fit are found here.
     photos, truth, dataset = _photos(workdir, few.labelled.classes)
-    params = pipeline.train_head(few)
+    params = pipeline.train_head(few, keep, retrain)
     samples = pipeline.label_samples(few, params)
-    segmenter = pipeline.train_auto_shot(few.folder, *samples, few.settings, few.labelled.classes)
+    segmenter = pipeline.train_auto_shot(
+        few.folder,
+        *samples,
+        few.settings,
+        few.labelled.classes,
+        made_from={"head": inputs.digest(params), "settings": flat(few.settings.auto_shot)},
+        keep=keep,
+        retrain=retrain,
+    )
     measured = None
     if truth is not None:
         measured = evaluate.measure(segmenter, photos.images, truth, few.labelled.classes)
@@ -80,7 +101,7 @@ def few_shot(
 
 
 def _photos(
-    workdir: Path, classes: Sequence[str]
+    workdir: epath.Path, classes: Sequence[str]
 ) -> tuple[data.Split | None, np.ndarray | None, str]:
     """The test photos of the workdir's data set, their labels where it has some, and its name."""
     if not (workdir / "config.json").exists():
@@ -97,7 +118,7 @@ def _photos(
 
 
 def load_source(
-    workdir: str | Path, generator: str | None = None, layers: Sequence[str] = ()
+    workdir: epath.PathLike, generator: str | None = None, layers: Sequence[str] = ()
 ) -> tuple[Source, Any]:
     """The workdir's generator, or a StyleGAN2 checkpoint, as a source of features.
 
@@ -105,7 +126,7 @@ def load_source(
       UserError: it is missing or cannot be read, or has no such layers.
     """
     if generator is None:
-        module, variables = inference.load_generator(workdir)
+        module, variables = loading.load_generator(workdir)
     else:
         module, variables = torch_stylegan2.load_generator(weights.read(generator))
     try:

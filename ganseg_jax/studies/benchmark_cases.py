@@ -81,6 +81,8 @@ def lower_gan_step(config: Any) -> tuple[Any, Any]:
     _, penalized = step_with_penalties(networks.settings)
     if not penalized and networks.settings.gradient_penalty.weight:
         # XLA counts the dearer branch, that with the penalty; most steps take the other one.
+        from ganseg_jax.config import with_fields
+
         without = with_fields(networks.settings, {"gradient_penalty.weight": 0.0})
         counted = lower(dataclasses.replace(networks, settings=without))
     return lowered, counted

@@ -37,7 +37,7 @@ Predict = Callable[[np.ndarray], np.ndarray]
 
 
 def main() -> None:
-    from ganseg_jax import loading as inference
+    from ganseg_jax import loading
     from ganseg_jax.config import file as config_file
     from ganseg_jax.data import pipeline
     from ganseg_jax.errors import UserError
@@ -58,7 +58,7 @@ def main() -> None:
         "supervised_held_out": error(predict(held_out.images), held_out.landmarks),
         "supervised_test": error(predict(test.images), test.landmarks),
     }
-    images, centers = generate(*inference.load_generator(WORKDIR.value), GENERATED, SEED.value)
+    images, centers = generate(*loading.load_generator(WORKDIR.value), GENERATED, SEED.value)
     figures |= explained(centers, predict(images))
     print(json.dumps(figures))
 
@@ -80,7 +80,9 @@ def fit(images: np.ndarray, landmarks: np.ndarray, steps: int, seed: int) -> Pre
     class Network(nn.Module):
         @nn.compact
         def __call__(self, pixels: jax.Array) -> jax.Array:
-            x = pixels.astype(jnp.float32) / 127.5 - 1
+            from ganseg_jax.pixels import to_unit_range
+
+            x = to_unit_range(pixels)
             for width in (24, 48, 96, 128):
                 x = nn.relu(nn.GroupNorm(8)(nn.Conv(width, (3, 3))(x)))
                 x = nn.avg_pool(x, (2, 2), (2, 2))
@@ -149,7 +151,7 @@ def generate(
     from ganseg_jax import prng
     from ganseg_jax.evaluation import landmarks
     from ganseg_jax.latents import sample_latents
-    from ganseg_jax.report.overlays import to_uint8
+    from ganseg_jax.pixels import to_uint8
 
     apply = jax.jit(lambda latents: generator.apply(variables, latents, train=False))
     images, centers = [], []

@@ -1,4 +1,4 @@
-"""State and training step of the auto-encoders: pure functions of state and batch."""
+"""The auto-encoders' stage, in place of GAN and segmenter: state and step."""
 
 import dataclasses
 from typing import Any
@@ -6,17 +6,23 @@ from typing import Any
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Float
 
-from ganseg_jax import prng
+from ganseg_jax import pixels, prng
 from ganseg_jax.config import Config
 from ganseg_jax.config.schema import Gan as GanSettings
+from ganseg_jax.data import pipeline
 from ganseg_jax.models.autoencoder import AutoEncoder
 from ganseg_jax.models.build import build_autoencoder
+from ganseg_jax.models.generator import GeneratorOutput
 from ganseg_jax.models.initialise import init_variables
-from ganseg_jax.training.gan import generator_penalties, to_unit_range, without_area
+from ganseg_jax.report.sheets import sample_sheet
+from ganseg_jax.training.batches import photos
+from ganseg_jax.training.gan import SHEET_SAMPLES, generator_penalties, without_area
 from ganseg_jax.training.optimizer import adam, flat_norm
+from ganseg_jax.training.stage import Schedule, Stage
 
 Metrics = dict[str, Float[Array, ""]]
 
@@ -49,7 +55,7 @@ class AutoEncoding:
 
 @flax.struct.dataclass
 class AutoEncoderState:
-    """Everything that training changes.
+    """Holds everything that training changes.
 
     Attributes:
       step: updates done so far.
@@ -63,7 +69,7 @@ class AutoEncoderState:
 
 
 def init_state(autoencoding: AutoEncoding, seed: int) -> AutoEncoderState:
-    """The state before the first step, as host arrays."""
+    """Returns the state before the first step, as host arrays."""
     size = autoencoding.network.image_size
     images = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
     variables = init_variables(autoencoding.network, seed, images, train=False)
@@ -80,7 +86,7 @@ def update(
     images: Float[Array, "b s s 3"],
     dropout_key: jax.Array,
 ) -> tuple[AutoEncoderState, Metrics]:
-    """One update on images in [-1, 1]: mean squared error plus the generator's two penalties.
+    """Updates on images in [-1, 1]: mean squared error plus the generator's two penalties.
 
     Returns:
       The state after the step, and the step's scalars: every loss term times its weight.
@@ -118,7 +124,7 @@ def step(
     state: AutoEncoderState,
     batch: dict[str, Array],
 ) -> tuple[AutoEncoderState, Metrics]:
-    """One training step on a batch of photos.
+    """Updates on a batch of photos.
 
     Args:
       autoencoding: network and settings (static).
@@ -127,5 +133,48 @@ def step(
       batch: {"image": uint8 (B, S, S, 3)}.
     """
     key = prng.step_key(root, state.step, "autoencoder")
-    images = to_unit_range(batch["image"])
+    images = pixels.to_unit_range(batch["image"])
     return update(autoencoding, state, images, prng.stream(key, "dropout"))
+
+
+def declare(config: Config) -> Stage:
+    """Returns the stage that trains a config's auto-encoder on prepared photos.
+
+    Number of updates, batch, intervals, Adam and penalties are those of `config.gan`.
+
+    Raises:
+      UserError: naming the field that does not fit.
+    """
+    autoencoding, dataset = AutoEncoding.of(config), config.dataset
+    network = autoencoding.network
+    shown = pipeline.load_split(
+        dataset.name, dataset.data_dir, "train", config.image_size, SHEET_SAMPLES
+    ).images
+
+    def view(constants: Any, state: AutoEncoderState) -> GeneratorOutput:
+        images = pixels.to_unit_range(jnp.asarray(shown))
+        return network.apply(state.autoencoder, images, train=False)
+
+    def picture(out: GeneratorOutput) -> np.ndarray:
+        return sample_sheet(
+            out.image,
+            out.masks,
+            out.points,
+            out.part_centers,
+            grid=network.generator.grid,
+            photos=shown,
+        )
+
+    return Stage(
+        name="autoencoder",
+        schedule=Schedule.of(config.gan),
+        seed=config.seed,
+        init=lambda: init_state(autoencoding, config.seed),
+        step=lambda root, constants, state, batch, split: step(autoencoding, root, state, batch),
+        batches=photos(config, config.gan.batch_size, "gan.batch_size"),
+        inputs={"photos": pipeline.fingerprint(dataset.name, dataset.data_dir)},
+        derived=False,
+        view=view,
+        picture=picture,
+        retry=config.gan.on_nonfinite == "retry",
+    )

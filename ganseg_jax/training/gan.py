@@ -1,4 +1,4 @@
-"""State and training step of the GAN: pure functions of state, batch and keys."""
+"""The GAN's stage: its state and its step, pure functions of state, batch and keys."""
 
 import dataclasses
 from typing import Any
@@ -6,12 +6,14 @@ from typing import Any
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float
 
-from ganseg_jax import losses, prng
+from ganseg_jax import losses, pixels, prng
 from ganseg_jax.config import Config
 from ganseg_jax.config.schema import Gan as GanSettings
+from ganseg_jax.data import pipeline
 from ganseg_jax.errors import UserError
 from ganseg_jax.geometry import GridKind
 from ganseg_jax.latents import Latents, sample_latents
@@ -19,10 +21,16 @@ from ganseg_jax.models.build import build_discriminator, build_generator
 from ganseg_jax.models.discriminator import Discriminator
 from ganseg_jax.models.generator import Generator, GeneratorOutput
 from ganseg_jax.models.initialise import init_variables
+from ganseg_jax.report.sheets import sample_sheet
 from ganseg_jax.training.augmentation import CHANGES, Change, change_images
+from ganseg_jax.training.batches import photos
 from ganseg_jax.training.optimizer import adam, flat_norm
+from ganseg_jax.training.stage import Schedule, Stage
 
 Metrics = dict[str, Float[Array, ""]]
+
+SHEET_SAMPLES = 16
+"""Images in a picture of a stage."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +95,7 @@ def changes_of(settings: GanSettings) -> tuple[Change, ...]:
 
 @flax.struct.dataclass
 class GanState:
-    """Everything that training changes; holds no keys.
+    """Holds everything that training changes; no keys.
 
     Attributes:
       step: updates done so far.
@@ -95,7 +103,7 @@ class GanState:
       discriminator: {"params"}.
       generator_opt: state of the generator's Adam.
       discriminator_opt: state of the discriminator's Adam.
-      average: exponential moving average of `generator`, or None where `ema_decay` is 0.
+      average: exponential moving average of `generator`, or None if `ema_decay` is 0.
     """
 
     step: jax.Array
@@ -107,12 +115,12 @@ class GanState:
 
     @property
     def sampling_variables(self) -> Any:
-        """The generator's variables to sample with: the average where there is one."""
+        """Returns the generator's variables to sample with: the average if there is one."""
         return self.generator if self.average is None else self.average
 
 
 def example_inputs(gan: Gan) -> tuple[Latents, jax.ShapeDtypeStruct]:
-    """Shapes of the two networks' inputs, at a batch of 2."""
+    """Returns the shapes of the two networks' inputs, at a batch of 2."""
     g = gan.generator
     latents = jax.eval_shape(lambda: sample_latents(jax.random.key(0), 2, g.noise_dim))
     return latents, jax.ShapeDtypeStruct((2, g.image_size, g.image_size, 3), jnp.float32)
@@ -127,7 +135,7 @@ def init_state(gan: Gan, seed: int) -> GanState:
 
 
 def state_from_variables(gan: Gan, generator: Any, discriminator: Any) -> GanState:
-    """A state of step 0 around given variables (converted checkpoints, for example)."""
+    """Returns a state of step 0 around given variables (converted checkpoints, for example)."""
     return GanState(
         step=jnp.zeros((), jnp.int32),
         generator=generator,
@@ -138,11 +146,6 @@ def state_from_variables(gan: Gan, generator: Any, discriminator: Any) -> GanSta
     )
 
 
-def to_unit_range(images: UInt8[Array, "*b"]) -> Float[Array, "*b"]:
-    """uint8 images to [-1, 1]."""
-    return images.astype(jnp.float32) * (1 / 127.5) - 1.0
-
-
 def _every(step: jax.Array, interval: int) -> jax.Array | bool:
     return True if interval == 1 else step % interval == 0
 
@@ -150,7 +153,7 @@ def _every(step: jax.Array, interval: int) -> jax.Array | bool:
 def _discriminator_gradients(
     gan: Gan, params: Any, real: Array, fake: Array, step: jax.Array
 ) -> tuple[Any, Metrics]:
-    """Gradients of the discriminator's loss; the penalty's only in the steps that apply it."""
+    """Returns gradients of the discriminator's loss, the penalty's only if the step applies it."""
     s = gan.settings
     # One pass over both: the discriminator treats every image by itself.
     images = jnp.concatenate([real, fake])
@@ -196,7 +199,7 @@ def without_area(settings: GanSettings) -> GanSettings:
 def generator_penalties(
     settings: GanSettings, output: GeneratorOutput, step: jax.Array, grid: GridKind
 ) -> Metrics:
-    """Weighted concentration and area losses of a batch, 0 in the steps that skip them."""
+    """Returns weighted concentration and area losses of a batch, 0 in steps that skip them."""
     s = settings
     penalties = {}
     if s.concentration.weight:
@@ -229,11 +232,11 @@ def update(
     generator_latents: Latents,
     augment_key: jax.Array | None = None,
 ) -> tuple[GanState, Metrics]:
-    """One discriminator update, then one generator update, on given latents.
+    """Updates the discriminator, then the generator, on given latents.
 
     The generator runs in training mode in both, so its running averages move in both. With
     `share_fakes` the discriminator's update reuses the generator update's forward pass, and
-    `discriminator_latents` are not looked at.
+    `discriminator_latents` are unused.
 
     Args:
       gan: networks and settings.
@@ -325,7 +328,7 @@ def step(
     batch: dict[str, Array],
     batch_sharding: jax.sharding.Sharding | None = None,
 ) -> tuple[GanState, Metrics]:
-    """One training step on a batch of photos; all randomness is folded from `root` and the step.
+    """Updates on a batch of photos; all randomness is folded from `root` and the step.
 
     Args:
       gan: networks and settings (static).
@@ -334,15 +337,59 @@ def step(
       batch: {"image": uint8 (B, S, S, 3)}.
       batch_sharding: how the fakes are split over the devices (static); None to leave it open.
     """
-    real = to_unit_range(batch["image"])
+    real = pixels.to_unit_range(batch["image"])
 
     def draw(scope: str) -> Latents:
         keys = prng.streams(prng.step_key(root, state.step, scope))
         latents = sample_latents(keys, real.shape[0], gan.generator.noise_dim)
         if batch_sharding is None:
             return latents
-        # Nothing else ties the generator's update to the split batch: every device would do all.
+        # Nothing else ties the generator's update to the split batch: each device would do it all.
         return jax.lax.with_sharding_constraint(latents, batch_sharding)
 
     augment_key = prng.step_key(root, state.step, "discriminator_augment")
     return update(gan, state, real, draw("discriminator"), draw("generator"), augment_key)
+
+
+def declare(config: Config) -> Stage:
+    """Returns the stage that trains a config's GAN on prepared photos.
+
+    Raises:
+      UserError: naming the field that does not fit.
+    """
+    gan, latents = Gan.of(config), sheet_latents(config)
+    dataset = config.dataset
+
+    def update_on(
+        root: jax.Array, constants: Any, state: GanState, batch: Any, split: jax.sharding.Sharding
+    ) -> tuple[GanState, Metrics]:
+        return step(gan, root, state, batch, split)
+
+    def view(constants: Any, state: GanState) -> GeneratorOutput:
+        return gan.generator.apply(state.sampling_variables, latents, train=False)
+
+    def picture(out: GeneratorOutput) -> np.ndarray:
+        grid = gan.generator.grid
+        return sample_sheet(out.image, out.masks, out.points, out.part_centers, grid=grid)
+
+    return Stage(
+        name="gan",
+        schedule=Schedule.of(config.gan),
+        seed=config.seed,
+        init=lambda: init_state(gan, config.seed),
+        step=update_on,
+        batches=photos(config, config.gan.batch_size, "gan.batch_size"),
+        inputs={"photos": pipeline.fingerprint(dataset.name, dataset.data_dir)},
+        derived=False,
+        view=view,
+        picture=picture,
+        whole=("generator", "discriminator"),
+        fsdp=config.partition.fsdp,
+        retry=config.gan.on_nonfinite == "retry",
+    )
+
+
+def sheet_latents(config: Config) -> Latents:
+    """Returns the latents that all pictures of a run show."""
+    key = prng.stream(prng.root_key(config.seed), "sheet")
+    return sample_latents(key, SHEET_SAMPLES, config.model.noise_dim)

@@ -17,11 +17,11 @@ from ganseg_jax.errors import UserError
 
 DATA_AXIS = "data"
 MIN_SHARDED = 2**14
-"""Elements from which on a leaf is worth sharding."""
+"""Elements that make a leaf worth sharding."""
 
 
 def make_mesh(devices: list[jax.Device] | None = None) -> Mesh:
-    """All devices (of all processes) along the `data` axis."""
+    """Returns a mesh of all devices (of all processes) along the `data` axis."""
     devices = jax.devices() if devices is None else devices
     return jax.make_mesh(
         (len(devices),), (DATA_AXIS,), axis_types=(AxisType.Auto,), devices=devices
@@ -29,24 +29,26 @@ def make_mesh(devices: list[jax.Device] | None = None) -> Mesh:
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """The same values on every device."""
+    """Returns the sharding of the same values on every device."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def batch_split(mesh: Mesh) -> NamedSharding:
-    """The leading axis split over the devices."""
+    """Returns the sharding of a leading axis that is split over the devices."""
     return NamedSharding(mesh, PartitionSpec(DATA_AXIS))
 
 
-def fully_sharded(tree: Any, mesh: Mesh) -> Any:
-    """Shardings of a state that is too large for one device (ZeRO: Rajbhandari et al. 2020).
+def state_shardings(state: Any, mesh: Mesh, fsdp: bool) -> Any:
+    """Returns the sharding of each leaf of a state.
 
-    Each leaf of at least `MIN_SHARDED` elements is split along its largest axis that the devices
-    divide evenly; the others, and those without such an axis, are replicated.
+    With `fsdp`, for states that are too large for one device (ZeRO: Rajbhandari et al. 2020), each
+    leaf of at least `MIN_SHARDED` elements is split along its largest axis that the devices divide
+    evenly. The others, and those without such an axis, are replicated.
 
     Args:
-      tree: arrays or their shapes.
+      state: arrays or their shapes.
       mesh: the devices.
+      fsdp: split large leaves.
 
     Returns:
       A tree of `NamedSharding`.
@@ -55,21 +57,21 @@ def fully_sharded(tree: Any, mesh: Mesh) -> Any:
     def sharding(x: Any) -> NamedSharding:
         shape = np.shape(x)
         fitting = [axis for axis, length in enumerate(shape) if length and length % mesh.size == 0]
-        if np.prod(shape) < MIN_SHARDED or not fitting:
+        if not fsdp or np.prod(shape) < MIN_SHARDED or not fitting:
             return replicated(mesh)
         axis = max(fitting, key=lambda axis: shape[axis])
         return NamedSharding(mesh, PartitionSpec(*[None] * axis, DATA_AXIS))
 
-    return jax.tree.map(sharding, tree)
+    return jax.tree.map(sharding, state)
 
 
 def gathered(tree: Any, mesh: Mesh) -> Any:
-    """In a compiled step: sharded values made whole where they are used."""
+    """Makes sharded values whole, in a compiled step, where they are used."""
     return jax.lax.with_sharding_constraint(tree, replicated(mesh))
 
 
 def check_batch_size(batch_size: int, mesh: Mesh, field: str) -> None:
-    """Raises `UserError` naming `field` where the batch cannot be split evenly."""
+    """Raises `UserError`, naming `field`, if the batch cannot be split evenly."""
     if batch_size < 1 or batch_size % mesh.size:
         raise UserError(
             f"{field}={batch_size} cannot be split over {mesh.size} devices: "
@@ -78,7 +80,7 @@ def check_batch_size(batch_size: int, mesh: Mesh, field: str) -> None:
 
 
 def place(tree: Any, sharding: Any) -> Any:
-    """Host arrays, equal on every process, to device arrays, each device's share alone.
+    """Places host arrays, equal on every process, on the devices, each device's share alone.
 
     Args:
       tree: host arrays.
@@ -95,19 +97,19 @@ def place(tree: Any, sharding: Any) -> Any:
 
 
 def global_batch(local: Any, mesh: Mesh) -> Any:
-    """This process's part of a batch to a global array split over the mesh."""
+    """Returns this process's part of a batch as part of a global array, split over the mesh."""
     sharding = batch_split(mesh)
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), local)
 
 
 def place_key(key: jax.Array, sharding: NamedSharding) -> jax.Array:
-    """A random key, equal on every process, to a device array of the given sharding."""
+    """Places a random key, equal on every process, on the devices."""
     data = place(jax.device_get(jax.random.key_data(key)), sharding)
     return jax.random.wrap_key_data(data)
 
 
 def wait_for_all(name: str, hours: float = 12) -> None:
-    """Returns once every process is here; unlike JAX's collectives, waits as long as it takes."""
+    """Waits until every process is here; unlike JAX's collectives, as long as it takes."""
     everyone = set(range(jax.process_count()))
     multihost.sync_global_processes(name, timeout=int(3600 * hours), processes=everyone)
 
@@ -115,8 +117,8 @@ def wait_for_all(name: str, hours: float = 12) -> None:
 def compile_together(step: Any, *args: Any) -> Any:
     """Compiles a jitted function for arguments of these shapes, on all processes.
 
-    One that finds its program in the cache would else be minutes ahead of the others at the first
-    collective, where those of CPUs give up after 30 seconds.
+    Otherwise a process that finds its program in the cache is minutes ahead of the others at the
+    first collective, and those of CPUs give up after 30 seconds.
     """
     compiled = step.lower(*args).compile(compiler_options=compiler_options())
     wait_for_all("compiled")
@@ -124,12 +126,12 @@ def compile_together(step: Any, *args: Any) -> Any:
 
 
 def compiler_options() -> dict[str, int | bool]:
-    """Of training steps on CPUs; accelerators have none.
+    """Returns the options that training steps are compiled with on CPUs; accelerators need none.
 
-    There a step's time goes to library kernels, so that LLVM may take it easy with all others: a
-    quarter less time for compiling the puppets' step, which is as fast. And where devices
-    communicate, each must do so in the same order, which the scheduler that looks for concurrency
-    does not see to: processes would take the messages of one collective for those of another.
+    On a CPU a step's time goes to library kernels, so LLVM need not optimise the others much:
+    compiling the puppets' step takes a quarter less time, and the step is as fast. If devices
+    communicate, each must do so in the same order. The scheduler that looks for concurrency does
+    not ensure that, and processes would mistake the messages of one collective for another's.
     """
     options: dict[str, int | bool] = {}
     if jax.default_backend() == "cpu":
@@ -141,10 +143,10 @@ def compiler_options() -> dict[str, int | bool]:
 
 
 def anywhere(flag: bool, after: Any) -> bool:
-    """Whether the flag is set on any process; all of them must ask.
+    """Says whether the flag is set on any process; all of them must ask.
 
-    Waits for the arrays `after`: where two programs that communicate are under way at once, CPUs
-    take the messages of one for those of the other.
+    Waits for the arrays `after`: if two programs that communicate run at once, CPUs mistake the
+    messages of one for the other's.
     """
     if jax.process_count() == 1:
         return flag

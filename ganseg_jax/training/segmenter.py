@@ -1,4 +1,4 @@
-"""State and training step of the segmenter, taught by fresh samples of a frozen generator."""
+"""The segmenter's stage: a DeepLab taught by fresh samples of a frozen generator."""
 
 import dataclasses
 from typing import Any
@@ -6,17 +6,25 @@ from typing import Any
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
+from etils import epath
 from jaxtyping import Array, Float, Int
 
-from ganseg_jax import losses, prng
+from ganseg_jax import loading, losses, pixels, prng
 from ganseg_jax.config import Config
+from ganseg_jax.config.file import stage_settings
+from ganseg_jax.interop import torch_deeplab, weights
 from ganseg_jax.latents import sample_latents
 from ganseg_jax.models.build import build_generator, build_segmenter
 from ganseg_jax.models.deeplab import DeepLabV3
 from ganseg_jax.models.generator import Generator
 from ganseg_jax.models.initialise import init_variables
+from ganseg_jax.report.sheets import segmentation_sheet
+from ganseg_jax.training import inputs
+from ganseg_jax.training.gan import sheet_latents
 from ganseg_jax.training.optimizer import adam, flat_norm
+from ganseg_jax.training.stage import Schedule, Stage
 
 Metrics = dict[str, Float[Array, ""]]
 
@@ -73,7 +81,7 @@ class Segmentation:
 
 @flax.struct.dataclass
 class SegmenterState:
-    """Everything that training changes.
+    """Holds everything that training changes.
 
     Attributes:
       step: updates done so far.
@@ -86,17 +94,30 @@ class SegmenterState:
     optimizer: Any
 
 
-def init_state(segmentation: Segmentation, seed: int) -> SegmenterState:
-    """The state before the first step, as host arrays."""
+def init_state(
+    segmentation: Segmentation, seed: int, backbone_checkpoint: str = ""
+) -> SegmenterState:
+    """Returns the state before the first step, as host arrays.
+
+    Args:
+      segmentation: networks and settings.
+      seed: of the weights.
+      backbone_checkpoint: weights to begin the backbone with, if not empty.
+
+    Raises:
+      UserError: the backbone's weights cannot be read or do not fit.
+    """
     size = segmentation.generator.image_size
     image = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
-    # He et al. 2015 for ReLU: variance 2 / fan-in.
     variables = init_variables(segmentation.segmenter, seed, image, train=False)
+    if backbone_checkpoint:
+        _, backbone = torch_deeplab.load_backbone(weights.read(backbone_checkpoint))
+        variables = torch_deeplab.with_backbone(variables, backbone)
     return state_from_variables(segmentation, variables)
 
 
 def state_from_variables(segmentation: Segmentation, variables: Any) -> SegmenterState:
-    """A state of step 0 around given variables."""
+    """Returns a state of step 0 around given variables."""
     return SegmenterState(
         step=jnp.zeros((), jnp.int32),
         segmenter=variables,
@@ -111,7 +132,7 @@ def update(
     labels: Int[Array, "b s s"],
     dropout_key: jax.Array,
 ) -> tuple[SegmenterState, Metrics]:
-    """One update on given images in [-1, 1] and labels (background 0)."""
+    """Updates on given images in [-1, 1] and labels (background 0)."""
 
     def loss_of(params: Any) -> tuple[Array, tuple[Any, Metrics]]:
         variables = {"params": params, "batch_stats": state.segmenter["batch_stats"]}
@@ -122,12 +143,11 @@ def update(
             mutable=["batch_stats"],
             rngs={"dropout": dropout_key},
         )
-        entropy, dice = losses.cross_entropy(logits, labels), losses.dice(logits, labels)
-        loss = 0.5 * entropy + 0.5 * dice
+        loss = losses.segmentation_loss(logits, labels)
         metrics = {
             "loss": loss,
-            "cross_entropy": entropy,
-            "dice": dice,
+            "cross_entropy": losses.cross_entropy(logits, labels),
+            "dice": losses.dice(logits, labels),
             "accuracy": jnp.mean(jnp.argmax(logits, -1) == labels),
         }
         return loss, (mutated["batch_stats"], metrics)
@@ -154,7 +174,7 @@ def step(
     batch_sharding: jax.sharding.Sharding | None,
     state: SegmenterState,
 ) -> tuple[SegmenterState, Metrics]:
-    """One training step on fresh samples: the generator's images and its masks' argmax.
+    """Updates on fresh samples: the generator's images and its masks' argmax.
 
     Args:
       segmentation: networks and settings (static).
@@ -171,3 +191,42 @@ def step(
     samples = segmentation.generator.apply(generator_variables, latents, train=False)
     labels = jnp.argmax(samples.masks, axis=-1)
     return update(segmentation, state, samples.image, labels, prng.stream(key, "dropout"))
+
+
+def declare(config: Config, workdir: epath.PathLike) -> Stage:
+    """Returns the stage that trains a config's segmenter on the workdir's generator.
+
+    Raises:
+      UserError: naming the field that does not fit; there is no GAN in the workdir.
+    """
+    segmentation, latents = Segmentation.of(config), sheet_latents(config)
+    generator = loading.restore_generator(config, workdir)
+
+    def view(teacher: Any, state: SegmenterState) -> tuple[Array, Array, Array]:
+        samples = segmentation.generator.apply(teacher, latents, train=False)
+        logits = segmentation.segmenter.apply(state.segmenter, samples.image, train=False)
+        return samples.image, jnp.argmax(logits, -1), jnp.argmax(samples.masks, -1)
+
+    def picture(shown: tuple[np.ndarray, np.ndarray, np.ndarray]) -> np.ndarray:
+        images, predicted, masks = shown
+        return segmentation_sheet(pixels.to_uint8(images), predicted, masks)
+
+    return Stage(
+        name="segmenter",
+        schedule=Schedule.of(config.segmenter),
+        seed=config.seed,
+        init=lambda: init_state(segmentation, config.seed, config.segmenter.backbone_checkpoint),
+        step=lambda root, teacher, state, batch, split: step(
+            segmentation, root, teacher, split, state
+        ),
+        constants=generator,
+        inputs={
+            "generator": inputs.digest(generator),
+            "settings": stage_settings(config, "segmenter"),
+        },
+        view=view,
+        picture=picture,
+        whole=("segmenter",),
+        fsdp=config.partition.fsdp,
+        retry=config.segmenter.on_nonfinite == "retry",
+    )

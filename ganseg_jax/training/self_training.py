@@ -1,10 +1,10 @@
-"""The step that makes the trained segmenter at home on real photos, still without labels.
+"""The stage of self-training: the trained segmenter learns from photos, still without labels.
 
-Beyond the paper. The segmenter learns from generated images and meets photos only when it is used;
-what it says about a photo differs from what it says about its mirror image. Here it goes on
-learning, half from generated images with their masks, half from the training photos with
-pseudo-labels: what its teacher says about photo and mirror image together (self-training: Xie et
-al., "Self-training with Noisy Student improves ImageNet classification", CVPR 2020). The teacher is
+It is beyond the paper. The segmenter learns from generated images and meets photos only when it is
+used; its answer for a photo differs from that for the mirror image. In this stage half of a batch
+is generated images with their masks. The other half is training photos with pseudo-labels: what its
+teacher says about photo and mirror image together (self-training: Xie et al., "Self-training with
+Noisy Student improves ImageNet classification", CVPR 2020). The teacher is
 the moving average of the segmenter itself (Tarvainen and Valpola, "Mean teachers are better role
 models", NeurIPS 2017). Its labels are brought to the edges of the photos' colours
 (`ganseg_jax.refinement`); the segmenter sees the photos in changed colours, and so has to
@@ -19,19 +19,25 @@ import flax
 import jax
 import jax.numpy as jnp
 import optax
+from etils import epath
 from jaxtyping import Array, Float, Int, UInt8
 
-from ganseg_jax import prng, refinement
+from ganseg_jax import loading, pixels, prng, refinement
 from ganseg_jax.config import Config
+from ganseg_jax.config.file import stage_settings
+from ganseg_jax.data import pipeline
 from ganseg_jax.latents import sample_latents
-from ganseg_jax.training import segmenter
+from ganseg_jax.report.sheets import segmentation_sheet
+from ganseg_jax.training import inputs, segmenter
 from ganseg_jax.training.augmentation import change_images
-from ganseg_jax.training.gan import to_unit_range
+from ganseg_jax.training.batches import photos
+from ganseg_jax.training.gan import SHEET_SAMPLES
+from ganseg_jax.training.stage import Schedule, Stage
 
 Metrics = dict[str, jax.Array]
 
 NAME = "self_training"
-"""Of the stage, and of its folder in the workdir."""
+"""Name of the stage, and of its folder in the workdir."""
 
 TEACHER_DECAY = 0.99
 """Share of the teacher that a step keeps."""
@@ -39,7 +45,7 @@ TEACHER_DECAY = 0.99
 
 @flax.struct.dataclass
 class SelfTrainingState:
-    """Everything that self-training changes.
+    """Holds everything that self-training changes.
 
     Attributes:
       student: the segmenter, its Adam, and the number of updates done.
@@ -51,7 +57,7 @@ class SelfTrainingState:
 
     @property
     def step(self) -> jax.Array:
-        """Updates done so far."""
+        """Returns the number of updates done so far."""
         return self.student.step
 
 
@@ -71,7 +77,7 @@ def of_config(config: Config) -> segmenter.Segmentation:
 
 
 def state_from_variables(segmentation: segmenter.Segmentation, variables: Any) -> SelfTrainingState:
-    """The state before the first step, of a trained segmenter's variables."""
+    """Returns the state before the first step, from a trained segmenter's variables."""
     student = segmenter.state_from_variables(segmentation, variables)
     return SelfTrainingState(student, teacher=variables)
 
@@ -82,10 +88,10 @@ def pseudo_labels(
     *,
     refined: bool,
 ) -> Int[Array, "b s s"]:
-    """Labels on which a segmenter agrees with itself about images and their mirror images.
+    """Returns labels on which a segmenter agrees with itself about images and mirror images.
 
-    The foreground is where the background's two probabilities have a mean below one half. Which
-    part it is the image itself decides, since mirroring exchanges parts that are left and right.
+    A pixel is foreground if the mean of the background's two probabilities is below one half. The
+    image itself decides which part it is, since mirroring exchanges left and right parts.
 
     Args:
       predict: images in [-1, 1] to probabilities, background first.
@@ -109,11 +115,11 @@ def step(
     generator_variables: Any,
     batch_sharding: jax.sharding.Sharding | None,
     state: SelfTrainingState,
-    photos: UInt8[Array, "b s s 3"],
+    images: UInt8[Array, "b s s 3"],
     *,
     refine_labels: bool = True,
 ) -> tuple[SelfTrainingState, Metrics]:
-    """One update on as many generated images as photos, and of the teacher.
+    """Updates the segmenter on as many generated images as photos, and its teacher.
 
     Args:
       segmentation: networks and settings (static); its batch size is the number of photos.
@@ -121,11 +127,11 @@ def step(
       generator_variables: of the trained generator.
       batch_sharding: how images are split over the devices (static); None to leave it open.
       state: before the step.
-      photos: of the training set.
+      images: photos of the training set.
       refine_labels: bring pseudo-labels to the photos' edges (static).
     """
     key = prng.step_key(root, state.step, "self_training")
-    count, dim = photos.shape[0], segmentation.generator.noise_dim
+    count, dim = images.shape[0], segmentation.generator.noise_dim
     latents = sample_latents(prng.streams(key), count, dim)
     if batch_sharding is not None:
         latents = jax.lax.with_sharding_constraint(latents, batch_sharding)
@@ -135,7 +141,7 @@ def step(
         logits = segmentation.segmenter.apply(state.teacher, images, train=False)
         return jax.nn.softmax(logits.astype(jnp.float32))
 
-    real = to_unit_range(photos)
+    real = pixels.to_unit_range(images)
     labels = pseudo_labels(predict, real, refined=refine_labels)
     changed = change_images(prng.stream(key, "photos"), real, ("color",))
     student, metrics = segmenter.update(
@@ -150,6 +156,56 @@ def step(
 
 
 def _in_turn(generated: Array, real: Array) -> Array:
-    """One batch of both, in which each device keeps what it has."""
+    """Returns one batch of both, in which each device keeps what it has."""
     both = jnp.stack([generated.astype(real.dtype), real], 1)
     return both.reshape(-1, *real.shape[1:])
+
+
+def declare(config: Config, workdir: epath.PathLike) -> Stage:
+    """Returns the stage that trains the workdir's segmenter further, on photos too.
+
+    Raises:
+      UserError: naming the field that does not fit; there is no segmenter in the workdir.
+    """
+    segmentation, dataset = of_config(config), config.dataset
+    generator = loading.restore_generator(config, workdir)
+    trained = loading.restore_segmenter(config, workdir, self_trained=False)
+    shown = pipeline.load_split(
+        dataset.name, dataset.data_dir, "train", config.image_size, SHEET_SAMPLES
+    ).images
+    batch_size = config.self_training.batch_size
+
+    def view(constants: Any, state: SelfTrainingState) -> Array:
+        images = pixels.to_unit_range(jnp.asarray(shown))
+        return jnp.argmax(
+            segmentation.segmenter.apply(state.student.segmenter, images, train=False), -1
+        )
+
+    def update(
+        root: jax.Array, constants: Any, state: SelfTrainingState, batch: Any, split: Any
+    ) -> tuple[SelfTrainingState, Metrics]:
+        refine = config.self_training.refine_labels
+        return step(
+            segmentation, root, constants, split, state, batch["image"], refine_labels=refine
+        )
+
+    return Stage(
+        name=NAME,
+        schedule=Schedule.of(config.self_training),
+        seed=config.seed,
+        init=lambda: state_from_variables(segmentation, trained),
+        step=update,
+        constants=generator,
+        batches=photos(config, batch_size, "self_training.batch_size"),
+        inputs={
+            "photos": pipeline.fingerprint(dataset.name, dataset.data_dir),
+            "generator": inputs.digest(generator),
+            "segmenter": inputs.digest(trained),
+            "settings": stage_settings(config, NAME),
+        },
+        view=view,
+        picture=lambda labels: segmentation_sheet(shown, labels),
+        whole=("student", "teacher"),
+        fsdp=config.partition.fsdp,
+        retry=config.self_training.on_nonfinite == "retry",
+    )

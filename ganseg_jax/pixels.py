@@ -1,0 +1,94 @@
+"""Pixels as numbers, and images, probabilities and label maps at other sizes."""
+
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int, Shaped, UInt8
+from PIL import Image
+
+Pixels = TypeVar("Pixels", np.ndarray, jax.Array)
+
+HALF_RANGE = 127.5
+"""Half of the range of a byte: 0 is -1, 255 is 1."""
+
+
+def to_unit_range(images: Pixels) -> Pixels:
+    """Returns uint8 images as float32 in [-1, 1]."""
+    return images.astype(np.float32) * np.float32(1 / HALF_RANGE) - np.float32(1)
+
+
+def to_uint8(images: Pixels) -> Pixels:
+    """Returns images in [-1, 1] as uint8, other values clipped, NaN as middle grey."""
+    xp: Any = np if isinstance(images, np.ndarray) else jnp
+    finite = xp.nan_to_num(images.astype(np.float32), nan=0.0)
+    return xp.round((xp.clip(finite, -1, 1) + 1) * np.float32(HALF_RANGE)).astype(np.uint8)
+
+
+def shrink(
+    image: UInt8[np.ndarray, "h w 3"],
+    size: int,
+    box: tuple[float, float, float, float] | None = None,
+) -> UInt8[np.ndarray, "s s 3"]:
+    """Resizes a photo to what a network sees: bilinear, antialiased, without keeping its aspect.
+
+    Args:
+      image: RGB.
+      size: S, in pixels.
+      box: the part to keep, (left, top, right, bottom) as fractions of the image's sides.
+    """
+    height, width = image.shape[:2]
+    if box is None and (height, width) == (size, size):
+        return image
+    edges = (
+        None if box is None else (box[0] * width, box[1] * height, box[2] * width, box[3] * height)
+    )
+    resized = Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR, box=edges)
+    return np.asarray(resized)
+
+
+def resize_plane(
+    plane: Float[np.ndarray, "h w"], height: int, width: int
+) -> Float[np.ndarray, "i j"]:
+    """Resizes one channel: bilinear, antialiased if it becomes smaller."""
+    if plane.shape == (height, width):
+        return plane
+    image = Image.fromarray(np.ascontiguousarray(plane, np.float32))
+    return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
+
+
+def resize_probabilities(
+    probabilities: Float[np.ndarray, "h w c"], height: int, width: int
+) -> Float[np.ndarray, "i j c"]:
+    """Resizes the probabilities of all classes."""
+    planes = np.moveaxis(probabilities, -1, 0)
+    return np.stack([resize_plane(plane, height, width) for plane in planes], -1)
+
+
+def most_probable(
+    probabilities: Float[np.ndarray, "h w c"], height: int, width: int
+) -> Int[np.ndarray, "i j"]:
+    """Returns the most probable class of every pixel at another size, int32.
+
+    It holds one class at a time, since all of them at the size of a camera's photo would take
+    gigabytes. The result is the argmax of `resize_probabilities`.
+    """
+    labels = np.zeros((height, width), np.int32)
+    best = np.full((height, width), -np.inf, np.float32)
+    for label, plane in enumerate(np.moveaxis(probabilities, -1, 0)):
+        resized = resize_plane(plane, height, width)
+        better = resized > best
+        labels[better], best[better] = label, resized[better]
+    return labels
+
+
+def resize_labels(
+    labels: Shaped[np.ndarray, "*n h w"], height: int, width: int
+) -> Shaped[np.ndarray, "*n i j"]:
+    """Resizes label maps: each pixel takes the label of the nearest one (half-pixel centres)."""
+    rows, cols = (
+        np.minimum(((np.arange(new) + 0.5) * old / new).astype(int), old - 1)
+        for old, new in zip(labels.shape[-2:], (height, width), strict=True)
+    )
+    return labels[..., rows[:, None], cols]

@@ -1,0 +1,142 @@
+"""Writes checkpoints and resumes from them: state and data position together."""
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import grain.python as grain
+import jax
+import orbax.checkpoint as ocp
+from etils import epath
+
+from ganseg_jax.checkpoints import check_shapes, local_path, unreadable, warn_of_damage
+from ganseg_jax.errors import UserError
+
+
+class Checkpoints:
+    """Keeps the checkpoints of one stage in `directory`, the newest `keep` of them.
+
+    Orbax writes in the background. A checkpoint that was cut off while being written never gets its
+    final name, and is ignored.
+    """
+
+    def __init__(self, directory: epath.PathLike, keep: int = 2):
+        self.directory = epath.Path(directory)
+        self._damaged: list[int] = []
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
+        try:
+            self._manager = ocp.CheckpointManager(
+                local_path(directory),
+                options=options,
+                item_names=("state", "data"),
+                item_handlers={
+                    "state": ocp.StandardCheckpointHandler(),
+                    "data": grain.PyGrainCheckpointHandler(),
+                },
+            )
+        except OSError as error:
+            raise UserError(
+                f"cannot write to {directory}: {error}; choose another --workdir"
+            ) from error
+
+    def latest_step(self) -> int | None:
+        """Returns the step of the newest complete checkpoint."""
+        return self._manager.latest_step()
+
+    def save(self, step: int, state: Any, data: Any = None) -> None:
+        """Starts writing; returns when the state may be changed again.
+
+        Args:
+          step: number of updates done.
+          state: device arrays.
+          data: a Grain iterator, whose position is saved, or None.
+        """
+        items = {"state": ocp.args.StandardSave(state)}
+        if data is not None:
+            items["data"] = grain.PyGrainCheckpointSave(data)
+        with self._writing():
+            # Orbax saves nothing older than what is there, be it damaged or not.
+            while self._damaged:
+                self._manager.delete(self._damaged.pop())
+            self._manager.save(step, args=ocp.args.Composite(**items))
+
+    def restore(self, like: Any, data: Any = None) -> tuple[int, Any] | None:
+        """Returns (step, state) of the newest checkpoint that can be read, or None.
+
+        Args:
+          like: state whose leaves have the shape, type and sharding to restore to.
+          data: a Grain iterator, set to the saved position, or None.
+
+        Raises:
+          UserError: naming a parameter that has another shape; the data position was saved by
+            another number of processes; no checkpoint can be read.
+        """
+        with self._writing():
+            self._manager.wait_until_finished()
+        steps = sorted(self._manager.all_steps(), reverse=True)
+        damaged = []
+        for step in steps:
+            check_shapes(self._manager, step, like, self.directory)
+            self._check_processes(step, data)
+            items = {
+                "state": ocp.args.StandardRestore(jax.tree.map(_abstract, like)),
+            }
+            # Converted checkpoints have no data position: they train on from the first photo.
+            if data is not None and (self.directory / str(step) / "data").exists():
+                items["data"] = grain.PyGrainCheckpointRestore(data)
+            try:
+                restored = self._manager.restore(step, args=ocp.args.Composite(**items))
+            except Exception as error:  # Whatever the storage layer raises for damaged files.
+                warn_of_damage(self.directory / str(step), error)
+                damaged.append(step)
+                continue
+            self._damaged = damaged
+            return step, restored["state"]
+        if steps:
+            raise unreadable(self.directory)
+        return None
+
+    def close(self) -> None:
+        """Waits for what is being written."""
+        with self._writing():
+            self._manager.wait_until_finished()
+        self._manager.close()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Turns what the storage layer raises when it cannot write into a `UserError`."""
+        try:
+            yield
+        except (OSError, ValueError) as error:
+            # Arrays are written by tensorstore, whose errors are long and of no type of their own.
+            found = re.search(r"os_error_code='(\d+)'", str(error))
+            if found is None and not isinstance(error, OSError):
+                raise
+            reason = os.strerror(int(found[1])) if found else error.strerror or error
+            complete = max(self._manager.all_steps(read=True), default=None)
+            kept = "there is none before"
+            if complete is not None:
+                kept = f"the last complete one (step {complete}) is intact"
+            raise UserError(
+                f"cannot write a checkpoint to {self.directory}: {reason}; {kept}, and the same "
+                "command resumes from there once there is room"
+            ) from error
+
+    def _check_processes(self, step: int, data: Any) -> None:
+        if data is None:
+            return
+        folder = self.directory / str(step) / "data"
+        files = list(folder.glob("process_*-of-*.json")) if folder.exists() else []
+        if files:
+            count = int(files[0].name.removesuffix(".json").rsplit("-", 1)[1])
+            if count != jax.process_count():
+                raise UserError(
+                    f"the data position in {folder} was saved by {count} processes and cannot be "
+                    f"taken up by {jax.process_count()}: continue with {count} processes"
+                )
+
+
+def _abstract(x: Any) -> Any:
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=getattr(x, "sharding", None))

@@ -1,0 +1,130 @@
+"""Trains a declared stage: devices, keys, placement, compilation and pictures, once for all."""
+
+import logging
+from collections.abc import Callable, Collection
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+from jax.sharding import Mesh, Sharding
+
+from ganseg_jax import prng
+from ganseg_jax.training import inputs, loop, partition
+from ganseg_jax.training.batches import Batches
+from ganseg_jax.training.checkpoint import Checkpoints
+from ganseg_jax.training.stage import Stage
+
+LOG = logging.getLogger(__name__)
+
+
+def train(
+    stage: Stage,
+    workdir: epath.PathLike,
+    keep: Collection[str] = (),
+    retrain: Collection[str] = (),
+) -> Any:
+    """Trains a stage to its last update; resumes from its newest checkpoint.
+
+    Args:
+      stage: its declaration.
+      workdir: of the run; the stage writes to a folder of its name.
+      keep: names of stages that stay as they are even if their inputs have changed.
+      retrain: names of stages that are trained again from the start.
+
+    Returns:
+      The final state, on the devices.
+
+    Raises:
+      UserError: what the stage was made from has changed and the user has to decide; a checkpoint
+        does not fit; there is no room to save; a scalar is not finite.
+      Stopped: after SIGTERM, with the state saved, or Ctrl-C.
+    """
+    folder = epath.Path(workdir) / stage.name
+    inputs.settle(stage, folder, keep, retrain)
+    mesh = partition.make_mesh(None if stage.parallel else jax.local_devices()[:1])
+    batches = stage.batches(mesh)
+    state = stage.init()
+    shardings = partition.state_shardings(state, mesh, stage.fsdp)
+    state = partition.place(state, shardings)
+    checkpoints = Checkpoints(folder / "checkpoints")
+    try:
+        restored = checkpoints.restore(state, batches.data)
+        first, state = (0, state) if restored is None else restored
+        if first >= stage.schedule.num_steps:
+            LOG.info("%s: finished before, at step %d.", stage.name, first)
+            return state
+        if first:
+            LOG.info("%s: resuming from step %d.", stage.name, first)
+        prepared = prepare(stage, mesh, batches, state, shardings)
+        return loop.run(prepared, folder, checkpoints, first, state)
+    finally:
+        # However this ends, what was saved in the background must reach the disk.
+        checkpoints.close()
+
+
+def prepare(
+    stage: Stage, mesh: Mesh, batches: Batches, state: Any, shardings: Any
+) -> loop.Prepared:
+    """Compiles a stage's update and picture for a mesh.
+
+    Args:
+      stage: its declaration.
+      mesh: the devices.
+      batches: of the stage, on this mesh.
+      state: an example, on the devices.
+      shardings: of the state, a tree.
+    """
+    whole = partition.replicated(mesh)
+    constants = partition.place(stage.constants, whole)
+    program = partition.compile_together(
+        program_of(stage, mesh, batches, shardings), _root(stage, mesh), constants, state,
+        batches.example,
+    )  # fmt: skip
+    return loop.Prepared(
+        name=stage.name,
+        schedule=stage.schedule,
+        step=lambda root, state, given: program(root, constants, state, given),
+        roots=lambda fold: _root(stage, mesh, fold),
+        data=batches.data,
+        to_argument=batches.to_argument,
+        draw=_drawing(stage, constants, whole),
+        retry=stage.retry,
+    )
+
+
+def _drawing(stage: Stage, constants: Any, whole: Sharding) -> Callable[[Any], np.ndarray] | None:
+    if stage.view is None or stage.picture is None:
+        return None
+    view, picture = jax.jit(stage.view, out_shardings=whole), stage.picture
+    return lambda state: picture(jax.device_get(view(constants, state)))
+
+
+def program_of(stage: Stage, mesh: Mesh, batches: Batches, shardings: Any) -> Any:
+    """Returns the jitted update: (root key, constants, state, argument) -> (state, scalars).
+
+    Args:
+      stage: its declaration.
+      mesh: the devices.
+      batches: of the stage, on this mesh.
+      shardings: of the state, a tree.
+    """
+    whole, split = partition.replicated(mesh), partition.batch_split(mesh)
+
+    def update(root: jax.Array, constants: Any, state: Any, given: Any) -> Any:
+        batch = batches.draw(given, state.step)
+        if stage.fsdp:
+            parts = {name: getattr(state, name) for name in stage.whole}
+            state = state.replace(**partition.gathered(parts, mesh))
+        return stage.step(root, constants, state, batch, split)
+
+    return jax.jit(
+        update,
+        in_shardings=(whole, whole, shardings, batches.sharding),
+        out_shardings=(shardings, whole),
+        donate_argnums=2,
+    )
+
+
+def _root(stage: Stage, mesh: Mesh, fold: int = 0) -> jax.Array:
+    return partition.place_key(prng.root_key(stage.seed, fold), partition.replicated(mesh))
