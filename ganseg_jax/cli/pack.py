@@ -18,9 +18,9 @@ OUTPUT = flags.DEFINE_string("output", None, "Folder to write to.", required=Tru
 
 
 def main() -> None:
-    from ganseg_jax import packed as pretrained
+    from ganseg_jax.jobs.pack import pack
 
-    size = pretrained.pack(WORKDIR.value, OUTPUT.value)
+    size = pack(WORKDIR.value, OUTPUT.value)
     LOG.info("generator and segmenter in %s: %.1f MB", OUTPUT.value, size / 1e6)
 
 

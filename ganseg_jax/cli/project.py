@@ -18,9 +18,9 @@ is the error of pixels and their differences at several sizes.
 
 import logging
 import sys
-from pathlib import Path
 
 from absl import flags
+from etils import epath
 
 from ganseg_jax.cli import app
 
@@ -48,23 +48,24 @@ LOG_EVERY = 10
 def main() -> None:
     from tqdm import tqdm
 
-    from ganseg_jax.fewshot import projection, reconstruct, results
+    from ganseg_jax.fewshot import projection, results
     from ganseg_jax.fewshot.perceptual import load_perceptual
     from ganseg_jax.jobs import few_shot as run
+    from ganseg_jax.jobs import project
 
     source, variables = run.load_source(WORKDIR.value, GENERATOR.value)
     settings = projection.ProjectionSettings(
         space=_space(source.is_stylegan2), num_steps=NUM_STEPS.value, seed=SEED.value
     )
-    folder, head = Path(WORKDIR.value) / (FEW_SHOT.value or "few_shot"), None
+    folder, head = epath.Path(WORKDIR.value) / (FEW_SHOT.value or "few_shot"), None
     if FEW_SHOT.value or results.is_result(folder):
         head = results.load_head(folder, source.module, variables)
         source = head.source
     distance = projection.multiscale_distance
     if PERCEPTUAL.value:
         distance = load_perceptual(PERCEPTUAL.value)
-    output, size = Path(OUTPUT.value), source.image_size(variables)
-    names, photos, skipped = reconstruct.read_folder(Path(INPUT.value), output, size)
+    output, size = epath.Path(OUTPUT.value), source.image_size(variables)
+    names, photos, skipped = project.read_folder(epath.Path(INPUT.value), output, size)
     for name, reason in skipped.items():
         print(f"skipped {name}: {reason}", file=sys.stderr)
     batches = -(-len(names) // BATCH_SIZE.value)
@@ -74,11 +75,11 @@ def main() -> None:
             bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
             bar.update(done - bar.n)
 
-        made = reconstruct.reconstruct(
+        made = project.reconstruct(
             source, variables, photos, settings, head=head, batch_size=BATCH_SIZE.value,
             distance=distance, progress=progress, log_every=LOG_EVERY,
         )  # fmt: skip
-    reconstruct.write(output, names, made, skipped, head and head.classes)
+    project.write(output, names, made, skipped, head and head.classes)
     LOG.info("%d photos in %s, mean squared error %.4f", len(names), output, made.errors.mean())
 
 

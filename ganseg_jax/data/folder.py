@@ -1,21 +1,22 @@
 """Photos that a user hands to a program: found in a folder, read one by one."""
 
 import dataclasses
-import io
 import os
 from pathlib import Path
 
 import numpy as np
+from etils import epath
 from jaxtyping import UInt8
 from PIL import Image
 
+from ganseg_jax import pixels
 from ganseg_jax.data import images
 from ganseg_jax.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
 class Photo:
-    """A photo that was read.
+    """Holds a photo that was read.
 
     Attributes:
       name: its path below the input.
@@ -32,21 +33,22 @@ class Photo:
     width: int
 
 
-def find_photos(source: Path, output: Path) -> tuple[list[str], Path]:
-    """Names of the photos of `--input`, sorted, and the folder that they are relative to.
+def find_photos(source: epath.PathLike, output: epath.PathLike) -> tuple[list[str], epath.Path]:
+    """Returns the names of the photos of `--input`, sorted, and the folder they are relative to.
 
     Masks (`masks/`, `NAME_mask.png`) and hidden files are left out.
 
     Raises:
-      UserError: where there are none, or `--output` is a file or lies in the input.
+      UserError: there are none, or `--output` is a file or lies in the input.
     """
+    source, output = epath.Path(source), epath.Path(output)
     if not source.exists():
         raise UserError(f"--input={source} does not exist: give a folder of photos, or a photo")
     if output.exists() and not output.is_dir():
         raise UserError(f"--output={output} is a file: give a folder to write to")
     if not source.is_dir():
         return [source.name], source.parent
-    if output.resolve().is_relative_to(source.resolve()):
+    if Path(output).resolve().is_relative_to(Path(source).resolve()):
         raise UserError(
             f"--output={output} lies in --input={source}, whose photos the next run would mix up "
             "with its results: write to another folder"
@@ -67,16 +69,15 @@ def find_photos(source: Path, output: Path) -> tuple[list[str], Path]:
     return sorted(names), source
 
 
-def read_photo(path: Path, name: str, size: int) -> Photo | str:
-    """The photo with `small` of `size` pixels a side, or why it cannot be used."""
+def read_photo(path: epath.Path, name: str, size: int) -> Photo | str:
+    """Returns the photo with `small` of `size` pixels a side, or why it cannot be used."""
     try:
-        data = path.read_bytes()
-        stored, *_ = images.stored_image(data)
-        height, width = images.image_size(data)
+        image = images.open_photo(path.read_bytes())
     except images.ImageError as error:
         return str(error)
     except OSError as error:
         return error.strerror or str(error)
-    picture = Image.open(io.BytesIO(stored)).convert("RGB")
-    small = picture.resize((size, size), Image.Resampling.BILINEAR)
-    return Photo(name, np.asarray(picture), np.asarray(small), height, width)
+    small = pixels.shrink(np.asarray(image), size)
+    height, width = image.height, image.width
+    image.thumbnail((images.MAX_STORED_SIDE,) * 2, Image.Resampling.LANCZOS, reducing_gap=3.0)
+    return Photo(name, np.asarray(image), small, height, width)

@@ -38,12 +38,13 @@ def encode_rgb(image: np.ndarray) -> bytes:
     return _encode(Image.fromarray(image), "PNG", compress_level=3)
 
 
-def resize_labels(labels: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Nearest-neighbour resize of uint8 (H, W); pixel centers are aligned as in image resizing."""
-    if labels.shape == (height, width):
-        return labels
-    image = Image.fromarray(labels).resize((width, height), Image.Resampling.NEAREST)
-    return np.asarray(image)
+def open_photo(data: bytes) -> Image.Image:
+    """Decodes a photo as a viewer shows it: RGB, turned as the camera noted, on white.
+
+    Raises:
+      ImageError: the data is no image or is cut off.
+    """
+    return _rgb(ImageOps.exif_transpose(_open(data)))
 
 
 def stored_image(

@@ -2,7 +2,6 @@
 
 import concurrent.futures
 import dataclasses
-import io
 import math
 import os
 import pathlib
@@ -12,9 +11,9 @@ from typing import Any, Literal
 import grain.python as grain
 import numpy as np
 import tensorflow_datasets as tfds
-from PIL import Image
 from tqdm import tqdm
 
+from ganseg_jax import pixels
 from ganseg_jax.data import images, prepare
 from ganseg_jax.data.builders.base import UNLABELED
 from ganseg_jax.errors import UserError
@@ -240,7 +239,7 @@ def _load_example(example: Mapping[str, Any], size: int) -> dict[str, Any]:
     }
     if "segmentation" in example:
         labels = images.decode_labels(example["segmentation"])
-        resized = images.resize_labels(labels, size, size).astype(np.int32)
+        resized = pixels.resize_labels(labels, size, size).astype(np.int32)
         loaded["segmentation"] = np.where(resized == UNLABELED, -1, resized)
     if "landmarks" in example:
         loaded["landmarks"] = example["landmarks"]
@@ -275,21 +274,12 @@ def _check_memory(needed: int) -> None:
         )
 
 
-def _resized(data: bytes | np.ndarray, size: int, box=None) -> np.ndarray:
-    """Decodes and resizes, bilinear with anti-aliasing, to (S, S, 3).
-
-    `box` is the part to keep, (left, top, right, bottom) as fractions of the image's edges.
-    """
-    if isinstance(data, bytes):
-        image = Image.open(io.BytesIO(data)).convert("RGB")
-    else:
-        image = Image.fromarray(data)
-    if box is not None:
-        width, height = image.size
-        box = (box[0] * width, box[1] * height, box[2] * width, box[3] * height)
-    elif image.size == (size, size):
-        return np.asarray(image)
-    return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR, box=box))
+def _resized(
+    data: bytes | np.ndarray, size: int, box: tuple[float, float, float, float] | None = None
+) -> np.ndarray:
+    """Decodes if needed and resizes to (S, S, 3); see `pixels.shrink`."""
+    image = images.decode_rgb(data) if isinstance(data, bytes) else data
+    return pixels.shrink(image, size, box)
 
 
 class _EncodedImages:

@@ -13,10 +13,10 @@ For an image `sample_0003.png` the first of these that exists is its label map:
 import dataclasses
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from etils import epath
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 
@@ -45,7 +45,7 @@ class LabelSet:
     classes: list[str]
 
 
-def image_files(directory: Path) -> dict[str, Path]:
+def image_files(directory: epath.Path) -> dict[str, epath.Path]:
     """Returns the images of a folder by name without ending, sorted, without label maps.
 
     Raises:
@@ -53,7 +53,7 @@ def image_files(directory: Path) -> dict[str, Path]:
     """
     if not directory.is_dir():
         raise UserError(f"{directory} is no folder")
-    found: dict[str, Path] = {}
+    found: dict[str, epath.Path] = {}
     for path in sorted(directory.iterdir()):
         if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.endswith(MASK_SUFFIX):
             continue
@@ -64,7 +64,7 @@ def image_files(directory: Path) -> dict[str, Path]:
 
 
 def read_labels(
-    directory: str | Path, classes: Sequence[str] | None = None, limit: int | None = None
+    directory: epath.PathLike, classes: Sequence[str] | None = None, limit: int | None = None
 ) -> LabelSet:
     """Reads the label maps that a folder of images has; images without one are left out.
 
@@ -78,7 +78,7 @@ def read_labels(
       UserError: a label map of another size than its image, a class that is not known, a map
         without its image, nothing labelled, or a file that cannot be read; it is named.
     """
-    directory = Path(directory)
+    directory = epath.Path(directory)
     images = image_files(directory)
     coco = _coco_files(directory, images)
     _check_orphans(directory, images)
@@ -96,7 +96,7 @@ def read_labels(
         classes = read_classes(directory) or _named_classes([sources[name] for name in names])
     maps, size = [], None
     for name in names:
-        with Image.open(images[name]) as image:
+        with images[name].open("rb") as file, Image.open(file) as image:
             here = (image.height, image.width)
         if size is not None and here != size:
             raise UserError(
@@ -128,7 +128,7 @@ def classes_json(classes: Sequence[str]) -> str:
     return json.dumps({"classes": list(classes)}, indent=2) + "\n"
 
 
-def read_classes(directory: Path) -> list[str] | None:
+def read_classes(directory: epath.Path) -> list[str] | None:
     """Returns the names in the folder's `classes.json`, without the background, or None."""
     path = directory / CLASSES_FILE
     if not path.exists():
@@ -144,13 +144,14 @@ def read_classes(directory: Path) -> list[str] | None:
 class _Polygons:
     """Holds polygons of one image in drawing order: class, points [P, 2] as (x, y) in pixels."""
 
-    path: Path
+    path: epath.Path
     size: tuple[int, int] | None
     shapes: list[tuple[str, np.ndarray]]
     class_names: list[str]
 
 
-def _find(directory: Path, name: str, coco: dict[str, _Polygons]) -> Path | _Polygons | None:
+def _find(directory: epath.Path, name: str, coco: dict[str, _Polygons])
+-> epath.Path | _Polygons | None:
     for path in (directory / f"{name}{MASK_SUFFIX}", directory / "masks" / f"{name}.png"):
         if path.exists():
             return path
@@ -158,7 +159,7 @@ def _find(directory: Path, name: str, coco: dict[str, _Polygons]) -> Path | _Pol
     return _labelme(path) if path.exists() else coco.get(name)
 
 
-def _check_orphans(directory: Path, images: dict[str, Path]) -> None:
+def _check_orphans(directory: epath.Path, images: dict[str, epath.Path]) -> None:
     masks = {p.name.removesuffix(MASK_SUFFIX): p for p in directory.glob(f"*{MASK_SUFFIX}")}
     masks |= {p.stem: p for p in (directory / "masks").glob("*.png")}
     for name, path in sorted(masks.items()):
@@ -167,7 +168,7 @@ def _check_orphans(directory: Path, images: dict[str, Path]) -> None:
 
 
 def _label_map(
-    source: Path | _Polygons, size: tuple[int, int], classes: Sequence[str]
+    source: epath.Path | _Polygons, size: tuple[int, int], classes: Sequence[str]
 ) -> UInt8[np.ndarray, "h w"]:
     if isinstance(source, _Polygons):
         return _paint(source, size, classes)
@@ -175,7 +176,7 @@ def _label_map(
 
 
 def read_label_map(
-    path: Path, size: tuple[int, int], classes: Sequence[str]
+    path: epath.Path, size: tuple[int, int], classes: Sequence[str]
 ) -> UInt8[np.ndarray, "h w"]:
     """Returns an indexed or grey PNG as classes.
 
@@ -188,7 +189,7 @@ def read_label_map(
       UserError: it cannot be read, is a colour picture, of another size, or holds other values.
     """
     try:
-        with Image.open(path) as image:
+        with path.open("rb") as file, Image.open(file) as image:
             if image.mode not in ("P", "L", "1", "I;16", "I"):
                 raise UserError(
                     f"{path} is a colour picture ({image.mode}); label maps are PNGs with a "
@@ -247,28 +248,28 @@ def inside_polygon(
     return inside
 
 
-def _named_classes(sources: Sequence[Path | _Polygons | None]) -> list[str]:
+def _named_classes(sources: Sequence[epath.Path | _Polygons | None]) -> list[str]:
     """Returns the classes in the order in which the annotation files name them."""
     names = [n for s in sources if isinstance(s, _Polygons) for n in s.class_names]
     special = (*_BACKGROUND_NAMES, *_IGNORE_NAMES)
     return [name for name in dict.fromkeys(names) if name not in special]
 
 
-def _read_json(path: Path) -> Any:
+def _read_json(path: epath.Path) -> Any:
     try:
         return json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read as JSON: {error}") from error
 
 
-def _points(path: Path, values: Any) -> np.ndarray:
+def _points(path: epath.Path, values: Any) -> np.ndarray:
     points = np.asarray(values, np.float64)
     if points.ndim != 2 or points.shape[1:] != (2,) or not np.isfinite(points).all():
         raise UserError(f"{path}: a shape's points must be pairs of numbers")
     return points
 
 
-def _labelme(path: Path) -> _Polygons:
+def _labelme(path: epath.Path) -> _Polygons:
     content = _read_json(path)
     if not isinstance(content, dict) or not isinstance(content.get("shapes"), list):
         raise UserError(f"{path} is no LabelMe file: it has no list of 'shapes'")
@@ -286,7 +287,7 @@ def _labelme(path: Path) -> _Polygons:
     return _Polygons(path, size, shapes, sorted({name for name, _ in shapes}))
 
 
-def _coco_files(directory: Path, images: dict[str, Path]) -> dict[str, _Polygons]:
+def _coco_files(directory: epath.Path, images: dict[str, epath.Path]) -> dict[str, _Polygons]:
     """Reads the annotations of all COCO files in the folder, by image name."""
     found: dict[str, _Polygons] = {}
     for path in sorted(directory.glob("*.json")):
@@ -299,12 +300,12 @@ def _coco_files(directory: Path, images: dict[str, Path]) -> dict[str, _Polygons
     return found
 
 
-def _coco(path: Path, content: dict, images: dict[str, Path]) -> dict[str, _Polygons]:
+def _coco(path: epath.Path, content: dict, images: dict[str, epath.Path]) -> dict[str, _Polygons]:
     categories = {c["id"]: c["name"] for c in content.get("categories", [])}
     order = [categories[i] for i in sorted(categories)]
     entries = {entry["id"]: entry for entry in content["images"]}
     for entry in entries.values():
-        if Path(entry["file_name"]).stem not in images:
+        if epath.Path(entry["file_name"]).stem not in images:
             raise UserError(f"{path} annotates {entry['file_name']}, which the folder lacks")
     shapes: dict[int, list[tuple[str, np.ndarray]]] = {}
     for annotation in content["annotations"]:
@@ -321,7 +322,7 @@ def _coco(path: Path, content: dict, images: dict[str, Path]) -> dict[str, _Poly
             shapes.setdefault(image, []).append((categories[category], points))
     # An image that the file lists without annotations was not labelled.
     return {
-        Path(entries[i]["file_name"]).stem: _Polygons(
+        epath.Path(entries[i]["file_name"]).stem: _Polygons(
             path, (entries[i]["height"], entries[i]["width"]), drawn, order
         )
         for i, drawn in shapes.items()

@@ -6,12 +6,12 @@ ReLU, squared differences, a non-negative weight for each channel, mean over the
 
 import dataclasses
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from etils import epath
 from jaxtyping import Array, Float
 
 from ganseg_jax.errors import UserError
@@ -66,7 +66,7 @@ def _normalize(x: Array) -> Array:
     return x * jax.lax.rsqrt(jnp.sum(jnp.square(x), axis=-1, keepdims=True) + 1e-10)
 
 
-def load_perceptual(path: str | Path) -> PerceptualDistance:
+def load_perceptual(path: epath.PathLike) -> PerceptualDistance:
     """Reads VGG-16 (torchvision's names, `features.0.weight`, ...) from any file of
     `interop.weights`.
 

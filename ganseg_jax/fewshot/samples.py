@@ -5,11 +5,12 @@ they were made from, by name. Labels are put beside the images (see `labels`).
 """
 
 import io
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import numpy as np
+from etils import epath
 
 from ganseg_jax.errors import UserError
 from ganseg_jax.fewshot.source import Source, latents_from_arrays, latents_to_arrays
@@ -21,7 +22,7 @@ LATENTS_FILE = "latents.npz"
 
 
 def write_samples(
-    directory: str | Path, source: Source, variables: Any, key: jax.Array, count: int
+    directory: epath.PathLike, source: Source, variables: Any, key: jax.Array, count: int
 ) -> list[str]:
     """Makes `count` images to label; returns their names (without ending).
 
@@ -29,7 +30,7 @@ def write_samples(
       UserError: the folder holds samples already (labels would no longer fit), or cannot be
         written.
     """
-    directory = Path(directory)
+    directory = epath.Path(directory)
     if (directory / LATENTS_FILE).exists():
         raise UserError(
             f"{directory} holds images to label already; choose another folder, or remove it"
@@ -40,26 +41,37 @@ def write_samples(
     for name, image in zip(names, images, strict=True):
         save_png(directory / f"{name}.png", image)
     # The latents last: a folder with this file is complete.
-    buffer = io.BytesIO()
-    np.savez(buffer, names=np.array(names), **latents_to_arrays(latents))
-    write_whole(directory / LATENTS_FILE, buffer.getvalue())
+    save_latents(directory, names, latents_to_arrays(latents))
     return names
 
 
-def read_latents(directory: str | Path, names: list[str]) -> Any:
+def save_latents(
+    directory: epath.PathLike, names: list[str], arrays: Mapping[str, np.ndarray]
+) -> None:
+    """Writes the latents of named samples into their folder.
+
+    Raises:
+      UserError: the file cannot be written.
+    """
+    buffer = io.BytesIO()
+    np.savez(buffer, names=np.array(names), **arrays)
+    write_whole(epath.Path(directory) / LATENTS_FILE, buffer.getvalue())
+
+
+def read_latents(directory: epath.PathLike, names: list[str]) -> Any:
     """Returns the latents of the named samples, in this order.
 
     Raises:
       UserError: the folder has no latents, or not those of a name.
     """
-    path = Path(directory) / LATENTS_FILE
+    path = epath.Path(directory) / LATENTS_FILE
     if not path.exists():
         raise UserError(
             f"{directory} has no {LATENTS_FILE}: labels must lie in a folder written by "
             "`python -m experiments.sample --for_labelling=10`"
         )
     try:
-        arrays = dict(np.load(path))
+        arrays = dict(np.load(io.BytesIO(path.read_bytes())))
         known = [str(name) for name in arrays.pop("names")]
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{path} cannot be read as a file of latents: {error}") from error

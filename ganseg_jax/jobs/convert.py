@@ -16,7 +16,8 @@ from ganseg_jax.interop import torch_ganseg
 from ganseg_jax.interop.conversion import StateDict, Variables, required_shape, strip_prefix
 from ganseg_jax.models.build import build_segmenter
 from ganseg_jax.models.discriminator import Discriminator
-from ganseg_jax.training import checkpoint, gan, partition, segmenter
+from ganseg_jax.training import gan, partition, segmenter
+from ganseg_jax.training.checkpoint import Checkpoints
 
 # `class_name` of the published parameters to our builder and augmentation; any other is a folder.
 DATASETS = {
@@ -108,13 +109,13 @@ def export_gan(workdir: str) -> tuple[dict[str, StateDict], dict[str, Any]]:
     networks = gan.Gan.of(config)
     # Before the weights are read: it says what cannot be exported.
     hyperparameters = torch_ganseg.export_hyperparameters(networks.generator)
-    like = gan.init_state(networks, config.seed)
-    state = jax.device_get(stages.restore_state("gan", like, workdir))
+    generator = loading.restore_generator(config, workdir)
+    _, images = gan.example_inputs(networks)
+    like = jax.eval_shape(lambda x: networks.discriminator.init(jax.random.key(0), x), images)
+    discriminator = loading.restore(workdir, "gan", "discriminator", like)
     content = {
-        "generator": torch_ganseg.export_generator(networks.generator, state.sampling_variables),
-        "discriminator": torch_ganseg.export_discriminator(
-            networks.discriminator, state.discriminator
-        ),
+        "generator": torch_ganseg.export_generator(networks.generator, generator),
+        "discriminator": torch_ganseg.export_discriminator(networks.discriminator, discriminator),
     }
     names = {ours: theirs for theirs, (ours, _) in DATASETS.items()}
     hyperparameters |= {
@@ -165,7 +166,7 @@ def configured(
 def _save(stage: str, state: Any, step: int, workdir: str) -> None:
     state = state.replace(step=jnp.asarray(step, jnp.int32))
     whole = partition.replicated(partition.make_mesh(jax.local_devices()[:1]))
-    checkpoints = checkpoint.Checkpoints(_folder(workdir, stage))
+    checkpoints = Checkpoints(_folder(workdir, stage))
     checkpoints.save(step, partition.place(jax.tree.map(np.asarray, state), whole))
     checkpoints.close()
 

@@ -24,6 +24,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tqdm import tqdm
 
+from ganseg_jax import pixels
 from ganseg_jax.data import images
 from ganseg_jax.errors import UserError
 
@@ -198,7 +199,7 @@ class SetBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             if labels is None:
                 labels = np.full((1, 1), UNLABELED, np.uint8)
             elif labels.shape[0] > height or labels.shape[1] > width:
-                labels = images.resize_labels(labels, height, width)
+                labels = pixels.resize_labels(labels, height, width)
             features["segmentation"] = io.BytesIO(images.encode_labels(labels))
         if self.landmark_names is not None:
             count = len(self.landmark_names)

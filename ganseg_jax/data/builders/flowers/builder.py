@@ -3,6 +3,7 @@
 import numpy as np
 import scipy.io
 
+from ganseg_jax import pixels
 from ganseg_jax.data import images
 from ganseg_jax.data.builders import base
 from ganseg_jax.errors import UserError
@@ -40,7 +41,7 @@ class Flowers(base.SetBuilder):
         segmented = images.decode_rgb(self.read(self._masks / f"segmim_{item:05d}.jpg"))
         labels = foreground(segmented)
         size = images.image_size(data, camera_rotation=False)
-        return base.Example(name, data, labels=images.resize_labels(labels, *size))
+        return base.Example(name, data, labels=pixels.resize_labels(labels, *size))
 
 
 def foreground(segmented: np.ndarray) -> np.ndarray:

@@ -28,6 +28,7 @@ from typing import Any
 
 import numpy as np
 
+from ganseg_jax import pixels
 from ganseg_jax.data import images
 from ganseg_jax.data.builders import base
 from ganseg_jax.errors import UserError
@@ -135,7 +136,7 @@ class ImageFolder(base.SetBuilder):
             if abs(np.log(labels.shape[1] * height / (labels.shape[0] * width))) > 0.02:
                 size = f"{labels.shape[1]}x{labels.shape[0]}"
                 raise images.ImageError(f"the mask is {size} px, its image {width}x{height}")
-            labels = images.resize_labels(labels, height, width)
+            labels = pixels.resize_labels(labels, height, width)
         return labels
 
 

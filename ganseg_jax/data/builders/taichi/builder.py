@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ganseg_jax import pixels
 from ganseg_jax.data import images
 from ganseg_jax.data.builders import base
 from ganseg_jax.data.builders.taichi import tables
@@ -65,7 +66,7 @@ class Taichi(base.SetBuilder):
             mask = images.decode_labels(self.read(self._masks / name))
             mask = mask[..., 0] if mask.ndim == 3 else mask
             # Softer shades are the mask's blurred border, which the protocol leaves out.
-            example.labels = images.resize_labels((mask == 255).astype(np.uint8), *size)
+            example.labels = pixels.resize_labels((mask == 255).astype(np.uint8), *size)
         return example
 
     def _training_frames(self) -> list[str]:

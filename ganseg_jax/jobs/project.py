@@ -1,25 +1,23 @@
-"""Folders of photos in a generator's latent space: reconstructions, parts, latents."""
+"""Projects folders of photos into a generator's latent space: reconstructions, parts, latents."""
 
 import concurrent.futures
 import dataclasses
-import io
-import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from etils import epath
 from jaxtyping import Float, Int, UInt8
 
 from ganseg_jax.data.folder import find_photos, read_photo
 from ganseg_jax.errors import UserError
 from ganseg_jax.fewshot import projection
 from ganseg_jax.fewshot.results import Head
-from ganseg_jax.fewshot.samples import LATENTS_FILE
+from ganseg_jax.fewshot.samples import save_latents
 from ganseg_jax.fewshot.source import Source, latents_to_arrays
-from ganseg_jax.files import write_whole
+from ganseg_jax.files import write_json
 from ganseg_jax.geometry import resize_bilinear
 from ganseg_jax.pixels import to_uint8, to_unit_range
 from ganseg_jax.report import overlays
@@ -112,7 +110,7 @@ def _finish(source: Source, head: Head | None, variables: Any, latents: Any) -> 
 
 
 def read_folder(
-    folder: Path, output: Path, size: int
+    folder: epath.PathLike, output: epath.PathLike, size: int
 ) -> tuple[list[str], UInt8[np.ndarray, "n s s 3"], dict[str, str]]:
     """Returns names and photos of a folder at one size, and why others were left out.
 
@@ -131,7 +129,7 @@ def read_folder(
 
 
 def write(
-    output: Path,
+    output: epath.Path,
     names: list[str],
     made: Reconstructions,
     skipped: dict[str, str],
@@ -159,7 +157,5 @@ def write(
         "photos": {n: {"squared_error": float(e)} for n, e in zip(names, made.errors, strict=True)},
         "skipped": skipped,
     }
-    write_whole(output / "projection.json", json.dumps(content, indent=1, ensure_ascii=False))
-    buffer = io.BytesIO()
-    np.savez(buffer, names=np.array(names), **made.latents)
-    write_whole(output / LATENTS_FILE, buffer.getvalue())
+    write_json(output / "projection.json", content, indent=1, ensure_ascii=False)
+    save_latents(output, names, made.latents)

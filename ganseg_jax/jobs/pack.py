@@ -1,0 +1,23 @@
+"""Packs a run into a small folder."""
+
+from etils import epath
+
+from ganseg_jax import loading, packed
+from ganseg_jax.config.file import load_config
+from ganseg_jax.errors import UserError
+
+
+def pack(workdir: epath.PathLike, output: epath.PathLike) -> int:
+    """Packs a run's generator and segmenter; returns the size of the weights in bytes.
+
+    Raises:
+      UserError: the run is not finished, or the folder cannot be written.
+    """
+    config = load_config(workdir)
+    if config.model.kind != "gan":
+        raise UserError(f"{workdir} holds an auto-encoder; only GANs and segmenters are packed")
+    variables = {
+        "generator": loading.restore_generator(config, workdir),
+        "segmenter": loading.restore_segmenter(config, workdir),
+    }
+    return packed.write(output, config, variables)

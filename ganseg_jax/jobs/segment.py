@@ -1,0 +1,143 @@
+"""Segments folders of photos and writes label maps, overlays, and a table of parts."""
+
+import collections
+import concurrent.futures
+import logging
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from etils import epath
+from jaxtyping import Float, UInt8
+from PIL import Image, ImageOps
+from tqdm import tqdm
+
+from ganseg_jax import files, pixels
+from ganseg_jax.data.folder import Photo, find_photos, read_photo
+from ganseg_jax.errors import UserError
+from ganseg_jax.report import overlays
+from ganseg_jax.report.legend import with_legend
+from ganseg_jax.report.png import save_label_png, save_png
+from ganseg_jax.report.sheets import sheet
+from ganseg_jax.segmenter import Segmenter
+
+LOG = logging.getLogger(__name__)
+
+BATCH_SIZE = 32
+SHEET_PHOTOS = 48
+TILE = 160
+"""Side of a photo in the sheet, in pixels."""
+MOST_NAMED = 20
+
+
+def segment_folder(
+    segmenter: Segmenter, source: epath.PathLike, output: epath.PathLike
+) -> dict[str, Any]:
+    """Segments a photo, or all photos of a folder; see `experiments.segment` for what it writes.
+
+    Returns:
+      The content of `parts.json`.
+
+    Raises:
+      UserError: there are no photos, none of them can be read, or a result cannot be written.
+    """
+    names, root = find_photos(source, output)
+    output, results = epath.Path(output), result_names(names)
+    records: dict[str, Any] = {}
+    skipped: dict[str, str] = {}
+    shown = []
+    for photo, probabilities in _predictions(segmenter, root, names, skipped):
+        records[photo.name], overlay = _write(
+            photo, probabilities, output, results[photo.name], segmenter.classes
+        )
+        if len(shown) < SHEET_PHOTOS:
+            shown.append((photo.name, _tile(photo.picture), _tile(overlay)))
+    for name, reason in list(skipped.items())[:MOST_NAMED]:
+        print(f"skipped {name}: {reason}", file=sys.stderr)
+    if len(skipped) > MOST_NAMED:
+        print(f"... and {len(skipped) - MOST_NAMED} more", file=sys.stderr)
+    if not records:
+        name, reason = next(iter(skipped.items()))
+        raise UserError(f"no photo in {root} can be read ({name}: {reason})")
+    save_png(output / "sheet.png", _sheet(shown, segmenter.classes))
+    content = {"photos": records, "skipped": skipped}
+    files.write_json(output / "parts.json", content, indent=1, ensure_ascii=False)
+    LOG.info("%d photos segmented in %s; %d skipped", len(records), output, len(skipped))
+    return content
+
+
+def result_names(names: Sequence[str]) -> dict[str, str]:
+    """Returns the name of each photo's PNG files; it keeps the ending if that alone is unique."""
+    stems = {name: name.removesuffix(epath.Path(name).suffix) for name in names}
+    counts = collections.Counter(stems.values())
+    return {n: f"{stem if counts[stem] == 1 else n}.png" for n, stem in stems.items()}
+
+
+def _predictions(
+    segmenter: Segmenter, root: epath.Path, names: Sequence[str], skipped: dict[str, str]
+) -> Iterator[tuple[Photo, Float[np.ndarray, "s s c"]]]:
+    """Yields photos with their probabilities at the size that the network sees.
+
+    All photos, whatever their sizes, go through one compiled program.
+    """
+    assert segmenter.image_size is not None
+    size, batch_size = segmenter.image_size, min(BATCH_SIZE, len(names))
+    with (
+        concurrent.futures.ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool,
+        tqdm(total=len(names), desc="segmenting", unit=" photos", disable=None) as bar,
+    ):
+        for start in range(0, len(names), batch_size):
+            chosen = names[start : start + batch_size]
+            read = list(pool.map(lambda name: read_photo(root / name, name, size), chosen))
+            skipped |= {n: r for n, r in zip(chosen, read, strict=True) if isinstance(r, str)}
+            photos = [photo for photo in read if isinstance(photo, Photo)]
+            batch = np.zeros((batch_size, size, size, 3), np.uint8)
+            for row, photo in enumerate(photos):
+                batch[row] = photo.small
+            if photos:
+                yield from zip(photos, segmenter.probabilities_as_seen(batch), strict=False)
+            bar.update(len(chosen))
+
+
+def _write(
+    photo: Photo,
+    probabilities: Float[np.ndarray, "s s c"],
+    output: epath.Path,
+    name: str,
+    classes: Sequence[str] | None,
+) -> tuple[dict[str, Any], UInt8[np.ndarray, "h w 3"]]:
+    """Writes label map and overlay; returns the photo's entry of parts.json and the overlay."""
+    parts = probabilities.shape[-1] - 1
+    labels = pixels.most_probable(probabilities, photo.height, photo.width)
+    save_label_png(output / "labels" / name, labels)
+    small = pixels.most_probable(probabilities, *photo.picture.shape[:2])
+    overlay = overlays.overlay_labels(photo.picture[None], small[None])[0]
+    save_png(output / "overlays" / name, overlay)
+    centers = Segmenter.centers_of(probabilities[None], photo.height, photo.width)[0]
+    areas = np.bincount(labels.ravel(), minlength=parts + 1)
+    entries = [
+        {
+            "part": part,
+            **({"name": classes[part]} if classes else {}),
+            "center": [round(float(x), 2) for x in centers[part - 1]],
+            "area": int(areas[part]),
+        }
+        for part in range(1, parts + 1)
+    ]
+    return {"height": photo.height, "width": photo.width, "parts": entries}, overlay
+
+
+def _tile(picture: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "t t 3"]:
+    """Returns a picture in the middle of a square tile, with its aspect."""
+    tile = ImageOps.pad(Image.fromarray(picture), (TILE, TILE), Image.Resampling.LANCZOS)
+    return np.asarray(tile)
+
+
+def _sheet(
+    shown: list[tuple[str, np.ndarray, np.ndarray]], classes: Sequence[str] | None
+) -> UInt8[np.ndarray, "h w 3"]:
+    names, pictures, overlaid = zip(*shown, strict=True)
+    picture = sheet({"photo": np.stack(pictures), "parts": np.stack(overlaid)}, names=names)
+    return with_legend(picture, classes) if classes else picture
