@@ -69,6 +69,30 @@ def write_json(path: epath.PathLike, content: Any, **options: Any) -> None:
     write_whole(path, json.dumps(content, **{"indent": 2} | options) + "\n")
 
 
+def copy_folder(source: epath.PathLike, target: epath.PathLike) -> None:
+    """Copies a folder; on a disk the copy gets its final name once all files are there."""
+    source, target = epath.Path(source), epath.Path(target)
+    if is_remote(target):
+        _copy_files(source, target)
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = epath.Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        _copy_files(source, unfinished / "copy")
+        (unfinished / "copy").rename(target)
+    finally:
+        unfinished.rmtree()
+
+
+def _copy_files(source: epath.Path, target: epath.Path) -> None:
+    target.mkdir(parents=True, exist_ok=True)
+    for path in source.iterdir():
+        if path.is_dir():
+            _copy_files(path, target / path.name)
+        else:
+            path.copy(target / path.name)
+
+
 def read_rows(path: epath.PathLike) -> list[dict[str, Any]]:
     """Returns the rows of a JSON-lines file, without a last line that was cut off."""
     path = epath.Path(path)

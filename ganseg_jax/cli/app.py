@@ -8,12 +8,14 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from absl import app, flags
 from absl import logging as absl_logging
 
+from ganseg_jax.config.schema import STAGES
+from ganseg_jax.config.setting import Leaf, check, leaves, nearest, with_fields
 from ganseg_jax.errors import Stopped, UserError
 
 if TYPE_CHECKING:
@@ -86,13 +88,12 @@ def define_workdir(required: bool = True):
 class StageChoices:
     """Gives the stages of --keep and --retrain."""
 
-    NAMES = ("gan", "segmenter", "self_training", "autoencoder", "head", "auto_shot")
-
-    def __init__(self) -> None:
-        self._keep = flags.DEFINE_list(
-            "keep", [], "Stages to keep even if what they were made from has changed."
-        )
-        self._retrain = flags.DEFINE_list("retrain", [], "Stages to train again from the start.")
+    def __init__(self, names: tuple[str, ...]):
+        self._names = names
+        self._flags = [
+            flags.DEFINE_list("keep", [], f"Of {', '.join(names)}: keep even if inputs changed."),
+            flags.DEFINE_list("retrain", [], "Of these: train again from the start."),
+        ]
 
     @property
     def value(self) -> tuple[list[str], list[str]]:
@@ -101,19 +102,70 @@ class StageChoices:
         Raises:
           UserError: a name is no stage's.
         """
-        for flag in (self._keep, self._retrain):
+        for flag in self._flags:
             for name in flag.value:
-                if name not in self.NAMES:
-                    near = difflib.get_close_matches(name, self.NAMES, 1)
-                    hint = f"; did you mean {near[0]!r}?" if near else ""
-                    known = ", ".join(self.NAMES)
+                if name not in self._names:
+                    known = ", ".join(self._names)
+                    hint = nearest(name, self._names)
                     raise UserError(f"--{flag.name}: {name!r} is none of {known}{hint}")
-        return self._keep.value, self._retrain.value
+        return self._flags[0].value, self._flags[1].value
 
 
-def define_stage_choices() -> StageChoices:
-    """Defines --keep and --retrain."""
-    return StageChoices()
+def define_stage_choices(*names: str) -> StageChoices:
+    """Defines --keep and --retrain; the stages are those of a run by default."""
+    return StageChoices(names or STAGES)
+
+
+class SettingFlags:
+    """Gives an instance of a schema with the values of flags."""
+
+    def __init__(self, schema: type, names: Mapping[str, str | tuple[str, ...]]):
+        self._schema, self._names = schema, names
+        known = leaves(schema)
+        self._flags = {
+            flag: self._define(flag, known[fields if isinstance(fields, str) else fields[0]])
+            for flag, fields in names.items()
+        }
+
+    @staticmethod
+    def _define(flag: str, leaf: Leaf) -> flags.FlagHolder:
+        setting = leaf.setting
+        if setting.choices:
+            return flags.DEFINE_enum(flag, leaf.default, list(setting.choices), setting.doc)
+        if leaf.type is bool:
+            return flags.DEFINE_boolean(flag, leaf.default, setting.doc)
+        define = flags.DEFINE_integer if leaf.type is int else flags.DEFINE_float
+        return define(flag, leaf.default, setting.doc)
+
+    @property
+    def value(self) -> Any:
+        """Returns the settings.
+
+        Raises:
+          UserError: naming a flag whose value breaks a limit.
+        """
+        chosen = {}
+        for flag, fields in self._names.items():
+            for field in (fields,) if isinstance(fields, str) else fields:
+                chosen[field] = self._flags[flag].value
+        settings = with_fields(self._schema(), chosen)
+        try:
+            check(settings)
+        except UserError as error:
+            name = str(error).partition("=")[0]
+            flag = next(f for f, fields in self._names.items() if name in fields)
+            raise UserError(f"--{flag}{str(error).removeprefix(name)}") from error
+        return settings
+
+
+def define_settings(schema: type, names: Mapping[str, str | tuple[str, ...]]) -> SettingFlags:
+    """Defines flags with type, default, meaning and choices of a schema's settings.
+
+    Args:
+      schema: a class of settings.
+      names: flag -> the setting that it sets, or several.
+    """
+    return SettingFlags(schema, names)
 
 
 def define_model() -> Callable[[], str]:

@@ -90,12 +90,9 @@ def _read_parameters(path: str) -> dict[str, Any]:
 
 
 def _write_parameters(path: str, hyperparameters: dict[str, Any]) -> None:
-    from ganseg_jax.errors import UserError
+    from ganseg_jax import files
 
-    try:
-        Path(path).write_text(json.dumps(hyperparameters, indent=2) + "\n")
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+    files.write_json(path, hyperparameters)
 
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ class PublishedTable:
           references: figures of simple references by their name, a row each.
 
         Returns:
-          (caption, header, rows) for `print_table` and for the report.
+          (caption, header, rows).
         """
         columns = list(self.columns)
         published = [[name, *values] for name, values in self.rows]
@@ -90,36 +90,12 @@ class PublishedTable:
         return self.caption, ["Method", *(column.title for column in columns)], rows
 
 
-def print_table(table: tuple[str, Sequence[str], Sequence[Sequence]]) -> str:
-    """A (caption, header, rows) table as aligned plain text."""
-    caption, header, rows = table
-    cells = [[_cell(value) for value in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(header, *cells, strict=True)]
-
-    def line(values):
-        first, *others = values
-        aligned = [first.ljust(widths[0])]
-        aligned += [text.rjust(width) for text, width in zip(others, widths[1:], strict=True)]
-        return "  ".join(aligned).rstrip()
-
-    rule = "  ".join("-" * width for width in widths)
-    return "\n".join([caption, line(header), rule, *map(line, cells)])
-
-
 def _scaled(value: float | None, scale: float) -> float | None:
     if value is None or not math.isfinite(value):
         return None
     # Rounded to what published tables print, so that a row reads like those above it.
     scaled = value * scale
     return round(scaled, 2 if scale > 1 or abs(scaled) >= 10 else 4)
-
-
-def _cell(value) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, float):
-        return f"{value:.2f}" if abs(value) >= 2 else f"{value:.4g}"
-    return str(value)
 
 
 CELEBA_LANDMARKS = PublishedTable(

@@ -3,18 +3,18 @@
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import numpy as np
 from jaxtyping import Int, UInt8
 
+from ganseg_jax import files
 from ganseg_jax.data.pipeline import Split
 from ganseg_jax.errors import UserError
 from ganseg_jax.evaluation import overlap
 from ganseg_jax.fewshot.pipeline import FewShot
 from ganseg_jax.fewshot.train import UNLABELLED
-from ganseg_jax.files import read_rows, write_json
 from ganseg_jax.report.page import Report, write_report
 from ganseg_jax.report.sheets import segmentation_sheet
 
@@ -23,10 +23,10 @@ SHEET_IMAGES = 16
 
 @dataclasses.dataclass(frozen=True)
 class Overlap:
-    """IoU over a whole set (not the mean of images).
+    """Holds IoU over a whole set (not the mean of images).
 
     Attributes:
-      by_class: class name to IoU in [0, 1]; NaN where neither truth nor prediction has it.
+      by_class: class name to IoU in [0, 1]; NaN if neither truth nor prediction has it.
       mean: over the classes that occur, background included.
       weighted: each class weighted by its share of the true pixels.
       images: how many have ground truth.
@@ -38,42 +38,64 @@ class Overlap:
     images: int
 
     def figures(self) -> dict[str, float]:
-        """Flat names, for `metrics.json`; classes without pixels are left out."""
+        """Returns flat names for `metrics.json`; classes without pixels are left out."""
         flat = {
             f"iou_{name}": value for name, value in self.by_class.items() if not np.isnan(value)
         }
         return {**flat, "mean_iou": self.mean, "weighted_iou": self.weighted}
 
 
-def true_labels(split: Split, classes: Sequence[str]) -> Int[np.ndarray, "n h w"]:
-    """The split's ground truth in the numbers of `classes` (background first).
+def true_labels(
+    split: Split, classes: Sequence[str], class_map: Mapping[str, str] | None = None
+) -> Int[np.ndarray, "n h w"] | None:
+    """Returns the split's ground truth in the numbers of `classes` (background first).
 
-    Parts are matched by name, and those that are no class count as background. Where no name is
-    shared, the numbers are taken as they are. Pixels without ground truth become 255.
+    Parts are matched by name, or as `class_map` says; parts that are no class count as background.
+    Pixels without ground truth become 255. If nothing says which part is which class, as with masks
+    of the whole object, the result is None.
+
+    Args:
+      split: with ground truth.
+      classes: names, background first.
+      class_map: class name -> name or number of the part.
 
     Raises:
-      UserError: the split has no ground truth, lacks a class, or has more parts than classes.
+      UserError: the split has no ground truth, or a class has no part.
     """
     if split.segmentation is None:
         raise UserError("the data set has no part labels to measure against")
-    known = split.segmentation >= 0
     parts = [name.lower() for name in split.part_names or []]
-    wanted = [name.lower() for name in classes]
-    if set(parts) & set(wanted[1:]):
-        missing = [name for name in wanted[1:] if name not in parts]
-        if missing:
-            raise UserError(
-                f"class {missing[0]!r} is no part of the data set, which has {', '.join(parts)}"
-            )
-        numbers = [wanted.index(name) if name in wanted else 0 for name in parts]
-        return np.where(known, np.array([0, *numbers])[split.segmentation], UNLABELLED)
+    wanted = {name.lower(): name.lower() for name in classes[1:]}
+    for name, part in (class_map or {}).items():
+        if name.lower() not in wanted:
+            raise UserError(f"--class_map: {name!r} is none of {', '.join(classes[1:])}")
+        wanted[name.lower()] = part.lower()
+    if not class_map and not set(parts) & set(wanted):
+        return None
     highest = int(split.segmentation.max(initial=0))
-    if highest >= len(classes):
-        raise UserError(
-            f"the data set has {highest} parts ({', '.join(parts) or 'unnamed'}), but the labels "
-            f"have {len(classes) - 1} classes, none of the same name"
-        )
-    return np.where(known, split.segmentation, UNLABELLED)
+    numbers = np.zeros(max(highest, len(parts)) + 1, int)
+    for label, (name, part) in enumerate(wanted.items(), start=1):
+        if part in parts:
+            numbers[parts.index(part) + 1] = label
+        elif part.isdecimal() and 1 <= int(part) < len(numbers):
+            numbers[int(part)] = label
+        else:
+            raise UserError(
+                f"class {name!r} is no part of the data set, which has "
+                f"{', '.join(parts) or f'parts 1 to {highest}'}; --class_map={name}=PART says which"
+            )
+    known = split.segmentation >= 0
+    return np.where(known, numbers[split.segmentation], UNLABELLED)
+
+
+def foreground_figures(
+    predict: Callable[[UInt8[np.ndarray, "n h w 3"]], Int[np.ndarray, "n h w"]], split: Split
+) -> dict[str, float]:
+    """Measures all parts together, if nothing says which part is which class."""
+    assert split.segmentation is not None
+    known = (split.segmentation >= 0).all((1, 2))
+    values = overlap.foreground_iou(predict(split.images[known]), split.segmentation[known])
+    return {"foreground_iou": float(values.mean()), "num_images": int(known.sum())}
 
 
 def measure(
@@ -83,7 +105,7 @@ def measure(
     classes: Sequence[str],
     chunk: int = 100,
 ) -> Overlap:
-    """IoU of a segmenter; pixels whose truth is 255 count nowhere."""
+    """Returns the IoU of a segmenter; pixels whose truth is 255 count nowhere."""
     table = np.zeros((len(classes), len(classes)), np.int64)
     for start in range(0, len(images), chunk):
         here = slice(start, start + chunk)
@@ -105,72 +127,80 @@ def measure(
 
 def report(
     few: FewShot,
-    segmenter: Callable,
+    segmenter: Callable[[UInt8[np.ndarray, "n h w 3"]], Int[np.ndarray, "n h w"]],
     photos: Split | None,
-    measured: Overlap | None,
+    truth: Int[np.ndarray, "n h w"] | None,
+    figures: Mapping[str, float],
     samples: tuple[np.ndarray, np.ndarray],
     dataset: str,
 ) -> None:
-    """Writes `F/metrics.json` (where something was measured) and `F/report.html`."""
+    """Writes `F/metrics.json`, if something was measured, and `F/report.html`.
+
+    Args:
+      few: what the stages worked on.
+      segmenter: the auto-shot network.
+      photos: of the data set, if there is one.
+      truth: their labels in the classes' numbers; None if nothing says which is which.
+      figures: as `Overlap.figures` or `foreground_figures` return them, and "num_images".
+      samples: images and the head's labels.
+      dataset: its name.
+    """
     shots, classes = len(few.labelled.names), few.labelled.classes
     images, soft = (np.asarray(array[:SHEET_IMAGES]) for array in samples)
-    figures = []
+    shown = []
     if photos is not None:
-        shown = photos.images[:SHEET_IMAGES]
-        truth = None if measured is None else true_labels(photos, classes)[:SHEET_IMAGES]
-        figures.append(
-            (
-                "Photos, their parts by the auto-shot network"
-                + (", and the ground truth." if measured else "."),
-                segmentation_sheet(shown, segmenter(shown), truth),
-            )
-        )
-    figures.append(
-        (
-            "Generated images, the auto-shot network's parts, and the head's labels it learned "
-            "from.",
-            segmentation_sheet(images, segmenter(images), soft.argmax(-1)),
-        )
+        some = photos.images[:SHEET_IMAGES]
+        caption = "Photos, their parts by the auto-shot network"
+        caption += "." if truth is None else ", and the ground truth."
+        known = None if truth is None else truth[:SHEET_IMAGES]
+        shown.append((caption, segmentation_sheet(some, segmenter(some), known)))
+    caption = "Generated images, the auto-shot network's parts, and the head's labels they taught."
+    shown.append((caption, segmentation_sheet(images, segmenter(images), soft.argmax(-1))))
+    metrics = {name: value for name, value in figures.items() if name != "num_images"}
+    lead = (
+        f"{len(classes) - 1} parts from {shots} labelled generated images; the auto-shot network "
+        "then needs one pass for a photo, and no generator."
     )
-    tables, counts, metrics = [], {}, {}
-    if measured is not None:
-        metrics = measured.figures()
-        counts = dict.fromkeys(metrics, measured.images)
-        rows = [[name, value] for name, value in measured.by_class.items()]
-        rows += [["mean", measured.mean], ["weighted", measured.weighted]]
-        tables.append(
-            (f"IoU by class on {measured.images} photos.", ["Class", f"{shots}-shot IoU"], rows)
+    comparison = None
+    if figures:
+        files.write_json(few.folder / "metrics.json", {**figures, "num_shots": shots})
+    if truth is not None and figures:
+        rows = [[name.removeprefix("iou_").removesuffix("_iou"), v] for name, v in metrics.items()]
+        title = f"IoU by class on {figures['num_images']} photos"
+        comparison = (title, ["Class", f"{shots}-shot IoU"], rows)
+    elif figures:
+        lead += (
+            " The data set does not say which of its labels is which class, so only the foreground "
+            "is measured; --class_map=CLASS=PART says it."
         )
-        content = {**metrics, "num_images": measured.images, "num_shots": shots}
-        write_json(few.folder / "metrics.json", content)
-    device, chosen = jax.devices()[0], few.settings.auto_shot
-    curves = {
-        name: read_rows(few.folder / name / "metrics.jsonl") for name in ("head", "auto_shot")
-    }
-    config = json.loads((few.folder / "config.json").read_text())
     page = Report(
         title=f"{shots}-shot parts of {dataset}",
-        lead=(
-            f"{len(classes) - 1} parts from {shots} labelled generated images; the auto-shot "
-            "network then needs one pass for a photo, and no generator."
-        ),
-        summary=[
-            ("Labelled images", ", ".join(few.labelled.names)),
-            ("Classes", ", ".join(classes)),
-            ("Head", f"{few.settings.head_kind}, {few.settings.head.epochs} epochs"),
-            (
-                "Auto-shot",
-                f"{chosen.num_samples} generated images, {chosen.num_steps} updates of "
-                f"{chosen.batch_size}",
-            ),
-            ("Device", f"{jax.device_count()} x {device.device_kind}"),
-            ("Written", time.strftime("%Y-%m-%d %H:%M")),
-        ],
+        lead=lead,
+        summary=_summary(few),
         metrics=metrics,
-        counts=counts,
-        curves=curves,
-        figures=figures,
-        tables=tables,
-        config=config,
+        counts=dict.fromkeys(metrics, int(figures.get("num_images", 0))),
+        comparison=comparison,
+        curves={
+            name: files.read_rows(few.folder / name / "metrics.jsonl")
+            for name in ("head", "auto_shot")
+        },
+        figures=shown,
+        config=json.loads((few.folder / "config.json").read_text()),
     )
     write_report(few.folder / "report.html", page)
+
+
+def _summary(few: FewShot) -> list[tuple[str, str]]:
+    chosen = few.settings.auto_shot
+    return [
+        ("Labelled images", ", ".join(few.labelled.names)),
+        ("Classes", ", ".join(few.labelled.classes)),
+        ("Head", f"{few.settings.head_kind}, {few.settings.head.epochs} epochs"),
+        (
+            "Auto-shot",
+            f"{chosen.num_samples} generated images, {chosen.num_steps} updates of "
+            f"{chosen.batch_size}",
+        ),
+        ("Device", f"{jax.device_count()} x {jax.devices()[0].device_kind}"),
+        ("Written", time.strftime("%Y-%m-%d %H:%M")),
+    ]

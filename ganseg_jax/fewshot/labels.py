@@ -150,8 +150,9 @@ class _Polygons:
     class_names: list[str]
 
 
-def _find(directory: epath.Path, name: str, coco: dict[str, _Polygons])
--> epath.Path | _Polygons | None:
+def _find(
+    directory: epath.Path, name: str, coco: dict[str, _Polygons]
+) -> epath.Path | _Polygons | None:
     for path in (directory / f"{name}{MASK_SUFFIX}", directory / "masks" / f"{name}.png"):
         if path.exists():
             return path

@@ -2,7 +2,7 @@
 
 import dataclasses
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -34,9 +34,10 @@ def few_shot(
     layers: Sequence[str] = (),
     shots: int | None = None,
     classes: Sequence[str] | None = None,
+    class_map: Mapping[str, str] | None = None,
     keep: Collection[str] = (),
     retrain: Collection[str] = (),
-) -> evaluate.Overlap | None:
+) -> dict[str, float]:
     """Runs the stages that are not finished; writes `workdir / output`.
 
     Args:
@@ -48,11 +49,12 @@ def few_shot(
       layers: groups of layers (see `features.named_layers`); all by default.
       shots: number of labelled images to use; None for all.
       classes: names without the background; None takes them from the labels.
+      class_map: class name -> name or number of the data set's part, to measure against.
       keep: stages ("head", "auto_shot") that stay as they are even if labels or generator change.
       retrain: stages that are trained again from the start.
 
     Returns:
-      What was measured on the data set's test photos; None where they have no part labels.
+      The figures measured on the data set's test photos; empty if they have no labels.
 
     Raises:
       UserError: something is missing or does not fit.
@@ -78,7 +80,7 @@ def few_shot(
         ", ".join(few.labelled.classes),
     )
     # Before the long stages, since names that do not fit are found here.
-    photos, truth, dataset = _photos(workdir, few.labelled.classes)
+    photos, truth, dataset = _photos(workdir, few.labelled.classes, class_map)
     params = pipeline.train_head(few, keep, retrain)
     samples = pipeline.label_samples(few, params)
     segmenter = pipeline.train_auto_shot(
@@ -90,20 +92,28 @@ def few_shot(
         keep=keep,
         retrain=retrain,
     )
-    measured = None
-    if truth is not None:
+    figures: dict[str, float] = {}
+    if photos is not None and truth is not None:
         measured = evaluate.measure(segmenter, photos.images, truth, few.labelled.classes)
-        for name, value in measured.figures().items():
-            print(f"{name} = {value:.4f} (n = {measured.images})")
-    evaluate.report(few, segmenter, photos, measured, samples, dataset)
+        figures = measured.figures() | {"num_images": measured.images}
+    elif photos is not None and photos.segmentation is not None:
+        LOG.info(
+            "The parts of %s are none of these classes, so only the foreground is measured; "
+            "--class_map=CLASS=PART says which is which",
+            dataset,
+        )
+        figures = evaluate.foreground_figures(segmenter, photos)
+    for name in figures.keys() - {"num_images"}:
+        print(f"{name} = {figures[name]:.4f} (n = {figures['num_images']})")
+    evaluate.report(few, segmenter, photos, truth, figures, samples, dataset)
     LOG.info("Report: %s", few.folder / "report.html")
-    return measured
+    return figures
 
 
 def _photos(
-    workdir: epath.Path, classes: Sequence[str]
+    workdir: epath.Path, classes: Sequence[str], class_map: Mapping[str, str] | None
 ) -> tuple[data.Split | None, np.ndarray | None, str]:
-    """The test photos of the workdir's data set, their labels where it has some, and its name."""
+    """Returns the test photos of the workdir's data set, their labels if known, and its name."""
     if not (workdir / "config.json").exists():
         return None, None, "generated images"
     config = config_file.load_config(workdir)
@@ -113,14 +123,16 @@ def _photos(
     except UserError as error:  # Of no consequence for training.
         LOG.warning("Nothing will be measured: %s", error)
         return None, None, name
-    truth = None if photos.segmentation is None else evaluate.true_labels(photos, classes)
+    truth = (
+        None if photos.segmentation is None else evaluate.true_labels(photos, classes, class_map)
+    )
     return photos, truth, name
 
 
 def load_source(
     workdir: epath.PathLike, generator: str | None = None, layers: Sequence[str] = ()
 ) -> tuple[Source, Any]:
-    """The workdir's generator, or a StyleGAN2 checkpoint, as a source of features.
+    """Returns the workdir's generator, or a StyleGAN2 checkpoint, as a source of features.
 
     Raises:
       UserError: it is missing or cannot be read, or has no such layers.

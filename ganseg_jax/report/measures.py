@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Measure:
-    """How a figure is shown.
+    """Says how a figure is shown.
 
     Attributes:
       title: its name for readers.
@@ -98,6 +98,26 @@ MEASURES = {
     "kid_spread": Measure(
         "KID, spread", "Standard deviation of KID over random subsets of the images.", ""
     ),
+    "mirror_agreement": Measure(
+        "Agreement with the mirror image",
+        "Overlap of what is found in a photo and in its mirror image, turned back: intersection "
+        "over union, mean over the photos. It does not prove that parts are right.",
+        "higher",
+    ),
+    "parts_present": Measure(
+        "Parts found in a photo", "Share of the parts that a photo shows, mean over the photos.", ""
+    ),
+    "rarest_part_present": Measure(
+        "Rarest part", "Share of the photos that show the part that is found least often.", ""
+    ),
+    "foreground_share": Measure(
+        "Share of the foreground", "Share of all pixels that belong to a part.", ""
+    ),
+    "border_share": Measure(
+        "Parts at the border",
+        "Share of the outermost pixels that a part takes; parts that paint background reach there.",
+        "lower",
+    ),
     "mean_iou": Measure(
         "Mean IoU", "Intersection over union of each class, mean over the classes.", "higher"
     ),
@@ -117,7 +137,7 @@ _VARIANTS = {
 
 
 def measure_of(name: str) -> Measure:
-    """The measure of a figure by its name; one that is not known is shown under its own name.
+    """Returns the measure of a figure by its name; an unknown one keeps its name.
 
     A prefix up to a '/' (a protocol or a reference) is kept in the title. 'landmark_error_bias'
     and 'landmark_error_standardized' are variants of 'landmark_error'.
@@ -142,7 +162,7 @@ def measure_of(name: str) -> Measure:
 
 
 def format_value(name: str, value: float) -> str:
-    """A figure as readers expect it: per cent for relative errors, else four significant digits."""
+    """Returns a figure as text: per cent for relative errors, else four significant digits."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
     if not math.isfinite(value):
@@ -153,7 +173,7 @@ def format_value(name: str, value: float) -> str:
 
 
 def format_number(value: float) -> str:
-    """Four significant digits at most, thousands separated, no needless zeros."""
+    """Returns at most four significant digits, thousands separated, no needless zeros."""
     if isinstance(value, int) or value == int(value) and abs(value) < 1e15:
         return f"{int(value):,}"
     magnitude = abs(value)
@@ -166,7 +186,7 @@ def format_number(value: float) -> str:
 
 
 def humanize(name: str) -> str:
-    """'part_scale' -> 'Part scale', 'gan' -> 'GAN'."""
+    """Returns a name for readers: 'part_scale' is 'Part scale', 'gan' is 'GAN'."""
     words = name.replace("_", " ").replace("/", ": ").split()
     words = [word.upper() if word in _ABBREVIATIONS else word for word in words]
     text = " ".join(words)

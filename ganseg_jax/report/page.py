@@ -3,33 +3,38 @@
 import base64
 import html
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 
 import numpy as np
+from etils import epath
 
 from ganseg_jax.files import write_whole
 from ganseg_jax.report.curves import curve_svg, curves
 from ganseg_jax.report.measures import format_number, format_value, humanize, measure_of
 from ganseg_jax.report.png import encode_png
+from ganseg_jax.report.tables import Table
 
-_HEADLINES = (
+HEADLINES = (
     "foreground_iou",
     "foreground_nmi",
     "part_nmi",
     "landmark_error",
     "taichi_mae",
     "mean_iou",
+    "mirror_agreement",
+    "parts_present",
+    "border_share",
     "sliced_wasserstein",
     "fid",
 )
+"""Figures that a page shows large, the most telling first."""
 
 
 @dataclass
 class Report:
-    """What a report says; every field but the title may be empty and is then left out.
+    """Holds what a report says; every field but the title may be empty and is then left out.
 
     Attributes:
       title: heading of the page.
@@ -37,9 +42,10 @@ class Report:
       summary: (label, value) rows: what was trained on what, sizes, settings, time, device.
       metrics: figures by name (see `ganseg_jax.report.measures`).
       counts: by the same names, on how many samples a figure was measured.
+      comparison: table of the main figures beside those of references.
       curves: by stage, the rows of its metrics log: dicts with `step` and scalars.
-      figures: (caption, picture), the picture as PNG bytes or uint8 (H, W, 3). The caption's
-        first sentence is its heading.
+      figures: (caption, picture), the most telling first; the picture as PNG bytes or uint8 (H, W,
+        3). The caption's first sentence is its heading.
       tables: (caption, header, rows). Numbers are aligned right; a row whose first cell starts
         with '*' is our own and stands out (the star is not shown).
       config: settings of the run, nested; shown folded in, one line for each field.
@@ -50,46 +56,54 @@ class Report:
     summary: Sequence[tuple[str, object]] = ()
     metrics: Mapping[str, float] = field(default_factory=dict)
     counts: Mapping[str, int] = field(default_factory=dict)
+    comparison: Table | None = None
     curves: Mapping[str, Sequence[dict]] = field(default_factory=dict)
     figures: Sequence[tuple[str, bytes | np.ndarray]] = ()
-    tables: Sequence[tuple[str, Sequence[str], Sequence[Sequence]]] = ()
+    tables: Sequence[Table] = ()
     config: Mapping | str = field(default_factory=dict)
 
 
-def write_report(path: str | os.PathLike, report: Report) -> None:
+def write_report(path: epath.PathLike, report: Report) -> None:
     """Writes the page to `path`, whole or not at all.
 
     Raises:
-      UserError: where the file cannot be written.
+      UserError: the file cannot be written.
     """
     write_whole(path, render_report(report))
 
 
 def render_report(report: Report) -> str:
-    """The page as HTML text: style, curves and pictures inside, no script, no link outside."""
+    """Returns the page as HTML: style, curves and pictures inside, no script, no link outside.
+
+    It shows first what people came for: the first picture, the main figures, the other pictures.
+    The rest is folded in.
+    """
     style = resources.files("ganseg_jax.report").joinpath("page.css").read_text("utf-8")
     title = html.escape(report.title)
     sections = [
-        _summary(report.summary),
-        _metrics(report.metrics, report.counts),
-        *(_table(*table) for table in report.tables),
-        _figures(report.figures),
-        _curves(report.curves),
-        _config(report.config),
+        _figures(report.figures[:1], ""),
+        _tiles(report.metrics),
+        _table(*report.comparison) if report.comparison else "",
+        _figures(report.figures[1:], "Pictures"),
+        *(_folded(table[0], _table("", *table[1:])) for table in report.tables),
+        _folded("All figures", _metrics(report.metrics, report.counts)),
+        _folded("Training curves", _curves(report.curves)),
+        _folded("The run", _summary(report.summary)),
+        _folded("All settings of the run", _config(report.config)),
     ]
     lead = f'<p class="lead">{html.escape(report.lead)}</p>' if report.lead else ""
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{title}</title>\n<style>\n{style}</style></head>\n<body><main>\n"
-        f"<header><h1>{title}</h1>{lead}</header>\n{_tiles(report.metrics)}\n"
+        f"<header><h1>{title}</h1>{lead}</header>\n"
         + "\n".join(section for section in sections if section)
         + "\n<footer>Written by ganseg_jax.</footer>\n</main></body></html>\n"
     )
 
 
 def _tiles(metrics: Mapping[str, float]) -> str:
-    shown = [name for name in _HEADLINES if name in metrics][:4]
+    shown = [name for name in HEADLINES if name in metrics][:4]
     tiles = (
         f'<div class="card tile"><b>{_text(format_value(name, metrics[name]))}</b>'
         f"<span>{_text(measure_of(name).title)}</span></div>"
@@ -104,7 +118,7 @@ def _summary(rows: Sequence[tuple[str, object]]) -> str:
     entries = "".join(
         f"<div><dt>{_text(label)}</dt><dd>{_cell(value)}</dd></div>" for label, value in rows
     )
-    return f'<section><h2>The run</h2><dl class="card">{entries}</dl></section>'
+    return f'<dl class="card">{entries}</dl>'
 
 
 def _metrics(metrics: Mapping[str, float], counts: Mapping[str, int]) -> str:
@@ -123,9 +137,9 @@ def _metrics(metrics: Mapping[str, float], counts: Mapping[str, int]) -> str:
             f'<td class="note">{_text(measure.explanation)}</td></tr>'
         )
     return (
-        '<section><h2>Figures</h2><div class="card scroll"><table class="measures">'
+        '<div class="card scroll"><table class="measures">'
         '<thead><tr><th>Measure</th><th class="number">Value</th><th class="number">Samples</th>'
-        f"<th>What it says</th></tr></thead><tbody>{''.join(rows)}</tbody></table></div></section>"
+        f"<th>What it says</th></tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
     )
 
 
@@ -155,27 +169,29 @@ def _table(caption: str, header: Sequence[str], rows: Sequence[Sequence]) -> str
         css = ' class="ours"' if ours else ""
         body.append(f"<tr{css}>{line}</tr>")
     return (
-        f'<section><h2>{_text(caption)}</h2><div class="card scroll"><table><thead><tr>{head}</tr>'
+        f"<section>{f'<h2>{_text(caption)}</h2>' if caption else ''}"
+        f'<div class="card scroll"><table><thead><tr>{head}</tr>'
         f"</thead><tbody>{''.join(body)}</tbody></table></div></section>"
     )
 
 
-def _figures(figures: Sequence[tuple[str, bytes | np.ndarray]]) -> str:
+def _figures(figures: Sequence[tuple[str, bytes | np.ndarray]], heading: str) -> str:
     if not figures:
         return ""
     parts = []
     for caption, picture in figures:
         data = picture if isinstance(picture, bytes) else encode_png(picture)
         encoded = base64.b64encode(data).decode()
-        heading, stop, rest = caption.partition(". ")
-        text = f'<div class="name">{_text(heading)}</div>'
+        name, stop, rest = caption.partition(". ")
+        text = f'<div class="name">{_text(name)}</div>'
         if stop and rest:
             text += f'<div class="note">{_text(rest)}</div>'
         parts.append(
             f'<figure class="card"><figcaption>{text}</figcaption><div class="scroll">'
             f'<img alt="{_text(caption)}" src="data:image/png;base64,{encoded}"></div></figure>'
         )
-    return f"<section><h2>Pictures</h2>{''.join(parts)}</section>"
+    title = f"<h2>{heading}</h2>" if heading else ""
+    return f"<section>{title}{''.join(parts)}</section>"
 
 
 def _curves(stages: Mapping[str, Sequence[dict]]) -> str:
@@ -191,7 +207,7 @@ def _curves(stages: Mapping[str, Sequence[dict]]) -> str:
         if charts:
             heading = f"<h3>{_text(humanize(stage))}</h3>"
             parts.append(f'{heading}<div class="curves">{"".join(charts)}</div>')
-    return f"<section><h2>Training</h2>{''.join(parts)}</section>" if parts else ""
+    return "".join(parts)
 
 
 def _config(config: Mapping | str) -> str:
@@ -203,10 +219,14 @@ def _config(config: Mapping | str) -> str:
         f'<tr><td class="code">{_text(name)}</td><td class="code">{_text(value)}</td></tr>'
         for name, value in _flatten(config)
     )
-    return (
-        '<section><h2>Settings</h2><details class="card"><summary>All settings of the run</summary>'
-        f'<div class="scroll"><table><tbody>{rows}</tbody></table></div></details></section>'
-    )
+    return f'<div class="card scroll"><table class="settings"><tbody>{rows}</tbody></table></div>'
+
+
+def _folded(title: str, content: str) -> str:
+    """Returns content that is hidden until its title is clicked, or "" if there is none."""
+    if not content:
+        return ""
+    return f"<details><summary>{_text(title)}</summary>{content}</details>"
 
 
 def _flatten(config: Mapping, prefix: str = "") -> list[tuple[str, str]]:
@@ -220,7 +240,7 @@ def _flatten(config: Mapping, prefix: str = "") -> list[tuple[str, str]]:
 
 
 def _decimals(values: Iterable) -> int:
-    """Decimals that a column's numbers need when each is rounded to five significant digits."""
+    """Returns the decimals that a column's numbers need if rounded to five significant digits."""
     numbers = [f"{value:.5g}" for value in values if _is_number(value) and np.isfinite(value)]
     return max((len(text.partition(".")[2]) for text in numbers if "e" not in text), default=0)
 

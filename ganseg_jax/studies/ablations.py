@@ -16,6 +16,7 @@ import jax
 import numpy as np
 from etils import epath
 
+from ganseg_jax import files
 from ganseg_jax.config import Config, flat
 from ganseg_jax.config import file as config_file
 from ganseg_jax.config.convert import checked, from_mapping, nested
@@ -26,7 +27,8 @@ from ganseg_jax.jobs import train as pipeline
 from ganseg_jax.jobs.begin import check
 from ganseg_jax.report.measures import format_value, measure_of
 from ganseg_jax.report.plots import plot_settings
-from ganseg_jax.report.png import encode_png
+from ganseg_jax.report.png import save_png
+from ganseg_jax.report.tables import markdown_table
 from ganseg_jax.training import partition
 from ganseg_jax.training.loop import NonFiniteError
 
@@ -327,20 +329,19 @@ def table_of(summary: Mapping[str, Any]) -> str:
         arrow = {"higher": " ↑", "lower": " ↓"}.get(shown.better, "")
         titles.append(shown.title + arrow)
     lines = [
-        "# Settings compared",
-        "",
-        "Mean over the seeds ± standard deviation.",
-        "",
-        _line(["setting", "what differs", "seeds", *titles]),
-        _line(["---"] * (3 + len(titles))),
+        [
+            f"`{name}`",
+            row["description"],
+            ", ".join(map(str, row["seeds"])),
+            *(_cell(row, measure) for measure in measures),
+        ]
+        for name, row in rows.items()
     ]
-    for name, row in rows.items():
-        cells = [_cell(row, measure) for measure in measures]
-        seeds = ", ".join(map(str, row["seeds"]))
-        lines.append(_line([f"`{name}`", row["description"], seeds, *cells]))
+    text = "# Settings compared\n\nMean over the seeds ± standard deviation.\n\n"
+    text += markdown_table(["setting", "what differs", "seeds", *titles], lines)
     if summary["diverged"]:
-        lines += ["", "Losses became infinite in " + ", ".join(summary["diverged"]) + "."]
-    return "\n".join(lines) + "\n"
+        text += "\nLosses became infinite in " + ", ".join(summary["diverged"]) + ".\n"
+    return text
 
 
 def _write(
@@ -353,17 +354,11 @@ def _write(
     rows = summary["settings"]
     if jax.process_index() or not rows:
         return summary
-    contents = {
-        "ablations.json": (json.dumps(summary, indent=2) + "\n").encode(),
-        "ablations.md": table_of(summary).encode(),
-    }
+    files.write_json(workdir / "ablations.json", summary)
+    files.write_whole(workdir / "ablations.md", table_of(summary))
     values = {name: row["values"] for name, row in rows.items()}
     if measures := _main_measures(rows):
-        contents["ablations.png"] = encode_png(plot_settings(values, measures[:4]))
-    for name, content in contents.items():
-        partial = workdir / f".{name}.partial"
-        partial.write_bytes(content)
-        partial.replace(workdir / name)
+        save_png(workdir / "ablations.png", plot_settings(values, measures[:4]))
     return summary
 
 
@@ -376,7 +371,3 @@ def _cell(row: Mapping[str, Any], measure: str) -> str:
         return "–"
     text, spread = format_value(measure, row["mean"][measure]), row["spread"][measure]
     return text if spread is None else f"{text} ± {format_value(measure, spread)}"
-
-
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"

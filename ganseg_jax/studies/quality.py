@@ -13,14 +13,17 @@ from typing import Any
 import jax
 from etils import epath
 
+from ganseg_jax import files
 from ganseg_jax.config import Config, with_fields
 from ganseg_jax.errors import UserError
 from ganseg_jax.evaluation import protocols
 from ganseg_jax.jobs import train as pipeline
 from ganseg_jax.jobs.begin import begin, check
+from ganseg_jax.jobs.evaluate import training_seconds
 from ganseg_jax.report.measures import format_value, measure_of
 from ganseg_jax.report.plots import plot_quality
-from ganseg_jax.report.png import encode_png
+from ganseg_jax.report.png import save_png
+from ganseg_jax.report.tables import markdown_table
 from ganseg_jax.training import partition
 
 LOG = logging.getLogger(__name__)
@@ -71,7 +74,7 @@ def run_quality(
         if not (folder / METRICS).exists():
             LOG.info("%d updates of the GAN", step)
             if before is not None and not (folder / "gan").exists() and jax.process_index() == 0:
-                _copy(before / "gan", folder / "gan")
+                files.copy_folder(before / "gan", folder / "gan")
             partition.wait_for_all(f"GAN of {step} updates begins")
             pipeline.run_all(config, str(folder))
         before = folder
@@ -80,26 +83,19 @@ def run_quality(
     return points
 
 
-def training_seconds(stage: epath.Path) -> float:
-    """Seconds that a stage's updates took, by the rates in its log; compilation is not in it."""
-    rates = {}
-    for line in (stage / "metrics.jsonl").read_text().splitlines():
-        row = json.loads(line)
-        if "steps_per_second" in row:
-            rates[row["step"]] = row["steps_per_second"]  # The last one, where steps were repeated.
-    steps = sorted(rates)
-    return sum((n - m) / rates[n] for m, n in zip([0, *steps], steps, strict=False))
-
-
 def table_of(points: Points) -> str:
-    """The main measures at each step, as a Markdown table."""
+    """Returns the main measures at each step as a Markdown table."""
     measures = _measures_in(points)
     titles = ["GAN updates", "seconds of training", *(measure_of(m).title for m in measures)]
-    lines = ["# Quality against time", "", _line(titles), _line(["---"] * len(titles))]
-    for point in points:
-        cells = [format_value(m, point["figures"][m]) for m in measures]
-        lines.append(_line([str(point["step"]), f"{point['seconds']:.0f}", *cells]))
-    return "\n".join(lines) + "\n"
+    rows = [
+        [
+            str(point["step"]),
+            f"{point['seconds']:.0f}",
+            *(format_value(m, point["figures"][m]) for m in measures),
+        ]
+        for point in points
+    ]
+    return "# Quality against time\n\n" + markdown_table(titles, rows)
 
 
 def _measures_in(points: Points) -> list[str]:
@@ -107,9 +103,11 @@ def _measures_in(points: Points) -> list[str]:
 
 
 def _point(folder: epath.Path) -> dict[str, Any]:
-    gan = training_seconds(folder / "gan")
-    later = [folder / name for name in ("segmenter", "self_training")]
-    segmenter = sum(training_seconds(stage) for stage in later if stage.exists())
+    gan, *later = (
+        training_seconds(files.read_rows(folder / name / "metrics.jsonl"))
+        for name in ("gan", "segmenter", "self_training")
+    )
+    segmenter = sum(later)
     return {
         "step": int(folder.name.removeprefix("at_")),
         "seconds": gan + segmenter,
@@ -126,24 +124,6 @@ def _read(workdir: epath.Path) -> Points:
     return json.loads(path.read_text())
 
 
-def _copy(source: epath.Path, target: epath.Path) -> None:
-    """A folder's files, under the final name once all are there."""
-    partial = target.with_name(f".{target.name}.partial")
-    if partial.exists():
-        partial.rmtree()
-    _copy_files(source, partial)
-    partial.rename(target)
-
-
-def _copy_files(source: epath.Path, target: epath.Path) -> None:
-    target.mkdir(parents=True)
-    for path in source.iterdir():
-        if path.is_dir():
-            _copy_files(path, target / path.name)
-        else:
-            path.copy(target / path.name)
-
-
 def _write(points: Points, workdir: epath.Path, others: Mapping[str, Points]) -> None:
     if jax.process_index():
         return
@@ -153,16 +133,6 @@ def _write(points: Points, workdir: epath.Path, others: Mapping[str, Points]) ->
         | {m: [point["figures"].get(m, math.nan) for point in curve] for m in measures}
         for name, curve in {workdir.name: points, **others}.items()
     }
-    contents = {
-        "quality.json": (json.dumps(points, indent=2) + "\n").encode(),
-        "quality.md": table_of(points).encode(),
-        "quality.png": encode_png(plot_quality(curves, measures)),
-    }
-    for name, content in contents.items():
-        partial = workdir / f".{name}.partial"
-        partial.write_bytes(content)
-        partial.replace(workdir / name)
-
-
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
+    files.write_json(workdir / "quality.json", points)
+    files.write_whole(workdir / "quality.md", table_of(points))
+    save_png(workdir / "quality.png", plot_quality(curves, measures))

@@ -1,0 +1,180 @@
+"""Measures a trained run by its data set's protocols; writes nothing."""
+
+import copy
+import dataclasses
+import logging
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from ganseg_jax.config import Config
+from ganseg_jax.data import pipeline
+from ganseg_jax.errors import UserError
+from ganseg_jax.evaluation import (
+    backbone,
+    embeddings,
+    generated,
+    inception,
+    protocols,
+    references,
+    without_labels,
+)
+from ganseg_jax.latents import sample_latents
+from ganseg_jax.models.generator import Generator
+from ganseg_jax.report.tables import Table
+from ganseg_jax.segmenter import Segmenter
+
+LOG = logging.getLogger(__name__)
+
+SHOWN_PHOTOS = 24
+
+UNREFINED = "without_refinement"
+"""Before the names of figures of what the network says, if masks are refined as well."""
+
+HELD_OUT = ("landmark_test", "test")
+"""Splits that may hold photos of the same kind as those trained on, the fitting one first."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """Holds what was measured on photos.
+
+    Attributes:
+      figures: figures and counts by name.
+      compared: figures of the references by their name.
+      tables: one for each protocol that has figures.
+      photos: some of the photos.
+      truth: their label maps; None if the protocol's split has none.
+    """
+
+    figures: dict[str, float]
+    compared: dict[str, dict[str, float]]
+    tables: list[Table]
+    photos: UInt8[np.ndarray, "n s s 3"]
+    truth: np.ndarray | None
+
+
+def load_split(config: Config, split: str, limit: int | None = None) -> pipeline.Split:
+    """Loads a split of a config's data set at its image size."""
+    dataset = config.dataset
+    return pipeline.load_split(dataset.name, dataset.data_dir, split, config.image_size, limit)
+
+
+def measure_photos(config: Config, segmenter: Segmenter) -> Measured:
+    """Measures a segmenter by the protocols of a config's data set.
+
+    Without ground truth it measures what photos alone allow, and no references.
+
+    Raises:
+      UserError: a protocol is not made for the data set, or lacks ground truth.
+    """
+    names = list(config.evaluation.protocols) or protocols.fit_protocols(config.dataset.name)
+    feature_fn = backbone.load_feature_maps(config)
+    parts, batch_size = config.model.num_parts, config.evaluation.batch_size
+    figures: dict[str, float] = {}
+    compared: dict[str, dict[str, float]] = {}
+    tables: list[Table] = []
+    shown: pipeline.Split | None = None
+    for name in names:
+        protocol = protocols.get_protocol(name)
+        if protocol.datasets and config.dataset.name not in protocol.datasets:
+            raise UserError(
+                f"evaluation.protocols: {name} is made for {', '.join(protocol.datasets)}, "
+                f"not for {config.dataset.name}"
+            )
+        splits = {split: load_split(config, split) for split in protocol.splits}
+        shown = shown or splits[protocol.splits[-1]]
+        measured = protocol.measure(segmenter.probabilities, splits, batch_size)
+        if not measured:
+            LOG.info("%s: no ground truth, so masks are not measured against any", name)
+            continue
+        figures |= measured
+        others: dict[str, dict[str, float]] = {}
+        if segmenter.refine:
+            alone = copy.copy(segmenter)
+            alone.refine = False
+            others[UNREFINED] = protocol.measure(alone.probabilities, splits, batch_size)
+            figures |= {f"{UNREFINED}/{k}": value for k, value in others[UNREFINED].items()}
+        if config.evaluation.references and protocol.references:
+            LOG.info("Measuring the simple references of %s", name)
+            others |= references.measure_references(
+                protocol,
+                splits,
+                load_split(config, protocol.reference_split),
+                num_parts=parts,
+                batch_size=batch_size,
+                seed=config.seed,
+                feature_fn=feature_fn,
+            )
+        table = protocol.rows(measured, config.dataset.name, parts, others)
+        tables.append(table or _own_table(name, parts, measured, others))
+        for reference, values in others.items():
+            compared[reference] = compared.get(reference, {}) | values
+    assert shown is not None
+    if not figures:
+        figures = without_labels.unlabelled_figures(
+            segmenter.probabilities, shown.images, batch_size
+        )
+    truth = shown.segmentation
+    return Measured(
+        figures,
+        compared,
+        tables,
+        shown.images[:SHOWN_PHOTOS],
+        None if truth is None else truth[:SHOWN_PHOTOS],
+    )
+
+
+def _own_table(
+    name: str, parts: int, measured: dict[str, float], others: dict[str, dict[str, float]]
+) -> Table:
+    """Returns a table of ours and the references, for a protocol without published rows."""
+    values, _ = protocols.split_counts(measured)
+    columns = list(values)
+    rows: list[list[Any]] = [[f"* ganseg_jax (K = {parts})", *values.values()]]
+    for reference, theirs in others.items():
+        label = f"reference: {reference.replace('_', ' ')}"
+        rows.append([label, *(theirs.get(column) for column in columns)])
+    return f"{name.replace('_', ' ').capitalize()}, test images.", ["Method", *columns], rows
+
+
+def measure_samples(config: Config, generator: Generator, variables: Any) -> dict[str, float]:
+    """Measures distances of samples from the training photos.
+
+    FID and KID are measured if `evaluation.inception_checkpoint` gives a network.
+    """
+    count = config.evaluation.num_samples
+    photos = load_split(config, "train", limit=max(count, 1)).images
+    key = jax.random.key(config.seed + 1)
+
+    @jax.jit
+    def draw(variables: Any, key: jax.Array) -> jax.Array:
+        latents = sample_latents(key, config.evaluation.batch_size, config.model.noise_dim)
+        return generator.apply(variables, latents, train=False).image
+
+    def sample_fn(batch: int) -> np.ndarray:
+        return np.asarray(draw(variables, jax.random.fold_in(key, batch)))
+
+    sizes = pipeline.split_sizes(config.dataset.name, config.dataset.data_dir)
+    held_out = next((load_split(config, s).images for s in HELD_OUT if sizes.get(s)), None)
+    network = inception.load_network(config)
+    real = None if network is None else inception.training_statistics(config, network)
+    return generated.image_figures(
+        sample_fn,
+        photos,
+        count,
+        config.seed,
+        held_out=held_out,
+        feature_fn=network,
+        real_statistics=real,
+    )
+
+
+def embed_parts(config: Config, generator: Generator, variables: Any) -> Float[np.ndarray, "n k 2"]:
+    """Returns the t-SNE of the part embeddings of some samples, and of the background's style."""
+    key, count = jax.random.key(config.seed + 2), config.evaluation.embedding_samples
+    latents = sample_latents(key, count, config.model.noise_dim)
+    parts, background = generator.apply(variables, latents.z_app, latents.z_bg_app, method="styles")
+    return embeddings.tsne(np.asarray(parts), np.asarray(background), config.seed)
