@@ -1,26 +1,15 @@
 """GANSeg in JAX/Flax: part segmentation learned from unlabelled photos.
 
-The names here are imported when they are first used, so that `import ganseg_jax` is quick.
+The names below are imported when they are first used, so that `import ganseg_jax` is quick.
 """
 
-from typing import Any
+from etils import epy as _epy
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
-_HOMES = {
-    "Latents": "latents",
-    "sample_latents": "latents",
-    "Segmenter": "loading",
-    "load_generator": "loading",
-    "load_segmenter": "loading",
-}
-
-__all__ = sorted([*_HOMES, "__version__"])
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'ganseg_jax' has no attribute {name!r}")
-    import importlib
-
-    return getattr(importlib.import_module(f"ganseg_jax.{_HOMES[name]}"), name)
+with _epy.lazy_api_imports(globals()):
+    from ganseg_jax.latents import Latents as Latents
+    from ganseg_jax.latents import sample_latents as sample_latents
+    from ganseg_jax.loading import load_generator as load_generator
+    from ganseg_jax.loading import load_segmenter as load_segmenter
+    from ganseg_jax.segmenter import Segmenter as Segmenter

@@ -1,22 +1,28 @@
 """Trained networks as plain functions, with made-up networks that need no training."""
 
+import subprocess
+import sys
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 import ganseg_jax
-from configs import tiny
-from ganseg_jax import checkpoints as checkpoint
-from ganseg_jax import geometry, refinement
-from ganseg_jax import loading as inference
+from ganseg_jax import refinement
 from ganseg_jax.config import file as config_file
+from ganseg_jax.config import with_fields
+from ganseg_jax.config.file import save_config
 from ganseg_jax.errors import UserError
-from ganseg_jax.loading import Segmenter
-from ganseg_jax.models import build as settings
+from ganseg_jax.jobs.begin import begin
+from ganseg_jax.models import build
+from ganseg_jax.pixels import to_unit_range
+from ganseg_jax.segmenter import Segmenter
 from ganseg_jax.training import gan, segmenter
-from ganseg_jax.training.gan import to_unit_range
+from tests.tiny_config import config_with
+from tests.workdirs import save_checkpoint
 
 
 class Brightness(nn.Module):
@@ -75,18 +81,29 @@ def test_probabilities():
     np.testing.assert_array_equal(result.argmax(-1), labels())
 
 
-@pytest.mark.parametrize("size", [8, 24])
-def test_refined_probabilities_have_the_edges_of_the_photo(size, monkeypatch):
+def test_photos_are_made_small_as_those_of_training_sets(monkeypatch):
+    """And the labels are the most probable class of the probabilities."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (2, 20, 30, 3), np.uint8)
+    small = np.stack([Image.fromarray(x).resize((8, 8), Image.Resampling.BILINEAR) for x in images])
+    probabilities = SEGMENTER.probabilities(small)
+    large = SEGMENTER.probabilities(images)
+    np.testing.assert_array_equal(SEGMENTER(images), large.argmax(-1))
+    for label in range(3):
+        for seen, ours in zip(probabilities[..., label], large[..., label], strict=True):
+            plane = Image.fromarray(seen).resize((30, 20), Image.Resampling.BILINEAR)
+            np.testing.assert_array_equal(ours, plane)
+
+
+def test_refined_probabilities_have_the_edges_of_the_photo(monkeypatch):
     # Two photos at a time, so that the third comes alone.
-    monkeypatch.setattr(inference, "_REFINED_PIXELS", 2 * 8 * 8)
-    images = np.concatenate([photos(2, size, size), photos(1, size, size)[:, ::-1]])
+    monkeypatch.setattr("ganseg_jax.segmenter._REFINED_PIXELS", 2 * 8 * 8)
+    images = np.concatenate([photos(2), photos(1)[:, ::-1]])
     # A grey area about which the network says one thing here and another there.
-    grey = np.random.default_rng(0).integers(118, 134, (3, size // 2, size // 2, 1))
-    images[:, : size // 2, size // 2 :] = grey
+    images[:, :4, 4:] = np.random.default_rng(0).integers(118, 134, (3, 4, 4, 1))
     refined = Segmenter(Brightness(), {}, image_size=8, batch_size=4, refine=True)
-    small = jax.image.resize(to_unit_range(images), (3, 8, 8, 3), "bilinear", antialias=True)
-    network = jax.nn.softmax(Brightness().apply({}, small, train=False))
-    expected = geometry.resize_bilinear(refinement.refine(small, network), size, size)
+    network = jax.nn.softmax(Brightness().apply({}, to_unit_range(images), train=False))
+    expected = refinement.refine(to_unit_range(images), network)
     np.testing.assert_allclose(refined.probabilities(images), expected, atol=1e-4)
     np.testing.assert_array_equal(refined(images), np.argmax(expected, -1))
     refined.refine = False
@@ -127,35 +144,50 @@ def test_folder_without_a_run_is_named(tmp_path):
 @pytest.fixture
 def workdir(tmp_path):
     """A run whose GAN was saved at step 3; its average differs from the generator itself."""
-    config = tiny.get_config()
-    config.gan.ema_decay = 0.5
-    config_file.adopt_workdir(config, tmp_path)
-    state = gan.init_state(settings.build_gan(config), config.seed)
+    config = config_with(gan__ema_decay=0.5)
+    begin(config, tmp_path)
+    state = gan.init_state(gan.Gan.of(config), config.seed)
     state = state.replace(average=jax.tree.map(lambda x: x + 1, state.generator))
-    checkpoints = checkpoint.Checkpoints(tmp_path / "gan" / "checkpoints")
-    checkpoints.save(3, jax.device_put(state))
-    checkpoints.close()
+    save_checkpoint(state, tmp_path / "gan", step=3)
     return tmp_path, state
 
 
 def test_generator_of_a_run_is_its_average(workdir):
     path, state = workdir
     module, variables = ganseg_jax.load_generator(path)
-    assert module == settings.build_generator(tiny.get_config())
+    assert module == build.build_generator(config_with())
     jax.tree.map(np.testing.assert_array_equal, variables, state.average)
+
+
+def test_generator_of_another_config_is_named(workdir):
+    path, _ = workdir
+    save_config(config_with(gan__ema_decay=0.5, model__embedding_dim=5), path)
+    with pytest.raises(UserError, match="does not fit this config: average/.* there and .* here"):
+        ganseg_jax.load_generator(path)
 
 
 def test_whether_masks_are_refined_is_up_to_the_run_and_may_change(workdir):
     path, _ = workdir
     config = config_file.load_config(path)
-    trained = segmenter.init_state(settings.build_segmentation(config), 0)
-    checkpoints = checkpoint.Checkpoints(path / "segmenter" / "checkpoints")
-    checkpoints.save(1, jax.device_put(trained))
-    checkpoints.close()
+    trained = segmenter.init_state(segmenter.Segmentation.of(config), 0)
+    save_checkpoint(trained, path / "segmenter", step=1)
     assert not ganseg_jax.load_segmenter(path).refine
-    config.segmenter.refine = True
-    config_file.adopt_workdir(config, path)
+    begin(with_fields(config, {"segmenter.refine": True}), path)
     assert ganseg_jax.load_segmenter(path).refine
+
+
+def test_loading_draws_nothing_and_imports_no_training_code():
+    code = """
+import sys
+import ganseg_jax
+assert "jax" not in sys.modules
+ganseg_jax.load_segmenter("people")
+heavy = ("ganseg_jax.training", "orbax", "optax", "grain", "tensorflow_datasets", "tensorboardX",
+         "sklearn", "scipy", "matplotlib")
+print([name for name in sys.modules if name.startswith(heavy)])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_stage_not_yet_trained_is_named(workdir):

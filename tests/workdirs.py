@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import importlib
-import json
+import os
 import sys
 
 import jax
@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 from absl import flags
 
-from configs import tiny
-from ganseg_jax import checkpoints as checkpoint
-from ganseg_jax import loading as inference
-from ganseg_jax.config import file as config_file
-from ganseg_jax.fewshot import autoshot, pipeline, train
+from ganseg_jax import files, loading
+from ganseg_jax.config import few_shot as schema
+from ganseg_jax.config.file import save_config
+from ganseg_jax.data import prepare
+from ganseg_jax.data.builders.puppets.builder import Puppets
+from ganseg_jax.fewshot import autoshot, train
 from ganseg_jax.fewshot.heads import make_head
 from ganseg_jax.fewshot.source import Source
-from ganseg_jax.files import write_whole
-from ganseg_jax.models import build as settings
 from ganseg_jax.models.unet import UNet
-from ganseg_jax.training import gan, partition, segmenter
+from ganseg_jax.training import checkpoint, gan, partition, segmenter
+from tests.tiny_config import config_with
 
 
 @contextlib.contextmanager
@@ -58,35 +58,52 @@ def entry_point():
 
 
 @pytest.fixture(scope="session")
+def puppets_dir(tmp_path_factory):
+    """A data folder with 46 puppets, prepared once for all workers."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Puppets, "EXPECTED_COUNTS", {"train": 30, "validation": 6, "test": 10})
+        prepare.prepare("puppets", None, shared / "puppets_data")
+    return shared / "puppets_data"
+
+
+def save_checkpoint(state, folder, step=0):
+    """Writes a state as the checkpoint of a stage."""
+    whole = partition.replicated(partition.make_mesh(jax.local_devices()[:1]))
+    checkpoints = checkpoint.Checkpoints(folder / "checkpoints")
+    checkpoints.save(step, partition.place(jax.tree.map(np.asarray, state), whole))
+    checkpoints.close()
+
+
+def save_untrained(config, workdir):
+    """Writes GAN and segmenter as they begin."""
+    save_checkpoint(gan.init_state(gan.Gan.of(config), seed=0), workdir / "gan")
+    segmentation = segmenter.Segmentation.of(config)
+    save_checkpoint(segmenter.init_state(segmentation, seed=0), workdir / "segmenter")
+
+
+@pytest.fixture(scope="session")
 def workdir(tmp_path_factory):
     """A workdir with checkpoints of both stages of configs/tiny.py, trained not at all."""
     folder = tmp_path_factory.mktemp("workdir")
-    config = tiny.get_config()
-    config_file.save_config(config, folder)
-    states = {
-        "gan": gan.init_state(settings.build_gan(config), seed=0),
-        "segmenter": segmenter.init_state(settings.build_segmentation(config), seed=0),
-    }
-    whole = partition.replicated(partition.make_mesh(jax.local_devices()[:1]))
-    for stage, state in states.items():
-        checkpoints = checkpoint.Checkpoints(folder / stage / "checkpoints")
-        checkpoints.save(0, partition.place(jax.tree.map(np.asarray, state), whole))
-        checkpoints.close()
+    save_config(config_with(), folder)
+    save_untrained(config_with(), folder)
     return folder
 
 
 @pytest.fixture(scope="session")
 def few_shot(workdir):
     """The name of a folder in it as `experiments.few_shot` leaves it, trained not at all."""
-    generator, variables = inference.load_generator(workdir)
+    generator, variables = loading.load_generator(workdir)
     source, classes = Source.of(generator, ["mask"]), ["background", "round", "long"]
-    chosen = pipeline.FewShotSettings(
+    chosen = schema.FewShot(
         "mlp",
         mlp_hidden=(8, 8),
         unet_width=2,
         unet_depth=2,
-        head=train.HeadSettings(epochs=1),
-        auto_shot=autoshot.AutoShotSettings(num_samples=16, num_steps=1),
+        head=schema.Head(epochs=1),
+        auto_shot=schema.AutoShot(num_samples=16, num_steps=1),
     )
     folder = workdir / "few_shot"
     content = dataclasses.asdict(chosen) | {
@@ -95,16 +112,12 @@ def few_shot(workdir):
         "layers": [layer.path for layer in source.layers],
         "image_size": 16,
     }
-    write_whole(folder / "config.json", json.dumps(content))
+    files.write_json(folder / "config.json", content)
     latents = source.sample(variables, jax.random.key(0), 1)
     _, features = jax.eval_shape(source.generate, variables, latents)
+    head = make_head("mlp", 3, chosen.mlp_hidden)
     optimizer = train.make_optimizer(chosen.head, 1)
-    states = {
-        "head": train.init_state(make_head("mlp", 3, chosen.mlp_hidden), optimizer, features, 0),
-        "auto_shot": autoshot.init_state(UNet(3, 2, 2), 16, chosen.auto_shot),
-    }
-    for stage, state in states.items():
-        checkpoints = checkpoint.Checkpoints(folder / stage / "checkpoints")
-        checkpoints.save(1, state)
-        checkpoints.close()
+    save_checkpoint(train.init_state(head, optimizer, features, 0), folder / "head", step=1)
+    auto_shot = autoshot.init_state(UNet(3, 2, 2), 16, chosen.auto_shot)
+    save_checkpoint(auto_shot, folder / "auto_shot", step=1)
     return folder.name

@@ -212,7 +212,7 @@ def _places(config: Any, field: str, batch_size: int) -> tuple[Any, Any, Any]:
     from ganseg_jax.training import partition
 
     mesh = partition.make_mesh()
-    partition.check_batch_size(batch_size, mesh, field)
+    partition.check_batch_size(field, batch_size, mesh)
     whole = partition.replicated(mesh)
     return whole, partition.batch_split(mesh), partition.place_key(prng.root_key(0), whole)
 

@@ -173,6 +173,8 @@ def run_study(
     limit = (max(chosen.seeds) + 1) * most if labels is None else None
     train = data.load_split(name, folder, "train", size, limit=limit)
     truth, taught = (evaluate.true_labels(split, classes) for split in (test, train))
+    if truth is None or taught is None:
+        raise UserError(f"the parts of {name} are not named {', '.join(classes[1:])}")
     with_labels = np.flatnonzero((taught != UNLABELLED).any((1, 2)))
     if most > len(with_labels):
         raise UserError(

@@ -171,6 +171,7 @@ def declare(config: Config) -> Stage:
         seed=config.seed,
         init=lambda: init_state(autoencoding, config.seed),
         step=lambda root, constants, state, batch, split: step(autoencoding, root, state, batch),
+        batch=("gan.batch_size", config.gan.batch_size),
         batches=photos(config, config.gan.batch_size, "gan.batch_size"),
         inputs={"photos": pipeline.fingerprint(dataset.name, dataset.data_dir)},
         derived=False,

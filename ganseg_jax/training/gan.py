@@ -378,6 +378,7 @@ def declare(config: Config) -> Stage:
         seed=config.seed,
         init=lambda: init_state(gan, config.seed),
         step=update_on,
+        batch=("gan.batch_size", config.gan.batch_size),
         batches=photos(config, config.gan.batch_size, "gan.batch_size"),
         inputs={"photos": pipeline.fingerprint(dataset.name, dataset.data_dir)},
         derived=False,

@@ -43,6 +43,8 @@ def train(
     folder = epath.Path(workdir) / stage.name
     inputs.settle(stage, folder, keep, retrain)
     mesh = partition.make_mesh(None if stage.parallel else jax.local_devices()[:1])
+    if stage.batch is not None:
+        partition.check_batch_size(*stage.batch, mesh)
     batches = stage.batches(mesh)
     state = stage.init()
     shardings = partition.state_shardings(state, mesh, stage.fsdp)

@@ -70,7 +70,7 @@ def gathered(tree: Any, mesh: Mesh) -> Any:
     return jax.lax.with_sharding_constraint(tree, replicated(mesh))
 
 
-def check_batch_size(batch_size: int, mesh: Mesh, field: str) -> None:
+def check_batch_size(field: str, batch_size: int, mesh: Mesh) -> None:
     """Raises `UserError`, naming `field`, if the batch cannot be split evenly."""
     if batch_size < 1 or batch_size % mesh.size:
         raise UserError(

@@ -219,6 +219,7 @@ def declare(config: Config, workdir: epath.PathLike) -> Stage:
         step=lambda root, teacher, state, batch, split: step(
             segmentation, root, teacher, split, state
         ),
+        batch=("segmenter.batch_size", config.segmenter.batch_size),
         constants=generator,
         inputs={
             "generator": inputs.digest(generator),

@@ -196,6 +196,7 @@ def declare(config: Config, workdir: epath.PathLike) -> Stage:
         init=lambda: state_from_variables(segmentation, trained),
         step=update,
         constants=generator,
+        batch=("self_training.batch_size", batch_size),
         batches=photos(config, batch_size, "self_training.batch_size"),
         inputs={
             "photos": pipeline.fingerprint(dataset.name, dataset.data_dir),

@@ -40,6 +40,8 @@ class Stage:
       init: returns the state before the first update, as host arrays.
       step: (root key, constants, state, batch, sharding of batches) -> (state, scalars); pure, and
         `state.step` counts the updates.
+      batch: name and value of the setting that says how many images an update has; None if batches
+        are not split.
       constants: what every update reads and none changes, as host arrays.
       batches: mesh -> where batches come from.
       inputs: what the stage is made from, by name, fit for JSON; see `training.inputs`.
@@ -57,6 +59,7 @@ class Stage:
     seed: int
     init: Callable[[], Any]
     step: Callable[[jax.Array, Any, Any, Any, Sharding], tuple[Any, Scalars]]
+    batch: tuple[str, int] | None = None
     constants: Any = ()
     batches: Callable[[Mesh], Batches] = no_batches
     inputs: Mapping[str, Any] = dataclasses.field(default_factory=dict)

@@ -3,11 +3,11 @@ import json
 import jax
 import pytest
 
-from configs import tiny
 from ganseg_jax.data import prepare
 from ganseg_jax.data.builders.puppets.builder import Puppets
 from ganseg_jax.errors import UserError
 from ganseg_jax.training.gan import GanSettings
+from tests.tiny_config import config_with
 
 KEYS = {
     "what",
@@ -81,7 +81,7 @@ def test_gradient_penalty_is_counted_only_where_every_step_has_it(monkeypatch):
     monkeypatch.setattr(cases, "_communication", lambda program: None)
 
     def counted(**penalty):
-        config = tiny.get_config()
+        config = config_with()
         config.gan.gradient_penalty.update(penalty)
         case = cases.BUILDERS["gan_step"](config)
         return case.flops, case.facts["gradient_penalty"]
@@ -124,7 +124,7 @@ def test_penalized_steps_have_the_gradient_penalty(monkeypatch, interval):
     monkeypatch.setattr(cases, "_compile", lambda lowered, options: (Program(), 0.0))
     monkeypatch.setattr(cases, "_peak_memory", lambda program: None)
     monkeypatch.setattr(cases, "_communication", lambda program: None)
-    config = tiny.get_config()
+    config = config_with()
     config.gan.gradient_penalty.interval = interval
     config.gan.concentration.interval, config.gan.area.interval = 2, 1
     case = cases.BUILDERS["gan_step"](config)

@@ -9,7 +9,7 @@ from ganseg_jax.errors import UserError
 from ganseg_jax.fewshot import samples
 from ganseg_jax.fewshot.source import Source
 from ganseg_jax.loading import load_generator
-from ganseg_jax.report.overlays import to_uint8
+from ganseg_jax.pixels import to_uint8
 
 
 @pytest.fixture

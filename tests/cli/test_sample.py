@@ -6,7 +6,7 @@ from PIL import Image
 from ganseg_jax import load_generator
 from ganseg_jax.errors import UserError
 from ganseg_jax.fewshot import samples
-from ganseg_jax.report.overlays import to_uint8
+from ganseg_jax.pixels import to_uint8
 from ganseg_jax.report.palette import palette
 
 

@@ -17,7 +17,7 @@ import time
 
 import ganseg_jax.training.stages  # noqa: F401  So that no start needs to import it.
 from ganseg_jax.cli import app, train_gan
-from ganseg_jax.training.writer import read_rows
+from ganseg_jax.files import read_rows
 
 
 def start(arguments: list[str]) -> int:

@@ -7,21 +7,20 @@ import numpy as np
 import pytest
 
 import ganseg_jax
-from configs import tiny
-from ganseg_jax.config import file as config_file
 from ganseg_jax.data import prepare
 from ganseg_jax.data.builders.puppets.builder import Puppets
 from ganseg_jax.errors import UserError
+from ganseg_jax.files import read_rows
 from ganseg_jax.jobs import train as pipeline
 from ganseg_jax.training import partition
-from ganseg_jax.training.writer import read_rows
+from tests.tiny_config import config_with
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """Config, workdir and figures of a run of two steps."""
     folder = tmp_path_factory.mktemp("run")
-    config = tiny.get_config()
+    config = config_with()
     config.model.kind = "autoencoder_points"
     config.dataset.data_dir = str(folder / "data")
     config.gan.num_steps = config.gan.sample_every = 2
@@ -70,4 +69,4 @@ def test_workdir_stays_with_its_settings(run):
         changed = config.copy_and_resolve_references()
         changed.update_from_flattened_dict({name: value})
         with pytest.raises(UserError, match=f"was begun with {name}="):
-            config_file.adopt_workdir(changed, workdir)
+            begin(changed, workdir)

@@ -16,9 +16,8 @@ import pytest
 from ganseg_jax.config import file as config_file
 from ganseg_jax.data import prepare
 from ganseg_jax.data.builders.puppets.builder import Puppets
-from ganseg_jax.models import build as settings
+from ganseg_jax.files import read_rows
 from ganseg_jax.training import gan, segmenter, stages
-from ganseg_jax.training.writer import read_rows
 from tests import one_stage
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -92,9 +91,9 @@ def saved(stage, workdir, steps=12):
     """The newest state, which must be the last."""
     config = config_file.load_config(workdir)
     if stage == "gan":
-        like = gan.init_state(settings.build_gan(config), 0)
+        like = gan.init_state(gan.Gan.of(config), 0)
     else:
-        like = segmenter.init_state(settings.build_segmentation(config), 0)
+        like = segmenter.init_state(segmenter.Segmentation.of(config), 0)
     state = jax.device_get(stages.restore_state(stage, like, workdir))
     assert state.step == steps
     return state

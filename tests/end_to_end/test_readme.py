@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from absl import flags
 
-from configs import image_folder, tiny
+from configs import image_folder
 from ganseg_jax.data.builders.puppets import render
 from ganseg_jax.report.png import save_png
 from tests.one_stage import with_one_stage
+from tests.tiny_config import config_with
 
 ROOT = pathlib.Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -76,7 +77,7 @@ def test_named_files_exist():
 
 def overrides():
     """Flags that make `configs/image_folder.py` as small as `configs/tiny.py`."""
-    configs = with_one_stage(tiny.get_config()), image_folder.get_config()
+    configs = with_one_stage(config_with()), image_folder.get_config()
     small, full = (dict(_leaves(config.to_dict())) for config in configs)
     keep = ("dataset.", "seed")
     return [

@@ -6,15 +6,14 @@ import jax
 import numpy as np
 import pytest
 
-from configs import tiny
 from ganseg_jax.data import pipeline
 from ganseg_jax.errors import UserError
 from ganseg_jax.evaluation import backbone, protocols
 from ganseg_jax.interop import torch_ganseg, weights
 from ganseg_jax.jobs import evaluate as run
-from ganseg_jax.models import build as settings
 from ganseg_jax.models.deeplab import DeepLabV3
 from ganseg_jax.models.initialise import init_variables
+from tests.tiny_config import config_with
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +36,7 @@ def classifier(tmp_path_factory):
 
 @pytest.fixture
 def config():
-    return tiny.get_config()
+    return config_with()
 
 
 def test_maps_are_those_of_normalised_and_enlarged_images(classifier, config):

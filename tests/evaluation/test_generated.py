@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from ganseg_jax import pixels
 from ganseg_jax.errors import UserError
 from ganseg_jax.evaluation import generated, image_quality, statistics_cache
 
@@ -21,7 +22,7 @@ def sampler(low=-1.0, batch=7):
 
 
 def real(seed=0, count=60):
-    images = image_quality.to_uint8(photos(seed, count))
+    images = pixels.to_uint8(photos(seed, count))
     return images, statistics_cache.collect(iter(np.split(features(images), [25, 50])))
 
 
@@ -43,7 +44,7 @@ def test_better_samples_have_better_figures():
 
 def test_the_floor_is_the_distance_of_other_photos_of_the_same_kind():
     images, _ = real()
-    held_out = image_quality.to_uint8(photos(seed=5, count=40))
+    held_out = pixels.to_uint8(photos(seed=5, count=40))
 
     def coarse(index):
         return photos(1000 + index, 7)[:, ::4, ::4].repeat(4, 1).repeat(4, 2)
@@ -61,7 +62,7 @@ def test_fid_is_that_of_exactly_the_samples_asked_for():
         sampler(), images, 24, 0, feature_fn=features, real_statistics=statistics
     )
     drawn = np.concatenate([sampler()(index) for index in range(4)])[:24]
-    expected = image_quality.feature_statistics([features(image_quality.to_uint8(drawn))])
+    expected = image_quality.feature_statistics([features(pixels.to_uint8(drawn))])
     assert figures["fid"] == pytest.approx(
         image_quality.fid(expected, statistics.statistics), rel=1e-9
     )

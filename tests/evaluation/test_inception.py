@@ -6,12 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import tiny
-from ganseg_jax.config import file as config_file
 from ganseg_jax.data import pipeline, prepare
 from ganseg_jax.data.builders.puppets.builder import Puppets
 from ganseg_jax.errors import UserError
 from ganseg_jax.evaluation import image_quality, inception
+from tests.tiny_config import config_with
 
 
 class MeanColor:
@@ -28,7 +27,7 @@ def mean_color(weight=2.0, batch_size=4, fingerprint="a"):
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
     """The tiny config, with 46 puppets prepared."""
-    config = tiny.get_config()
+    config = config_with()
     config.dataset.data_dir = str(tmp_path_factory.mktemp("data"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Puppets, "EXPECTED_COUNTS", {"train": 30, "validation": 6, "test": 10})
@@ -86,7 +85,7 @@ def test_missing_file_comes_to_light_before_training(config, tmp_path):
     config = config.copy_and_resolve_references()
     config.evaluation.inception_checkpoint = str(tmp_path / "none.npz")
     with pytest.raises(UserError, match="inception_checkpoint='.*none.npz': there is no such file"):
-        config_file.adopt_workdir(config, tmp_path / "W")
+        begin(config, tmp_path / "W")
     assert not (tmp_path / "W").exists()
 
 

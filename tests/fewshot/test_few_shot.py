@@ -9,7 +9,6 @@ import pytest
 from PIL import Image
 
 import ganseg_jax
-from ganseg_jax.checkpoints import Checkpoints
 from ganseg_jax.data.pipeline import Split
 from ganseg_jax.errors import UserError
 from ganseg_jax.fewshot import autoshot, evaluate, pipeline, results, samples
@@ -21,6 +20,7 @@ from ganseg_jax.latents import sample_latents
 from ganseg_jax.models.generator import Generator
 from ganseg_jax.models.initialise import init_variables
 from ganseg_jax.models.unet import UNet
+from ganseg_jax.training.checkpoint import Checkpoints
 
 SETTINGS = pipeline.FewShotSettings(
     head_kind="mlp",

@@ -12,18 +12,17 @@ import numpy as np
 import pytest
 
 import ganseg_jax
-from ganseg_jax.checkpoints import Checkpoints
 from ganseg_jax.config import file as config_file
 from ganseg_jax.config.presets import base_config
 from ganseg_jax.errors import UserError
 from ganseg_jax.interop import torch_ganseg, weights
 from ganseg_jax.jobs import convert as workdir
 from ganseg_jax.latents import sample_latents
-from ganseg_jax.models import build as settings
 from ganseg_jax.models.deeplab import DeepLabV3
 from ganseg_jax.models.discriminator import Discriminator
 from ganseg_jax.models.generator import Generator
 from ganseg_jax.training import gan
+from ganseg_jax.training.checkpoint import Checkpoints
 
 HYPERPARAMETERS = {
     "z_dim": 8,
@@ -127,7 +126,7 @@ def test_both_stages_count_as_finished(converted):
 def test_training_goes_on_from_the_first_photo(converted):
     config = config_file.load_config(converted)
     data = iter(grain.MapDataset.range(10).to_iter_dataset())
-    like = gan.init_state(settings.build_gan(config), seed=0)
+    like = gan.init_state(gan.Gan.of(config), seed=0)
     checkpoints = Checkpoints(f"{converted}/gan/checkpoints")
     step, state = checkpoints.restore(like, data)
     checkpoints.close()

@@ -10,11 +10,10 @@ import jax
 import jax.flatten_util
 import numpy as np
 
-from configs import tiny
 from ganseg_jax import prng
-from ganseg_jax.models import build as settings
 from ganseg_jax.training import gan, partition
 from tests.one_stage import with_one_stage
+from tests.tiny_config import config_with
 
 STEPS = 6
 
@@ -22,8 +21,8 @@ STEPS = 6
 @functools.cache
 def trained(count):
     """(generator, discriminator) as vectors after six steps, and the losses of the first."""
-    config = with_one_stage(tiny.get_config())
-    networks = settings.build_gan(config)
+    config = with_one_stage(config_with())
+    networks = gan.Gan.of(config)
     mesh = partition.make_mesh(jax.devices()[:count])
     whole, split = partition.replicated(mesh), partition.batch_split(mesh)
     step = jax.jit(

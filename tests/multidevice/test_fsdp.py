@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
-from ganseg_jax import checkpoints as checkpoint
 from ganseg_jax import prng
-from ganseg_jax.training import gan, partition, photos, stages
+from ganseg_jax.training import checkpoint, gan, partition, photos, stages
 from tests.training.small import BATCH, SIZE, assert_equal, small_gan
 from tests.training.small import photos as batch_of
 

@@ -13,7 +13,7 @@ def grey(size=8, count=1):
 
 def test_to_uint8_covers_the_range_and_bears_anything():
     values = np.array([-1.0, 0.0, 1.0, 7.0, -7.0, np.nan, np.inf, 0.5]).reshape(1, 1, 8, 1)
-    images = overlays.to_uint8(np.repeat(values, 3, -1))
+    images = pixels.to_uint8(np.repeat(values, 3, -1))
     np.testing.assert_array_equal(images[0, 0, :, 0], [0, 128, 255, 255, 0, 128, 255, 191])
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from configs import celeba_wild, people_ccp, puppets, tiny
+from configs import celeba_wild, people_ccp, puppets
 from ganseg_jax.config import file as config_file
 from ganseg_jax.data import prepare
 from ganseg_jax.data.builders.puppets.builder import Puppets
@@ -17,10 +17,11 @@ from ganseg_jax.errors import UserError
 from ganseg_jax.evaluation import inception
 from ganseg_jax.jobs import train as pipeline
 from ganseg_jax.latents import sample_latents
-from ganseg_jax.models import build as settings
+from ganseg_jax.models import build
 from ganseg_jax.studies import ablations
 from ganseg_jax.training.loop import NonFiniteError
 from tests.evaluation.test_inception import MeanColor
+from tests.tiny_config import config_with
 
 
 def changes(config, name):
@@ -55,7 +56,7 @@ def test_settings_change_what_they_are_named_after():
 
 
 def test_every_setting_fits_together():
-    for full in (tiny.get_config(), puppets.get_config()):
+    for full in (config_with(), puppets.get_config()):
         for setting in ablations.paper_settings(full).values():
             config = ablations.config_of(full, setting, seed=7)
             assert config.seed == 7 and full.seed == 0
@@ -64,9 +65,9 @@ def test_every_setting_fits_together():
 
 @pytest.mark.parametrize("name", ["no_points_no_background", "fixed_scale", "parts_1"])
 def test_unusual_generators_make_images_and_masks(name):
-    config = tiny.get_config()
+    config = config_with()
     config = ablations.config_of(config, ablations.paper_settings(config)[name], 0)
-    generator = settings.build_generator(config)
+    generator = build.build_generator(config)
     latents = jax.eval_shape(lambda: sample_latents(jax.random.key(0), 2, 8))
     made = jax.eval_shape(
         lambda x: generator.init_with_output(jax.random.key(0), x, train=False)[0], latents
@@ -83,7 +84,7 @@ def fake_runs(monkeypatch):
     def run_all(config, workdir):
         parts, seed = config.model.num_parts, config.seed
         done.append(workdir.split("/")[-2:])
-        config_file.adopt_workdir(config, workdir)
+        begin(config, workdir)
         if parts == 32:
             raise NonFiniteError("gan: generator is nan at step 3")
         figures = {"foreground_iou": 0.5 + 0.1 * seed, "foreground_iou_count": 9}
@@ -100,7 +101,7 @@ def fake_runs(monkeypatch):
 
 def test_table_has_mean_and_spread_over_the_seeds(fake_runs, tmp_path):
     names = ["full", "no_points", "parts_32"]
-    summary = ablations.run_ablations(tiny.get_config(), str(tmp_path), names, (0, 2))
+    summary = ablations.run_ablations(config_with(), str(tmp_path), names, (0, 2))
     assert fake_runs == [[name, f"seed_{seed}"] for name in names for seed in (0, 2)]
     assert json.loads((tmp_path / "ablations.json").read_text()) == summary
     # P = 3 is what the tiny config has: its runs are those of the full model.
@@ -130,7 +131,7 @@ def test_settings_of_ones_own_take_the_papers_place(fake_runs, tmp_path):
         "batch_2": {"description": "half the batch", "fields": {"gan.batch_size": 2}},
         "wide": {"fields": {"model.stage_channels": [8, 8], "gan.area.weight": 0}},
     }
-    config = tiny.get_config()
+    config = config_with()
     known = ablations.read_settings(write_settings(tmp_path, rows), config)
     workdir = tmp_path / "W"
     summary = ablations.run_ablations(config, str(workdir), seeds=(0,), known=known)
@@ -180,7 +181,7 @@ def test_committed_settings_fit_their_config():
 
 
 def test_one_seed_has_no_spread(fake_runs, tmp_path):
-    summary = ablations.run_ablations(tiny.get_config(), str(tmp_path), ["no_area"], [1])
+    summary = ablations.run_ablations(config_with(), str(tmp_path), ["no_area"], [1])
     assert summary["settings"]["no_area"]["spread"] == {
         "foreground_iou": None,
         "landmark_error": None,
@@ -189,7 +190,7 @@ def test_one_seed_has_no_spread(fake_runs, tmp_path):
 
 
 def test_finished_runs_are_skipped_and_stay_in_the_table(fake_runs, tmp_path):
-    config = tiny.get_config()
+    config = config_with()
     first = ablations.run_ablations(config, str(tmp_path), ["full"], (0, 1))
     assert ablations.run_ablations(config, str(tmp_path), ["points_3"], (0, 1)) == first
     assert len(fake_runs) == 2
@@ -204,8 +205,8 @@ def test_finished_runs_are_skipped_and_stay_in_the_table(fake_runs, tmp_path):
 
 def test_mistakes_are_named_before_anything_is_run(fake_runs, tmp_path):
     with pytest.raises(UserError, match="'no_point' is none of full, no_points, .* mean 'no_point"):
-        ablations.run_ablations(tiny.get_config(), str(tmp_path), ["full", "no_point"])
-    config = tiny.get_config()
+        ablations.run_ablations(config_with(), str(tmp_path), ["full", "no_point"])
+    config = config_with()
     config.model.heatmap, config.model.part_scale = "gaussian", "std"
     config.model.points_per_part = 1
     with pytest.raises(UserError, match="setting full: .* needs points_per_part of at least 2"):

@@ -7,13 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from configs import tiny
 from ganseg_jax.data.builders.puppets.builder import Puppets
 from ganseg_jax.errors import UserError
 from ganseg_jax.report.plots import plot_quality
 from ganseg_jax.studies import quality
-from ganseg_jax.training import stages
 from tests.one_stage import with_one_stage
+from tests.tiny_config import config_with
 
 
 @pytest.fixture
@@ -43,7 +42,7 @@ def fake_runs(monkeypatch):
 
 
 def test_runs_go_on_from_each_other_and_are_not_repeated(fake_runs, tmp_path):
-    config, workdir = tiny.get_config(), str(tmp_path / "curve")
+    config, workdir = config_with(), str(tmp_path / "curve")
     points = quality.run_quality(config, workdir, [20, 10])
     assert fake_runs == [("at_10", 0), ("at_20", 10)]
     assert [(p["step"], p["seconds"], p["seconds_gan"]) for p in points] == [
@@ -60,7 +59,7 @@ def test_runs_go_on_from_each_other_and_are_not_repeated(fake_runs, tmp_path):
 
 
 def test_bad_input_is_answered(fake_runs, tmp_path):
-    config = tiny.get_config()
+    config = config_with()
     with pytest.raises(UserError, match="--steps=0"):
         quality.run_quality(config, str(tmp_path), [0])
     with pytest.raises(UserError, match="no curve was measured"):
@@ -82,7 +81,7 @@ def test_a_gan_that_goes_on_is_the_one_that_was_never_stopped(monkeypatch, tmp_p
     """The GAN of `tiny` up to 6 updates: in two runs of the curve, and at once."""
 
     def run_all(config, workdir):
-        stages.train_gan(config, workdir)
+        train_stages(config, workdir)
         folder = quality.epath.Path(workdir)
         (folder / "segmenter").mkdir()
         (folder / "segmenter" / "metrics.jsonl").touch()
@@ -91,12 +90,12 @@ def test_a_gan_that_goes_on_is_the_one_that_was_never_stopped(monkeypatch, tmp_p
 
     monkeypatch.setattr(quality.pipeline, "run_all", run_all)
     monkeypatch.setattr(Puppets, "EXPECTED_COUNTS", {"train": 30, "validation": 6, "test": 10})
-    config = with_one_stage(tiny.get_config())
+    config = with_one_stage(config_with())
     config.dataset.data_dir = str(tmp_path / "data")
     quality.run_quality(config, str(tmp_path / "curve"), [3, 6])
     config.gan.num_steps = 6
-    stages.train_gan(config, str(tmp_path / "whole"))
-    one = stages.restore_generator(config, str(tmp_path / "whole"))
-    other = stages.restore_generator(config, str(tmp_path / "curve" / "at_6"))
+    train_stages(config, str(tmp_path / "whole"))
+    one = loading.restore_generator(config, str(tmp_path / "whole"))
+    other = loading.restore_generator(config, str(tmp_path / "curve" / "at_6"))
     for x, y in zip(*map(jax.tree.leaves, (one, other)), strict=True):
         np.testing.assert_array_equal(x, y)

@@ -3,11 +3,13 @@
 import jax
 import numpy as np
 
+from ganseg_jax.config import with_fields
+from ganseg_jax.config.schema import Gan as GanSettings
 from ganseg_jax.models.deeplab import DeepLabV3
 from ganseg_jax.models.discriminator import Discriminator
 from ganseg_jax.models.generator import Generator
-from ganseg_jax.training.gan import Gan, GanSettings
-from ganseg_jax.training.segmenter import Segmentation, SegmenterSettings
+from ganseg_jax.training.gan import Gan
+from ganseg_jax.training.segmenter import Segmentation
 
 BATCH, SIZE = 8, 8
 GENERATOR = Generator(
@@ -27,8 +29,10 @@ DISCRIMINATOR = Discriminator(channels=(4,), hidden=4)
 
 def small_gan(**settings) -> Gan:
     """Batches of 8, the penalty in every third step, both other terms in every second."""
-    defaults = dict(batch_size=BATCH, penalty_interval=3)
-    return Gan(GENERATOR, DISCRIMINATOR, GanSettings(**defaults | settings))
+    chosen = {"batch_size": BATCH, "gradient_penalty__interval": 3} | settings
+    fields = {name.replace("__", "."): value for name, value in chosen.items()}
+    starts = {n: fields[n] for n in ("point_spread", "background_start") if n in fields}
+    return Gan(GENERATOR.clone(**starts), DISCRIMINATOR, with_fields(GanSettings(), fields))
 
 
 def small_segmentation() -> Segmentation:
@@ -40,8 +44,9 @@ def small_segmentation() -> Segmentation:
         output_stride=4,
         atrous_rates=(1,),
         stem_pool=False,
+        initialisation="he",
     )
-    return Segmentation(GENERATOR, segmenter, SegmenterSettings(BATCH, learning_rate=1e-2))
+    return Segmentation(GENERATOR, segmenter, BATCH, learning_rate=1e-2)
 
 
 def photos(step: int) -> dict[str, np.ndarray]:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ganseg_jax import prng
+from ganseg_jax import pixels, prng
 from ganseg_jax.latents import sample_latents
 from ganseg_jax.training import gan
 from ganseg_jax.training.augmentation import CHANGES, change_images
@@ -85,10 +85,10 @@ def test_gradients_pass():
 
 def test_both_updates_see_changed_images():
     plain = small_gan(share_fakes=True)
-    settings = dataclasses.replace(plain.settings, discriminator_augment=("color", "cutout"))
+    settings = dataclasses.replace(plain.settings, discriminator_augment="color,cutout")
     networks = dataclasses.replace(plain, settings=settings)
     state = gan.init_state(networks, 0)
-    real = gan.to_unit_range(photos(0)["image"])
+    real = pixels.to_unit_range(photos(0)["image"])
     latents = sample_latents(jax.random.key(1), BATCH, GENERATOR.noise_dim)
 
     @jax.jit
@@ -101,7 +101,7 @@ def test_both_updates_see_changed_images():
         fake, _ = networks.generator.apply(
             state.generator, latents, train=True, mutable=["batch_stats"]
         )
-        changes = settings.discriminator_augment
+        changes = settings.discriminator_augment.split(",")
         real_seen = change_images(prng.stream(key, "real"), real, changes)
         fake_seen = change_images(prng.stream(key, "fake"), fake.image, changes)
         params = state.discriminator["params"]

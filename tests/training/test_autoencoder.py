@@ -13,8 +13,7 @@ from ganseg_jax.models.autoencoder import AutoEncoder, MaskReader
 from ganseg_jax.models.deeplab import DeepLabV3
 from ganseg_jax.training import autoencoder
 from ganseg_jax.training.autoencoder import AutoEncoding
-from ganseg_jax.training.gan import GanSettings
-from tests.training.small import BATCH, GENERATOR, SIZE, photos
+from tests.training.small import BATCH, GENERATOR, SIZE, photos, small_gan
 
 KEY = jax.random.key(0)
 KINDS = ("points", "masks")
@@ -41,14 +40,14 @@ def autoencoding(kind, **settings):
         resnet_width=1 / 32,
         stem_pool=False,
     )
-    given = dict(batch_size=BATCH, learning_rate_generator=1e-2) | settings
-    return AutoEncoding(network, GanSettings(**given))
+    given = dict(learning_rate_generator=1e-2) | settings
+    return AutoEncoding(network, small_gan(**given).settings)
 
 
 @pytest.fixture(scope="module", params=KINDS)
 def trained(request):
     """Kind, scalars of 12 steps on one batch, states before and after, and the compiled step."""
-    network = autoencoding(request.param, area_form="paper", area_weight=0.01)
+    network = autoencoding(request.param, area__form="paper", area__weight=0.01)
     step = jax.jit(functools.partial(autoencoder.step, network))
     first = state = jax.tree.map(jnp.asarray, autoencoder.init_state(network, 0))
     rows = []

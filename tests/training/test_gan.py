@@ -15,17 +15,17 @@ from ganseg_jax.latents import sample_latents
 from ganseg_jax.models.generator import GeneratorOutput
 from ganseg_jax.models.generator.points import spread_start
 from ganseg_jax.training import gan
-from ganseg_jax.training.gan import GanSettings, generator_penalties
+from ganseg_jax.training.gan import generator_penalties
 from tests.training.small import BATCH, GENERATOR, SIZE, assert_equal, differ, photos, small_gan
 
 PLAIN = small_gan()
 SHARED = small_gan(
     share_fakes=True,
     ema_decay=0.75,
-    penalty_kind="r1",
-    penalty_interval=1,
-    area_form="paper",
-    concentration_reduction="sum",
+    gradient_penalty__kind="r1",
+    gradient_penalty__interval=1,
+    area__form="paper",
+    concentration__reduction="sum",
 )
 
 
@@ -73,8 +73,8 @@ def written_out(networks, state, real, discriminator_latents, generator_latents)
     def discriminator_loss(critic_params):
         judge = functools.partial(critic.apply, {"params": critic_params})
         loss = losses.discriminator_adversarial(judge(real), judge(fake.image))
-        penalty = jnp.mean(losses.gradient_penalty(judge, real, s.penalty_kind))
-        return loss + s.penalty_weight * penalty
+        penalty = jnp.mean(losses.gradient_penalty(judge, real, s.gradient_penalty.kind))
+        return loss + s.gradient_penalty.weight * penalty
 
     critic_gradients = jax.grad(discriminator_loss)(state.discriminator["params"])
     updates, _ = networks.discriminator_optimizer.update(critic_gradients, state.discriminator_opt)
@@ -84,12 +84,12 @@ def written_out(networks, state, real, discriminator_latents, generator_latents)
         out, moved = generate(params, stats, generator_latents)
         logits = critic.apply({"params": critic_params}, out.image)
         concentration = losses.concentration(out.masks, out.part_centers)
-        reduce = jnp.mean if s.concentration_reduction == "mean" else jnp.sum
-        form = {"points": out.points} if s.area_form == "released" else {"heatmaps": out.heatmaps}
+        reduce = jnp.mean if s.concentration.reduction == "mean" else jnp.sum
+        form = {"points": out.points} if s.area.form == "released" else {"heatmaps": out.heatmaps}
         terms = {
             "generator": losses.generator_adversarial(logits),
-            "concentration": s.concentration_weight * jnp.mean(reduce(concentration, axis=1)),
-            "area": s.area_weight * jnp.mean(jnp.sum(losses.area(out.masks, **form), axis=1)),
+            "concentration": s.concentration.weight * jnp.mean(reduce(concentration, axis=1)),
+            "area": s.area.weight * jnp.mean(jnp.sum(losses.area(out.masks, **form), axis=1)),
         }
         return sum(terms.values()), (terms, moved["batch_stats"])
 
@@ -185,11 +185,11 @@ def test_first_state_is_decided_by_the_seed():
     assert gan.init_state(PLAIN, 3).step == 0
 
 
-def output_with(concentration_at, size=SIZE):
+def output_with(concentration__at, size=SIZE):
     """One part, one pixel of mask at a corner, its centre in the middle."""
     masks = np.zeros((2, size, size, 3), np.float32)
     masks[..., 0] = 1
-    masks[:, 0, 0] = concentration_at
+    masks[:, 0, 0] = concentration__at
     return GeneratorOutput(
         image=None,
         masks=masks,
@@ -202,10 +202,10 @@ def output_with(concentration_at, size=SIZE):
 
 
 FALLING = dict(
-    concentration_weight=3.0,
-    concentration_final_share=1 / 3,
-    concentration_decay_from=2,
-    concentration_decay_until=6,
+    concentration__weight=3.0,
+    concentration__final_share=1 / 3,
+    concentration__decay_from=2,
+    concentration__decay_until=6,
 )
 
 
@@ -213,42 +213,42 @@ FALLING = dict(
     ("settings", "step", "expected"),
     [
         # Part 1 lies sqrt(2) from its centre, part 2 is empty.
-        (dict(concentration_weight=3.0), 0, {"concentration": 3.0}),
-        (dict(concentration_weight=3.0), 1, {"concentration": 0.0}),
-        (dict(concentration_weight=3.0, concentration_interval=1), 1, {"concentration": 3.0}),
-        (dict(concentration_weight=3.0, concentration_reduction="sum"), 2, {"concentration": 6.0}),
-        (dict(concentration_weight=0.0), 0, {}),
+        (dict(concentration__weight=3.0), 0, {"concentration": 3.0}),
+        (dict(concentration__weight=3.0), 1, {"concentration": 0.0}),
+        (dict(concentration__weight=3.0, concentration__interval=1), 1, {"concentration": 3.0}),
+        (
+            dict(concentration__weight=3.0, concentration__reduction="sum"),
+            2,
+            {"concentration": 6.0},
+        ),
+        (dict(concentration__weight=0.0), 0, {}),
         # Before it falls, half of the way from 3 to 1, and after its end.
         (FALLING, 2, {"concentration": 3.0}),
         (FALLING, 4, {"concentration": 2.0}),
         (FALLING, 20, {"concentration": 1.0}),
         # Discs of radius 0.5 * 8 / 2 pixels; one pixel of part 1 is there.
-        (dict(area_weight=2.0), 0, {"area": 2 * (np.pi * 4 - 1)}),
-        (dict(area_weight=2.0), 3, {"area": 0.0}),
+        (dict(area__weight=2.0), 0, {"area": 2 * (np.pi * 4 - 1)}),
+        (dict(area__weight=2.0), 3, {"area": 0.0}),
         # Heatmaps of 16 pixels each, counted at twice the size.
         (
-            dict(area_weight=1.0, area_form="paper", area_counted_at=16),
+            dict(area__weight=1.0, area__form="paper", area__counted_at=16),
             0,
             {"area": 4 * (15 + 16)},
         ),
     ],
 )
 def test_generator_penalties_by_hand(settings, step, expected):
-    off = {"concentration_weight": 0.0, "area_weight": 0.0}
+    off = {"concentration__weight": 0.0, "area__weight": 0.0}
     output = output_with(np.float32([0, 1, 0]))
-    penalties = generator_penalties(GanSettings(**off | settings), output, step, "corners")
+    penalties = generator_penalties(small_gan(**off | settings).settings, output, step, "corners")
     assert penalties.keys() == expected.keys()
     for name, value in expected.items():
         assert penalties[name] == pytest.approx(value, rel=1e-4)
 
 
-def test_bytes_to_unit_range():
-    np.testing.assert_allclose(gan.to_unit_range(np.uint8([0, 51, 255])), [-1, -0.6, 1], atol=1e-6)
-
-
 @pytest.mark.parametrize("form", ["released", "paper"])
 def test_without_points_only_the_area_loss_is_left_out(form):
-    networks = small_gan(area_form=form)
+    networks = small_gan(area__form=form)
     networks = dataclasses.replace(
         networks, generator=dataclasses.replace(GENERATOR, use_points=False)
     )
@@ -261,8 +261,7 @@ def test_without_points_only_the_area_loss_is_left_out(form):
 def test_part_centres_start_on_places_of_a_disc():
     generator = dataclasses.replace(GENERATOR, point_divisor=20.0)
     networks = dataclasses.replace(PLAIN, generator=generator)
-    settings = dataclasses.replace(networks.settings, point_spread=0.4)
-    spread = dataclasses.replace(networks, settings=settings)
+    spread = dataclasses.replace(PLAIN, generator=generator.clone(point_spread=0.4))
     latents = sample_latents(jax.random.key(0), 512, networks.generator.noise_dim)
     centers = {}
     for name, chosen in {"close": networks, "spread": spread}.items():
@@ -293,8 +292,7 @@ def test_places_of_a_column():
 
 
 def test_masks_start_as_background():
-    settings = dataclasses.replace(PLAIN.settings, background_start=4.0)
-    networks = dataclasses.replace(PLAIN, settings=settings)
+    networks = small_gan(background_start=4.0)
     latents = sample_latents(jax.random.key(0), 64, networks.generator.noise_dim)
     shares = []
     for chosen in (PLAIN, networks):

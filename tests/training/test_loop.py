@@ -1,6 +1,5 @@
 """The loop: what is written when, and that nothing is lost whatever cuts it off."""
 
-import dataclasses
 import errno
 import json
 import logging
@@ -15,10 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ganseg_jax.errors import UserError
+from ganseg_jax.errors import Stopped, UserError
+from ganseg_jax.files import read_rows
 from ganseg_jax.training import loop
-from ganseg_jax.training.writer import Writer, read_rows
-from tests.training.toy import add_but, numbers, stage
+from ganseg_jax.training.writer import Writer
+from tests.training.toy import add, add_but, numbers, run, stage
 
 
 def total_after(count):
@@ -37,7 +37,7 @@ def saved_steps(workdir):
 
 
 def test_run_trains_and_writes(tmp_path, capsys):
-    state = loop.run(stage(), tmp_path)
+    state = run(stage(), tmp_path)
     assert state["total"] == total_after(6) and state["step"] == 6
     # Logged in every third step, and wherever the state is saved.
     assert [row["step"] for row in rows(tmp_path)] == [2, 3, 4, 6]
@@ -54,33 +54,22 @@ def test_run_trains_and_writes(tmp_path, capsys):
     assert "left" in lines[-1] and "batch=" in lines[-1]
 
 
-def test_finished_stage_is_not_run_again(tmp_path):
-    first = loop.run(stage(), tmp_path)
-    before = rows(tmp_path)
-
-    def never(state, batch):
-        raise AssertionError("trained again")
-
-    again = loop.run(stage(step=never), tmp_path)
-    assert again["total"] == first["total"] and rows(tmp_path) == before
-
-
 @pytest.mark.parametrize("cut", [2, 3, 5])
 def test_resumed_run_is_the_uninterrupted_one(tmp_path, cut):
     def killed(state, scalars):
         raise RuntimeError("killed")
 
     with pytest.raises(RuntimeError, match="killed"):
-        loop.run(stage(step=add_but(cut, killed)), tmp_path)
-    state = loop.run(stage(), tmp_path)
+        run(stage(step=add_but(cut, killed)), tmp_path)
+    state = run(stage(), tmp_path)
     assert state["total"] == total_after(6)
     steps = [row["step"] for row in rows(tmp_path)]
     assert steps == sorted(set(steps)) and steps[-1] == 6
 
 
 def test_longer_run_goes_on_from_a_shorter_one(tmp_path):
-    loop.run(stage(num_steps=5), tmp_path)
-    assert loop.run(stage(num_steps=9), tmp_path)["total"] == total_after(9)
+    run(stage(num_steps=5), tmp_path)
+    assert run(stage(num_steps=9), tmp_path)["total"] == total_after(9)
 
 
 @pytest.mark.parametrize("value", [jnp.nan, jnp.inf])
@@ -89,9 +78,9 @@ def test_non_finite_scalar_is_named_with_its_step(tmp_path, value):
         return jax.tree.map(lambda x: x * value, state), scalars | {"batch": jnp.float32(value)}
 
     with pytest.raises(loop.NonFiniteError, match=rf"toy: batch is {value} at step 5;"):
-        loop.run(stage(step=add_but(5, spoilt)), tmp_path)
+        run(stage(step=add_but(5, spoilt)), tmp_path)
     assert saved_steps(tmp_path) == [2, 4]
-    assert loop.run(stage(), tmp_path)["total"] == total_after(6)
+    assert run(stage(), tmp_path)["total"] == total_after(6)
 
 
 def test_non_finite_parameter_is_never_saved(tmp_path):
@@ -99,9 +88,9 @@ def test_non_finite_parameter_is_never_saved(tmp_path):
         return state | {"total": state["total"] * jnp.nan}, scalars
 
     with pytest.raises(loop.NonFiniteError, match="not finite at step 4; the checkpoint of step 2"):
-        loop.run(stage(step=add_but(4, spoilt)), tmp_path)
+        run(stage(step=add_but(4, spoilt)), tmp_path)
     assert saved_steps(tmp_path) == [2]
-    assert loop.run(stage(), tmp_path)["total"] == total_after(6)
+    assert run(stage(), tmp_path)["total"] == total_after(6)
 
 
 def test_sigterm_saves_and_ends(tmp_path):
@@ -110,11 +99,30 @@ def test_sigterm_saves_and_ends(tmp_path):
         return state, scalars
 
     handler = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(loop.Preempted, match="asked to end; saved at step 3"):
-        loop.run(stage(step=add_but(3, terminated)), tmp_path)
+    with pytest.raises(Stopped, match="asked to end; saved at step 3"):
+        run(stage(step=add_but(3, terminated)), tmp_path)
     assert signal.getsignal(signal.SIGTERM) == handler
     assert saved_steps(tmp_path) == [2, 3]
-    assert loop.run(stage(), tmp_path)["total"] == total_after(6)
+    assert run(stage(), tmp_path)["total"] == total_after(6)
+
+
+def test_ctrl_c_says_from_where_the_run_resumes(tmp_path):
+    def interrupted(state, scalars):
+        raise KeyboardInterrupt
+
+    message = "toy: interrupted at step 5; the same command resumes from step 4"
+    with pytest.raises(Stopped, match=message) as stopped:
+        run(stage(step=add_but(5, interrupted)), tmp_path)
+    assert stopped.value.code == 130 and saved_steps(tmp_path) == [2, 4]
+    assert run(stage(), tmp_path)["total"] == total_after(6)
+
+
+def test_nothing_is_transferred_unseen(tmp_path):
+    def careless(fold, state, batch):
+        return add(fold, state, np.float32(1))
+
+    with pytest.raises(Exception, match="Disallowed host-to-device transfer"):
+        run(stage(step=careless), tmp_path)
 
 
 def test_full_disk_while_logging_is_one_line(tmp_path, monkeypatch):
@@ -126,10 +134,10 @@ def test_full_disk_while_logging_is_one_line(tmp_path, monkeypatch):
         return state, scalars
 
     with pytest.raises(UserError, match="cannot write to .*toy: No space left on device; the last"):
-        loop.run(stage(step=add_but(3, full)), tmp_path)
+        run(stage(step=add_but(3, full)), tmp_path)
     monkeypatch.undo()
     assert saved_steps(tmp_path) == [2]
-    assert loop.run(stage(), tmp_path)["total"] == total_after(6)
+    assert run(stage(), tmp_path)["total"] == total_after(6)
 
 
 def test_full_disk_while_saving_is_one_line(tmp_path):
@@ -144,17 +152,16 @@ def test_full_disk_while_saving_is_one_line(tmp_path):
         return state, scalars
 
     def large(**fields):
-        toy = stage(**fields)
-        return dataclasses.replace(toy, state=toy.state | {"noise": jnp.asarray(noise)})
+        return stage(noise=noise, **fields)
 
     message = r"cannot write a checkpoint to .*: File too large; the last complete one \(step 2\)"
     try:
         with pytest.raises(UserError, match=message):
-            loop.run(large(step=add_but(3, full)), tmp_path)
+            run(large(step=add_but(3, full)), tmp_path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert saved_steps(tmp_path) == [2]
-    state = loop.run(large(), tmp_path)
+    state = run(large(), tmp_path)
     assert state["total"] == total_after(6)
     np.testing.assert_array_equal(state["noise"], noise)
 
@@ -162,23 +169,20 @@ def test_full_disk_while_saving_is_one_line(tmp_path):
 def spoilt_at(steps):
     """Fields of a toy whose scalar is NaN at each step of `steps` with the folds up to its value.
 
-    And the list of the folds that were asked for.
+    And the list of the folds that steps were taken with, one after the other.
     """
 
-    def refolded(fold):
-        folds_used.append(fold)
-
-        def step(state, batch):
-            state, scalars = stage().step(state, batch)
-            at = int(state["step"])
-            if fold <= steps.get(at, -1):
+    def step(fold, state, batch):
+        state, scalars = add(fold, state, batch)
+        if folds_used[-1:] != [fold]:
+            folds_used.append(fold)
+        with jax.transfer_guard("allow"):
+            if fold <= steps.get(int(state["step"]), -1):
                 scalars |= {"batch": jnp.float32(jnp.nan)}
-            return state, scalars
-
-        return step
+        return state, scalars
 
     folds_used = []
-    return {"step": refolded(0), "refolded": refolded, "retry": True}, folds_used
+    return {"step": step, "retry": True}, folds_used
 
 
 def retries(workdir):
@@ -188,7 +192,7 @@ def retries(workdir):
 def test_retry_goes_back_with_another_fold_and_says_so(tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("ganseg_jax"), "propagate", True)
     fields, folds = spoilt_at({1: 0, 5: 2})  # Before the first checkpoint, and twice later.
-    state = loop.run(stage(**fields), tmp_path)
+    state = run(stage(**fields), tmp_path)
     assert state["total"] == total_after(6) and state["step"] == 6
     assert retries(tmp_path) == [[0, 1], [4, 2], [4, 3]] and folds == [0, 1, 2, 3]
     steps = [row["step"] for row in rows(tmp_path)]
@@ -206,18 +210,18 @@ def test_retries_end_and_keep_the_checkpoints(tmp_path):
     message = r"batch is nan at step 5; .*\(with 3 other folds of the key too\)"
     for _ in range(2):  # A restart is no way around the limit.
         with pytest.raises(loop.NonFiniteError, match=message):
-            loop.run(stage(**fields), tmp_path)
-    assert retries(tmp_path) == [[4, 1], [4, 2], [4, 3]] and folds == [0, 1, 2, 3, 3]
+            run(stage(**fields), tmp_path)
+    assert retries(tmp_path) == [[4, 1], [4, 2], [4, 3]] and folds == [0, 1, 2, 3]
     assert saved_steps(tmp_path) == [2, 4]
 
 
 def test_run_cut_off_after_a_retry_goes_on_with_its_fold(tmp_path):
     fields, _ = spoilt_at({3: 0})
-    loop.run(stage(num_steps=4, **fields), tmp_path)
+    run(stage(num_steps=4, **fields), tmp_path)
     fields, folds = spoilt_at({})
     fields["retry"] = False  # Whatever is to happen from now on.
-    assert loop.run(stage(**fields), tmp_path)["total"] == total_after(6)
-    assert folds == [0, 1]
+    assert run(stage(**fields), tmp_path)["total"] == total_after(6)
+    assert folds == [1]
 
 
 def test_every_scalar_that_is_not_finite_is_named_losses_first(tmp_path):
@@ -227,7 +231,7 @@ def test_every_scalar_that_is_not_finite_is_named_losses_first(tmp_path):
 
     message = "toy: area is inf, generator is nan, a_norm is nan at step 2;"
     with pytest.raises(loop.NonFiniteError, match=message):
-        loop.run(stage(step=add_but(2, spoilt)), tmp_path)
+        run(stage(step=add_but(2, spoilt)), tmp_path)
     assert saved_steps(tmp_path) == []
 
 
@@ -235,12 +239,13 @@ def test_sigterm_before_a_retry_is_not_forgotten(tmp_path):
     fields, _ = spoilt_at({5: 0})
     plain = fields["step"]
 
-    def terminated(state, batch):
-        state, scalars = plain(state, batch)
-        if state["step"] == 5:
-            os.kill(os.getpid(), signal.SIGTERM)
+    def terminated(fold, state, batch):
+        state, scalars = plain(fold, state, batch)
+        with jax.transfer_guard("allow"):
+            if state["step"] == 5:
+                os.kill(os.getpid(), signal.SIGTERM)
         return state, scalars
 
-    with pytest.raises(loop.Preempted, match="saved at step 5"):
-        loop.run(stage(**fields | {"step": terminated}), tmp_path)
+    with pytest.raises(Stopped, match="saved at step 5"):
+        run(stage(**fields | {"step": terminated}), tmp_path)
     assert retries(tmp_path) == [[4, 1]] and saved_steps(tmp_path) == [4, 5]

@@ -32,7 +32,7 @@ def test_placed_key_draws_the_same(mesh):
 
 
 def test_batch_that_cannot_be_split_is_named(mesh):
-    partition.check_batch_size(8, mesh, "gan.batch_size")
+    partition.check_batch_size("gan.batch_size", 8, mesh)
     for size in (0, 6):
         with pytest.raises(UserError, match=f"gan.batch_size={size} cannot be split over 4"):
-            partition.check_batch_size(size, mesh, "gan.batch_size")
+            partition.check_batch_size("gan.batch_size", size, mesh)

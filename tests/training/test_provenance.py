@@ -3,8 +3,9 @@ import subprocess
 
 import pytest
 
+from ganseg_jax.files import read_rows
 from ganseg_jax.training import provenance
-from ganseg_jax.training.writer import note_start, read_rows
+from ganseg_jax.training.writer import note_start
 
 
 @pytest.fixture

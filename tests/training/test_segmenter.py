@@ -84,9 +84,8 @@ def test_updates_learn_a_fixed_batch(update, first):
 
 
 def test_cosine_schedule_takes_the_updates_from_the_whole_rate_to_nothing(first):
-    settings = dataclasses.replace(NETWORKS.settings, decay_steps=8)
     decaying = jax.jit(
-        functools.partial(segmenter.update, dataclasses.replace(NETWORKS, settings=settings))
+        functools.partial(segmenter.update, dataclasses.replace(NETWORKS, decay_steps=8))
     )
     constant = jax.jit(functools.partial(segmenter.update, NETWORKS))
     images = np.random.default_rng(0).uniform(-1, 1, (BATCH, SIZE, SIZE, 3)).astype(np.float32)

@@ -1,24 +1,26 @@
 """Self-training: pseudo-labels on which photo and mirror image agree, a student and its average."""
 
+import dataclasses
+import shutil
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import tiny
-from ganseg_jax import loading as inference
-from ganseg_jax import prng
-from ganseg_jax.config import file as config_file
-from ganseg_jax.data import prepare
-from ganseg_jax.data.builders.puppets.builder import Puppets
+from ganseg_jax import loading, prng
+from ganseg_jax.config import with_fields
+from ganseg_jax.config.file import save_config
 from ganseg_jax.errors import UserError
 from ganseg_jax.latents import sample_latents
-from ganseg_jax.models import build as settings
 from ganseg_jax.models.initialise import init_variables
-from ganseg_jax.training import partition, segmenter, self_training, self_training_stage, stages
+from ganseg_jax.pixels import to_unit_range
+from ganseg_jax.training import harness, partition, segmenter, self_training
 from ganseg_jax.training.augmentation import change_images
-from ganseg_jax.training.gan import to_unit_range
+from tests.one_stage import WITH_ONE_STAGE
+from tests.tiny_config import config_with
 from tests.training.small import SIZE, assert_equal, differ, small_segmentation
+from tests.workdirs import save_untrained
 
 NETWORKS = small_segmentation()
 ROOT = prng.root_key(0)
@@ -126,91 +128,72 @@ def test_step_is_an_update_on_samples_and_photos_and_moves_the_teacher(teacher, 
     )
 
 
+def declared(config, workdir):
+    return dataclasses.replace(self_training.declare(config, workdir), view=None)
+
+
 @pytest.fixture(scope="module")
-def config(tmp_path_factory):
-    config = tiny.get_config()
-    config.dataset.data_dir = str(tmp_path_factory.mktemp("data"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Puppets, "EXPECTED_COUNTS", {"train": 30, "validation": 6, "test": 10})
-        prepare.prepare("puppets", None, config.dataset.data_dir)
-    config.gan.num_steps, config.segmenter.num_steps = 1, 2
-    return config
+def trained(puppets_dir, tmp_path_factory):
+    """A workdir with GAN and segmenter as they begin, and its config with self-training."""
+    workdir = tmp_path_factory.mktemp("trained")
+    config = config_with(
+        **WITH_ONE_STAGE,
+        dataset__data_dir=str(puppets_dir),
+        self_training__num_steps=3,
+        self_training__batch_size=8,
+        self_training__checkpoint_every=2,
+        self_training__log_every=1,
+    )
+    save_config(config, workdir)
+    save_untrained(config, workdir)
+    return config, workdir
 
 
-def test_stage_goes_on_where_it_was_cut_off_and_is_what_segments(config, tmp_path):
-    config_file.adopt_workdir(config, tmp_path)
-    stages.train_gan(config, tmp_path)
-    stages.train_segmenter(config, tmp_path)
-    plain = stages.restore_segmenter(config, tmp_path)
-    # A run without self-training may have it later.
-    config = config.copy_and_resolve_references()
-    config.self_training.update(num_steps=3, batch_size=8, checkpoint_every=2, log_every=1)
-    config_file.adopt_workdir(config, tmp_path)
-    whole, cut = tmp_path, tmp_path / "cut"
-    cut.mkdir()
-    for name in ("gan", "segmenter", "config.json"):
-        (cut / name).symlink_to(tmp_path / name)
-    expected = jax.device_get(self_training_stage.self_train(config, whole))
-    # The schedule is that of all steps; only the loop ends early.
-    with pytest.MonkeyPatch.context() as patch:
-        run = self_training_stage.loop.run
+def copied(workdir, tmp_path):
+    shutil.copytree(workdir, tmp_path / "w")
+    return tmp_path / "w"
 
-        def cut_short(stage, workdir):
-            stage.num_steps = 2
-            return run(stage, workdir)
 
-        patch.setattr(self_training_stage.loop, "run", cut_short)
-        assert self_training_stage.self_train(config, cut).step == 2
-    assert_equal(jax.device_get(self_training_stage.self_train(config, cut)), expected)
-    assert_equal(stages.restore_segmenter(config, whole), expected.student.segmenter)
-    assert_equal(stages.restore_segmenter(config, whole, self_trained=False), plain)
-    used = inference.load_segmenter(whole)._variables
-    assert_equal(jax.device_get(used), expected.student.segmenter)
+def test_stage_resumes_where_it_was_cut_off_and_is_what_segments(trained, tmp_path):
+    config, workdir = trained
+    whole = copied(workdir, tmp_path)
+    plain = loading.restore_segmenter(config, whole)
+    expected = jax.device_get(harness.train(self_training.declare(config, whole), whole))
     assert list((whole / "self_training" / "samples").glob("*.png"))
+    cut = tmp_path / "cut"
+    shutil.copytree(workdir, cut)
+    # The learning rate's schedule is that of all steps; only the loop ends early.
+    stage = declared(config, cut)
+    short = dataclasses.replace(stage, schedule=dataclasses.replace(stage.schedule, num_steps=2))
+    assert harness.train(short, cut).step == 2
+    assert_equal(jax.device_get(harness.train(declared(config, cut), cut)), expected)
+    assert_equal(loading.restore_segmenter(config, whole), expected.student.segmenter)
+    assert_equal(loading.restore_segmenter(config, whole, self_trained=False), plain)
+    used = loading.load_segmenter(whole)._variables
+    assert_equal(jax.device_get(used), expected.student.segmenter)
 
 
-@pytest.mark.parametrize(
-    ("field", "value", "answer"),
-    [
-        ("num_steps", -1, "self_training.num_steps=-1 must be at least 0"),
-        ("batch_size", 0, "self_training.batch_size=0 must be at least 1"),
-        ("on_nonfinite", "go", "self_training.on_nonfinite='go' is none of stop, retry"),
-    ],
-)
-def test_settings_that_make_no_sense_are_named(field, value, answer):
-    config = tiny.get_config()
-    config.self_training[field] = value
-    with pytest.raises(UserError, match=answer):
-        settings.check_config(config)
-
-
-def test_sharded_state_is_trained_and_found(config, tmp_path, monkeypatch):
+def test_sharded_state_is_trained_and_found(trained, tmp_path, monkeypatch):
     monkeypatch.setattr(partition, "MIN_SHARDED", 64)
-    config = config.copy_and_resolve_references()
-    config.partition.fsdp = True
-    config.self_training.update(num_steps=1, batch_size=8)
-    config_file.adopt_workdir(config, tmp_path)
-    stages.train_gan(config, tmp_path)
-    stages.train_segmenter(config, tmp_path)
-    state = self_training_stage.self_train(config, tmp_path)
+    config, workdir = trained
+    changed = {"partition.fsdp": True, "self_training.num_steps": 1}
+    config, workdir = with_fields(config, changed), copied(workdir, tmp_path)
+    state = harness.train(declared(config, workdir), workdir)
     whole = sum(x.nbytes for x in jax.tree.leaves(state))
     mine = sum(x.addressable_shards[0].data.nbytes for x in jax.tree.leaves(state))
     assert mine < 0.6 * whole
-    trained = jax.device_get(state)
-    assert_equal(jax.device_get(self_training_stage.self_train(config, tmp_path)), trained)
-    assert_equal(stages.restore_segmenter(config, tmp_path), trained.student.segmenter)
+    segmenting = jax.device_get(state).student.segmenter
+    assert_equal(loading.restore_segmenter(config, workdir), segmenting)
 
 
-def test_a_batch_larger_than_the_set_is_refused(config, tmp_path):
-    config = config.copy_and_resolve_references()
-    config.self_training.update(num_steps=1, batch_size=64)
+def test_a_batch_larger_than_the_set_is_refused(trained):
+    config, workdir = trained
     with pytest.raises(UserError, match="self_training.batch_size=64 is larger than the 30"):
-        self_training_stage.self_train(config, tmp_path)
+        declared(with_fields(config, {"self_training.batch_size": 64}), workdir)
 
 
-def test_without_a_segmenter_there_is_nothing_to_begin_with(config, tmp_path):
-    config = config.copy_and_resolve_references()
-    config.self_training.update(num_steps=2, batch_size=8)
-    stages.train_gan(config, tmp_path)
+def test_without_a_segmenter_there_is_nothing_to_begin_with(trained, tmp_path):
+    config, workdir = trained
+    shutil.copytree(workdir / "gan", tmp_path / "gan")
     with pytest.raises(UserError, match="no segmenter checkpoint yet"):
-        self_training_stage.self_train(config, tmp_path)
+        declared(config, tmp_path)

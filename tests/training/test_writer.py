@@ -6,7 +6,8 @@ import numpy as np
 from PIL import Image
 from tensorboardX.proto import event_pb2
 
-from ganseg_jax.training.writer import Writer, read_rows
+from ganseg_jax.files import read_rows
+from ganseg_jax.training.writer import Writer
 
 PICTURE = np.arange(4 * 5 * 3, dtype=np.uint8).reshape(4, 5, 3)
 

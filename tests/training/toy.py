@@ -1,13 +1,16 @@
 """A stage whose step is an addition, to test the loop by itself."""
 
 import dataclasses
+from typing import Any
 
 import grain.python as grain
 import jax
-import jax.numpy as jnp
 import numpy as np
+from etils import epath
 
-from ganseg_jax.training.loop import Stage
+from ganseg_jax.training import loop
+from ganseg_jax.training.checkpoint import Checkpoints
+from ganseg_jax.training.stage import Schedule
 
 
 @jax.jit
@@ -17,33 +20,58 @@ def _add(state, batch):
     return state, {"batch": batch, "total": total}
 
 
+def add(fold, state, batch):
+    """The toy's step; its root key is the number of the fold."""
+    return _add(state, batch)
+
+
 def numbers():
     """0, 1, 2, ... in an order of its own, without end."""
     return iter(grain.MapDataset.range(10).seed(1).shuffle().repeat().to_iter_dataset())
 
 
-def stage(num_steps=6, step=_add, **fields) -> Stage:
+@dataclasses.dataclass(frozen=True)
+class Toy:
+    """A stage and its state before the first step."""
+
+    prepared: loop.Prepared
+    state: Any
+
+
+def stage(num_steps=6, step=add, retry=False, **state) -> Toy:
     """Sums up `numbers`; saves in every second step, logs in every third."""
-    toy = Stage(
+    prepared = loop.Prepared(
         name="toy",
-        num_steps=num_steps,
-        checkpoint_every=2,
-        log_every=3,
-        sample_every=4,
+        schedule=Schedule(num_steps, checkpoint_every=2, log_every=3, sample_every=4),
         step=step,
-        state=jax.device_put({"total": jnp.float32(0), "step": jnp.int32(0)}),
+        roots=lambda fold: fold,
         data=numbers(),
-        to_batch=jnp.float32,
-        draw=lambda state: np.full((2, 2, 3), int(state["step"]), np.uint8),
+        to_argument=lambda number: jax.device_put(np.float32(number)),
+        draw=lambda state: np.full((2, 2, 3), jax.device_get(state["step"]), np.uint8),
+        retry=retry,
     )
-    return dataclasses.replace(toy, **fields)
+    return Toy(prepared, jax.device_put({"total": np.float32(0), "step": np.int32(0), **state}))
+
+
+def run(toy: Toy, workdir):
+    """Trains the toy, from its newest checkpoint."""
+    folder = epath.Path(workdir) / "toy"
+    checkpoints = Checkpoints(folder / "checkpoints")
+    try:
+        first, state = checkpoints.restore(toy.state, toy.prepared.data) or (0, toy.state)
+        if first >= toy.prepared.schedule.num_steps:
+            return state
+        return loop.run(toy.prepared, folder, checkpoints, first, state)
+    finally:
+        checkpoints.close()
 
 
 def add_but(at: int, action):
     """The toy's step, but step `at` (counted from 1) is replaced by `action(state, scalars)`."""
 
-    def step(state, batch):
+    def step(fold, state, batch):
         state, scalars = _add(state, batch)
-        return action(state, scalars) if state["step"] == at else (state, scalars)
+        with jax.transfer_guard("allow"):
+            return action(state, scalars) if state["step"] == at else (state, scalars)
 
     return step

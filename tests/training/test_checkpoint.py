@@ -8,21 +8,22 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ganseg_jax.checkpoints import Checkpoints
+from ganseg_jax import checkpoints
 from ganseg_jax.errors import UserError
-from ganseg_jax.training import loop, partition
-from tests.training.toy import numbers, stage
+from ganseg_jax.training import partition
+from ganseg_jax.training.checkpoint import Checkpoints
+from tests.training.toy import numbers, run, stage
 
 STATE = {"net": {"kernel": np.arange(6, dtype=np.float32).reshape(2, 3)}, "step": np.int32(4)}
 
 
 def saved(folder, steps=(2, 4)):
     """A folder with checkpoints of `STATE` plus the step, and the data position."""
-    checkpoints, data = Checkpoints(folder), numbers()
+    writer, data = Checkpoints(folder), numbers()
     for step in steps:
         next(data)
-        checkpoints.save(step, jax.device_put(shifted(step)), data)
-    checkpoints.close()
+        writer.save(step, jax.device_put(shifted(step)), data)
+    writer.close()
     return folder
 
 
@@ -31,11 +32,11 @@ def shifted(step):
 
 
 def restored(folder, like=STATE, data=None):
-    checkpoints = Checkpoints(folder)
+    writer = Checkpoints(folder)
     try:
-        return checkpoints.restore(jax.tree.map(jnp.asarray, like), data)
+        return writer.restore(jax.tree.map(jnp.asarray, like), data)
     finally:
-        checkpoints.close()
+        writer.close()
 
 
 def damage(folder, how="zeros"):
@@ -88,9 +89,9 @@ def test_corrupt_checkpoint_is_named_and_the_one_before_used(tmp_path, caplog, h
 
 
 def test_run_replaces_a_corrupt_checkpoint(tmp_path):
-    whole = loop.run(stage(), tmp_path)
+    whole = run(stage(), tmp_path)
     damage(tmp_path / "toy" / "checkpoints" / "6")
-    again = loop.run(stage(), tmp_path)
+    again = run(stage(), tmp_path)
     assert again["total"] == whole["total"]
     final = restored(tmp_path / "toy" / "checkpoints", whole)
     assert final[0] == 6 and final[1]["total"] == whole["total"]
@@ -143,9 +144,9 @@ def test_state_saved_on_some_devices_restored_on_others(tmp_path, before, after)
     shardings = [
         partition.replicated(partition.make_mesh(jax.devices()[:n])) for n in (before, after)
     ]
-    checkpoints = Checkpoints(tmp_path / "c")
-    checkpoints.save(1, partition.place(STATE, shardings[0]))
-    checkpoints.close()
+    writer = Checkpoints(tmp_path / "c")
+    writer.save(1, partition.place(STATE, shardings[0]))
+    writer.close()
     like = partition.place(jax.tree.map(np.zeros_like, STATE), shardings[1])
     _, state = restored(tmp_path / "c", like)
     jax.tree.map(np.testing.assert_array_equal, state, STATE)
@@ -154,9 +155,50 @@ def test_state_saved_on_some_devices_restored_on_others(tmp_path, before, after)
 
 
 def test_jax_arrays_and_scalars_keep_their_types(tmp_path):
-    checkpoints = Checkpoints(tmp_path / "c")
+    writer = Checkpoints(tmp_path / "c")
     state = {"half": jnp.ones(3, jnp.bfloat16), "count": jnp.int32(7)}
-    checkpoints.save(1, state)
-    checkpoints.close()
+    writer.save(1, state)
+    writer.close()
     _, state = restored(tmp_path / "c", jax.tree.map(jnp.zeros_like, state))
     assert state["half"].dtype == jnp.bfloat16 and state["count"] == 7
+
+
+def test_parts_are_read_by_themselves(tmp_path):
+    saved(tmp_path / "c")
+    step, parts = checkpoints.read(tmp_path / "c", {"net": STATE["net"]})
+    assert step == 4 and list(parts) == ["net"]
+    assert isinstance(parts["net"]["kernel"], np.ndarray)
+    np.testing.assert_array_equal(parts["net"]["kernel"], shifted(4)["net"]["kernel"])
+    deeper = checkpoints.read(tmp_path / "c", {"net/kernel": STATE["net"]["kernel"]})[1]
+    np.testing.assert_array_equal(deeper["net/kernel"], shifted(4)["net"]["kernel"])
+    assert checkpoints.read(tmp_path / "nothing", {"net": STATE["net"]}) is None
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_damaged_checkpoints_are_passed_over_by_readers_too(tmp_path, caplog):
+    saved(tmp_path / "c")
+    damage(tmp_path / "c" / "4")
+    with caplog.at_level(logging.WARNING):
+        logging.getLogger("ganseg_jax").propagate = True
+        step, parts = checkpoints.read(tmp_path / "c", {"net": STATE["net"]})
+    assert step == 2 and "cannot be read" in caplog.text
+    np.testing.assert_array_equal(parts["net"]["kernel"], shifted(2)["net"]["kernel"])
+    damage(tmp_path / "c" / "2")
+    with pytest.raises(UserError, match="none of the checkpoints in .*c can be read"):
+        checkpoints.read(tmp_path / "c", {"net": STATE["net"]})
+
+
+@pytest.mark.parametrize(
+    ("like", "message"),
+    [
+        (
+            {"kernel": np.zeros((2, 4))},
+            r"net/kernel is of shape \(2, 3\) there and of shape \(2, 4\)",
+        ),
+        ({"other": np.zeros(2)}, r"net/kernel is of shape \(2, 3\) there and missing here"),
+    ],
+)
+def test_readers_name_the_first_parameter_that_differs(tmp_path, like, message):
+    saved(tmp_path / "c")
+    with pytest.raises(UserError, match=message):
+        checkpoints.read(tmp_path / "c", {"net": like})
