@@ -100,7 +100,7 @@ def check_shapes(
     wanted = _shapes(like)
     if parts:
         below = tuple(f"{part}/" for part in parts)
-        saved = {name: shape for name, shape in saved.items() if name.startswith(below)}
+        saved = {name: shape for name, shape in saved.items() if f"{name}/".startswith(below)}
     for name in sorted(saved.keys() | wanted.keys()):
         if saved.get(name) != wanted.get(name):
             raise UserError(

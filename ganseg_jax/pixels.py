@@ -1,14 +1,15 @@
 """Pixels as numbers, and images, probabilities and label maps at other sizes."""
 
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int, Shaped, UInt8
 from PIL import Image
 
-Pixels = TypeVar("Pixels", np.ndarray, jax.Array)
+if TYPE_CHECKING:  # Data sets are prepared without JAX.
+    import jax
+
+Pixels = TypeVar("Pixels", np.ndarray, "jax.Array")
 
 HALF_RANGE = 127.5
 """Half of the range of a byte: 0 is -1, 255 is 1."""
@@ -21,7 +22,9 @@ def to_unit_range(images: Pixels) -> Pixels:
 
 def to_uint8(images: Pixels) -> Pixels:
     """Returns images in [-1, 1] as uint8, other values clipped, NaN as middle grey."""
-    xp: Any = np if isinstance(images, np.ndarray) else jnp
+    xp: Any = np
+    if not isinstance(images, np.ndarray):
+        import jax.numpy as xp
     finite = xp.nan_to_num(images.astype(np.float32), nan=0.0)
     return xp.round((xp.clip(finite, -1, 1) + 1) * np.float32(HALF_RANGE)).astype(np.uint8)
 

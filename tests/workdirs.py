@@ -30,7 +30,8 @@ def _imported(name: str, arguments: list[str]):
     import ganseg_jax.cli.app  # noqa: F401  Its flags are everyone's.
 
     before = set(flags.FLAGS)
-    module = importlib.import_module(f"ganseg_jax.cli.{name}")
+    path = f"ganseg_jax.{name}" if "." in name else f"ganseg_jax.cli.{name}"
+    module = importlib.import_module(path)
     try:
         with pytest.MonkeyPatch.context() as patch:
             # Overrides of the config are looked for there.
@@ -41,12 +42,15 @@ def _imported(name: str, arguments: list[str]):
         flags.FLAGS.unparse_flags()
         for flag in set(flags.FLAGS) - before:
             delattr(flags.FLAGS, flag)
-        del sys.modules[f"ganseg_jax.cli.{name}"]
+        del sys.modules[path]
 
 
 @pytest.fixture
 def entry_point():
-    """Imports experiments.NAME with flags given as keywords; each call ends the one before."""
+    """Imports `ganseg_jax.cli.NAME`, or `ganseg_jax.PATH`, with flags given as keywords.
+
+    Each call ends the one before.
+    """
     with contextlib.ExitStack() as stack:
 
         def enter(name: str, **given):

@@ -44,15 +44,15 @@ def main() -> None:
 
 
 def _import() -> None:
+    from ganseg_jax.config import Config
     from ganseg_jax.config import file as config_file
-    from ganseg_jax.config.presets import base_config
     from ganseg_jax.interop import weights
     from ganseg_jax.jobs import convert as workdir
 
     target = _WORKDIR.value
     content = weights.read(_INPUT.value)
     known = (epath.Path(target) / "config.json").exists()
-    config = config_file.load_config(target) if known else base_config()
+    config = config_file.load_config(target) if known else Config()
     if _KIND.value == "gan":
         parts = {
             name: weights.section(content, name, _INPUT.value)

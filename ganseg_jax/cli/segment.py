@@ -44,12 +44,15 @@ def main() -> None:
 
     from ganseg_jax.data.folder import find_photos
     from ganseg_jax.jobs.segment import segment_folder
-    from ganseg_jax.loading import load_segmenter
+    from ganseg_jax.loading import few_shot_config, load_segmenter
 
     # Before anything slow: most mistakes are made here.
     find_photos(INPUT.value, OUTPUT.value)
     place = MODEL()
-    segmenter = load_segmenter(epath.Path(place) / FEW_SHOT.value if FEW_SHOT.value else place)
+    if FEW_SHOT.value:
+        place = epath.Path(place) / FEW_SHOT.value
+        few_shot_config(place)  # Says so if there is none.
+    segmenter = load_segmenter(place)
     if REFINE.value is not None:
         segmenter.refine = REFINE.value
     if jax.process_index() == 0:

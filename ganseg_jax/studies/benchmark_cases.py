@@ -159,7 +159,8 @@ def _segmenter(config: Any) -> Case:
     import jax
     import jax.numpy as jnp
 
-    from ganseg_jax.training import gan, partition, segmenter
+    from ganseg_jax.pixels import to_unit_range
+    from ganseg_jax.training import partition, segmenter
 
     networks, size = segmenter.Segmentation.of(config), config.segmenter.batch_size
     whole, split, _ = _places(config, "segmenter.batch_size", size)
@@ -167,7 +168,7 @@ def _segmenter(config: Any) -> Case:
     photos = partition.place(_photos(config, size), split)
 
     def predict(variables: Any, photos: jax.Array) -> jax.Array:
-        logits = networks.segmenter.apply(variables, gan.to_unit_range(photos), train=False)
+        logits = networks.segmenter.apply(variables, to_unit_range(photos), train=False)
         return jnp.argmax(logits, -1).astype(jnp.uint8)
 
     lowered = jax.jit(predict, in_shardings=(whole, split), out_shardings=split).lower(
@@ -180,9 +181,9 @@ def _input_pipeline(config: Any) -> Case:
     import jax
 
     from ganseg_jax.data import pipeline
-    from ganseg_jax.training import stages
+    from ganseg_jax.jobs.begin import prepare_data
 
-    stages.ensure_data(config)
+    prepare_data(config)
     dataset = config.dataset
     data = pipeline.train_iterator(
         dataset.name,

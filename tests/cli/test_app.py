@@ -45,7 +45,7 @@ def test_convolutions_are_no_library_fusions():
 def test_freed_memory_is_kept():
     code = """
 import resource
-from experiments import app
+from ganseg_jax.cli import app
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -3,10 +3,8 @@ import json
 import jax
 import pytest
 
-from ganseg_jax.data import prepare
-from ganseg_jax.data.builders.puppets.builder import Puppets
+from ganseg_jax.config import schema, with_fields
 from ganseg_jax.errors import UserError
-from ganseg_jax.training.gan import GanSettings
 from tests.tiny_config import config_with
 
 KEYS = {
@@ -81,8 +79,8 @@ def test_gradient_penalty_is_counted_only_where_every_step_has_it(monkeypatch):
     monkeypatch.setattr(cases, "_communication", lambda program: None)
 
     def counted(**penalty):
-        config = config_with()
-        config.gan.gradient_penalty.update(penalty)
+        fields = {f"gan.gradient_penalty.{name}": value for name, value in penalty.items()}
+        config = with_fields(config_with(), fields)
         case = cases.BUILDERS["gan_step"](config)
         return case.flops, case.facts["gradient_penalty"]
 
@@ -124,9 +122,11 @@ def test_penalized_steps_have_the_gradient_penalty(monkeypatch, interval):
     monkeypatch.setattr(cases, "_compile", lambda lowered, options: (Program(), 0.0))
     monkeypatch.setattr(cases, "_peak_memory", lambda program: None)
     monkeypatch.setattr(cases, "_communication", lambda program: None)
-    config = config_with()
-    config.gan.gradient_penalty.interval = interval
-    config.gan.concentration.interval, config.gan.area.interval = 2, 1
+    config = config_with(
+        gan__gradient_penalty__interval=interval,
+        gan__concentration__interval=2,
+        gan__area__interval=1,
+    )
     case = cases.BUILDERS["gan_step"](config)
     case.prepare()
     case.run()
@@ -142,11 +142,8 @@ def test_penalized_steps_have_the_gradient_penalty(monkeypatch, interval):
 
 
 @pytest.mark.parametrize("cache", ["none", "host"])
-def test_input_pipeline(benchmark, tmp_path, cache):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Puppets, "EXPECTED_COUNTS", {"train": 30, "validation": 6, "test": 10})
-        prepare.prepare("puppets", None, tmp_path)
-    given = {"config.dataset.data_dir": tmp_path, "config.dataset.cache": cache}
+def test_input_pipeline(benchmark, puppets_dir, cache):
+    given = {"config.dataset.data_dir": puppets_dir, "config.dataset.cache": cache}
     result = json.loads(benchmark("input_pipeline", given, batch_size=4)[-1])
     assert result.keys() == KEYS | {"num_threads", "cache"}
     assert result["images_per_second"] == pytest.approx(4 / result["seconds_per_step"])
@@ -157,11 +154,10 @@ def test_steps_have_both_generator_penalties_and_not_the_gradient_penalty():
     from ganseg_jax.studies.benchmark_cases import step_with_penalties as chosen
 
     def intervals(gradient, concentration, area, weight=1.0):
-        return GanSettings(
-            penalty_interval=gradient,
-            concentration_interval=concentration,
-            area_interval=area,
-            penalty_weight=weight,
+        return schema.Gan(
+            gradient_penalty=schema.GradientPenalty(interval=gradient, weight=weight),
+            concentration=schema.Concentration(interval=concentration),
+            area=schema.Area(interval=area),
         )
 
     assert chosen(intervals(16, 2, 2)) == (2, False)

@@ -1,6 +1,5 @@
 """From samples to a few-shot network through the entry points."""
 
-import dataclasses
 import json
 import shutil
 
@@ -10,9 +9,10 @@ import pytest
 from PIL import Image
 
 from ganseg_jax import load_segmenter
+from ganseg_jax.config import few_shot as schema
 from ganseg_jax.data.pipeline import Split
 from ganseg_jax.errors import UserError
-from ganseg_jax.fewshot import pipeline, samples
+from ganseg_jax.fewshot import samples
 from ganseg_jax.fewshot.labels import classes_json
 from ganseg_jax.fewshot.source import Source
 from ganseg_jax.jobs import few_shot as run
@@ -54,7 +54,7 @@ def test_classes_that_the_data_set_lacks_are_said_before_training(labelled, monk
     images = np.zeros((2, 16, 16, 3), np.uint8)
     split = Split(images, ["a", "b"], np.zeros((2, 16, 16), np.int32), part_names=["head", "legs"])
     monkeypatch.setattr(run.data, "load_split", lambda *arguments: split)
-    chosen = dataclasses.replace(pipeline.FewShotSettings(), head_kind="mlp")
+    chosen = schema.FewShot(head_kind="mlp")
     with pytest.raises(UserError, match="class 'torso' is no part of the data set"):
         run.few_shot(labelled, labelled / "to_label", chosen, output="named")
     assert not (labelled / "named" / "head").exists()

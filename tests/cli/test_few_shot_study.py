@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from ganseg_jax.config import file as config_file
+from ganseg_jax.config import with_fields
 from ganseg_jax.data.builders.puppets import render
 from ganseg_jax.data.pipeline import Split
 from ganseg_jax.errors import UserError
@@ -83,8 +84,7 @@ def test_mistakes_are_named(entry_point, workdir, tmp_path):
     given = {"workdir": workdir, "output": tmp_path / "out"}
     with pytest.raises(UserError, match="--shots=1,x: give whole numbers from 1"):
         entry_point("few_shot_study", shots="1,x", **given).main()
-    config = config_file.load_config(workdir)
-    config.dataset.name = "cub"
+    config = with_fields(config_file.load_config(workdir), {"dataset.name": "cub"})
     config_file.save_config(config, tmp_path)
     with pytest.raises(UserError, match="only puppets .* the GAN in .* on 'cub': give --labels"):
         entry_point("few_shot_study", **{**given, "workdir": tmp_path}).main()

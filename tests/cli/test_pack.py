@@ -44,7 +44,7 @@ def test_it_is_half_as_large_and_names_no_place(workdir, packed):
 
 
 def test_models_of_the_package_are_found_by_name(monkeypatch, packed, tmp_path):
-    monkeypatch.setattr(pretrained, "_HERE", packed.parent)
+    monkeypatch.setattr(pretrained, "_PRETRAINED", packed.parent)
     assert pretrained.names() == ["packed"]
     assert pretrained.find("packed") == pretrained.named("packed") == packed
     # A run in a folder of that name goes first, any other folder does not.
@@ -56,7 +56,7 @@ def test_models_of_the_package_are_found_by_name(monkeypatch, packed, tmp_path):
 
 
 def test_an_unknown_name_is_answered_with_those_there_are(monkeypatch, packed):
-    monkeypatch.setattr(pretrained, "_HERE", packed.parent)
+    monkeypatch.setattr(pretrained, "_PRETRAINED", packed.parent)
     with pytest.raises(UserError, match="'cats'; there is packed"):
         pretrained.named("cats")
 

@@ -6,6 +6,7 @@ from PIL import Image
 from ganseg_jax import load_generator
 from ganseg_jax.errors import UserError
 from ganseg_jax.fewshot import samples
+from ganseg_jax.jobs import sample
 from ganseg_jax.pixels import to_uint8
 from ganseg_jax.report.palette import palette
 
@@ -23,7 +24,7 @@ def sampled(entry_point, workdir, tmp_path, monkeypatch):
     module = entry_point(
         "sample", workdir=workdir, output=tmp_path / "out", num=7, seed=3, interpolate=True
     )
-    monkeypatch.setattr(module, "BATCH_SIZE", 4)
+    monkeypatch.setattr(sample, "BATCH_SIZE", 4)
     module.main()
     return tmp_path / "out"
 
@@ -54,12 +55,11 @@ def test_sheets(sampled):
     assert moving.shape[0] > 8 * 128 and moving.shape[1] > 8 * 128
 
 
-def test_interpolation_moves_one_latent_at_a_time(entry_point, workdir):
+def test_interpolation_moves_one_latent_at_a_time():
     from ganseg_jax import prng, sample_latents
 
-    module = entry_point("sample", workdir=workdir)
     latents = sample_latents(prng.root_key(0), 2, 8)
-    moving = module._interpolations(latents)
+    moving = sample.interpolations(latents, seed=0)
     pose, look = moving.z_point, moving.z_app
     np.testing.assert_allclose(pose[0], latents.z_point[0], rtol=1e-6)
     assert (np.diff(pose[:8], axis=0) != 0).all() and (pose[8:] == latents.z_point[0]).all()

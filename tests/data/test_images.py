@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ganseg_jax import pixels
 from ganseg_jax.data import images
 
 
@@ -170,6 +171,6 @@ def test_resized_labels_stay_aligned_with_the_image():
     labels[10:20, 30:45] = 3
     image = Image.fromarray(np.repeat(labels[..., None] * 80, 3, axis=-1))
     small = np.asarray(image.resize((20, 20), Image.Resampling.BILINEAR))[..., 0]
-    resized = images.resize_labels(labels, 20, 20)
+    resized = pixels.resize_labels(labels, 20, 20)
     np.testing.assert_array_equal(resized == 3, small > 120)
-    np.testing.assert_array_equal(np.unique(images.resize_labels(labels, 7, 9)), [0, 3])
+    np.testing.assert_array_equal(np.unique(pixels.resize_labels(labels, 7, 9)), [0, 3])

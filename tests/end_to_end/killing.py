@@ -15,7 +15,7 @@ import signal
 import sys
 import time
 
-import ganseg_jax.training.stages  # noqa: F401  So that no start needs to import it.
+import ganseg_jax.jobs.train  # noqa: F401  So that no start needs to import it.
 from ganseg_jax.cli import app, train_gan
 from ganseg_jax.files import read_rows
 

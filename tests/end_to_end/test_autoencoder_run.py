@@ -7,28 +7,28 @@ import numpy as np
 import pytest
 
 import ganseg_jax
-from ganseg_jax.data import prepare
-from ganseg_jax.data.builders.puppets.builder import Puppets
+from ganseg_jax.config import with_fields
 from ganseg_jax.errors import UserError
 from ganseg_jax.files import read_rows
 from ganseg_jax.jobs import train as pipeline
+from ganseg_jax.jobs.begin import begin
 from ganseg_jax.training import partition
 from tests.tiny_config import config_with
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(tmp_path_factory, puppets_dir):
     """Config, workdir and figures of a run of two steps."""
     folder = tmp_path_factory.mktemp("run")
-    config = config_with()
-    config.model.kind = "autoencoder_points"
-    config.dataset.data_dir = str(folder / "data")
-    config.gan.num_steps = config.gan.sample_every = 2
-    config.gan.log_every = 1
-    config.evaluation.references = False
+    config = config_with(
+        model__kind="autoencoder_points",
+        dataset__data_dir=str(puppets_dir),
+        gan__num_steps=2,
+        gan__sample_every=2,
+        gan__log_every=1,
+        evaluation__references=False,
+    )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Puppets, "EXPECTED_COUNTS", {"train": 30, "validation": 6, "test": 10})
-        prepare.prepare("puppets", None, config.dataset.data_dir)
         # A program for one device compiles quicker.
         mesh = partition.make_mesh(jax.local_devices()[:1])
         patch.setattr(partition, "make_mesh", lambda devices=None: mesh)
@@ -66,7 +66,6 @@ def test_it_segments_and_does_not_draw(run):
 def test_workdir_stays_with_its_settings(run):
     config, workdir, _ = run
     for name, value in (("model.kind", "gan"), ("gan.area.weight", 2.0)):
-        changed = config.copy_and_resolve_references()
-        changed.update_from_flattened_dict({name: value})
+        changed = with_fields(config, {name: value})
         with pytest.raises(UserError, match=f"was begun with {name}="):
             begin(changed, workdir)

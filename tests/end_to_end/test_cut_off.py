@@ -14,10 +14,9 @@ import numpy as np
 import pytest
 
 from ganseg_jax.config import file as config_file
-from ganseg_jax.data import prepare
-from ganseg_jax.data.builders.puppets.builder import Puppets
 from ganseg_jax.files import read_rows
-from ganseg_jax.training import gan, segmenter, stages
+from ganseg_jax.training import gan, partition, segmenter
+from ganseg_jax.training.checkpoint import Checkpoints
 from tests import one_stage
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -30,12 +29,10 @@ SLOW = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory):
-    """A folder with 46 puppets."""
+def base(tmp_path_factory, puppets_dir):
+    """A folder whose `data` holds 46 puppets."""
     folder = tmp_path_factory.mktemp("cut_off")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Puppets, "EXPECTED_COUNTS", {"train": 30, "validation": 6, "test": 10})
-        prepare.prepare("puppets", None, folder / "data")
+    (folder / "data").symlink_to(puppets_dir)
     return folder
 
 
@@ -94,9 +91,12 @@ def saved(stage, workdir, steps=12):
         like = gan.init_state(gan.Gan.of(config), 0)
     else:
         like = segmenter.init_state(segmenter.Segmentation.of(config), 0)
-    state = jax.device_get(stages.restore_state(stage, like, workdir))
-    assert state.step == steps
-    return state
+    whole = partition.replicated(partition.make_mesh(jax.devices()[:1]))
+    checkpoints = Checkpoints(workdir / stage / "checkpoints")
+    step, state = checkpoints.restore(partition.place(like, whole))
+    checkpoints.close()
+    assert step == steps
+    return jax.device_get(state)
 
 
 def assert_same_run(stage, workdir, expected, steps=12):
@@ -143,7 +143,7 @@ def test_run_cut_off_ends_as_the_uninterrupted_one(base, uninterrupted, stage, h
     if how == signal.SIGTERM:
         assert f"error: {stage}: asked to end; saved at step" in errors
         assert "Traceback" not in errors
-    assert f"{stage}: going on from step" in train(base, stage, workdir)
+    assert f"{stage}: resuming from step" in train(base, stage, workdir)
     assert_same_run(stage, workdir, uninterrupted)
 
 

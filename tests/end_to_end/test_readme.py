@@ -12,9 +12,10 @@ import pytest
 from absl import flags
 
 from configs import image_folder
+from ganseg_jax.config import flat, freeze
 from ganseg_jax.data.builders.puppets import render
 from ganseg_jax.report.png import save_png
-from tests.one_stage import with_one_stage
+from tests.one_stage import WITH_ONE_STAGE
 from tests.tiny_config import config_with
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -77,22 +78,13 @@ def test_named_files_exist():
 
 def overrides():
     """Flags that make `configs/image_folder.py` as small as `configs/tiny.py`."""
-    configs = with_one_stage(config_with()), image_folder.get_config()
-    small, full = (dict(_leaves(config.to_dict())) for config in configs)
+    small, full = flat(config_with(**WITH_ONE_STAGE)), flat(freeze(image_folder.get_config()))
     keep = ("dataset.", "seed")
     return [
         f"--config.{key}={value}"
         for key, value in small.items()
         if full[key] != value and not key.startswith(keep)
     ]
-
-
-def _leaves(tree, prefix=""):
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def test_own_photos(tmp_path):

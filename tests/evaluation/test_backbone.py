@@ -6,11 +6,12 @@ import jax
 import numpy as np
 import pytest
 
+from ganseg_jax.config import with_fields
 from ganseg_jax.data import pipeline
 from ganseg_jax.errors import UserError
 from ganseg_jax.evaluation import backbone, protocols
 from ganseg_jax.interop import torch_ganseg, weights
-from ganseg_jax.jobs import evaluate as run
+from ganseg_jax.jobs import begin, measure
 from ganseg_jax.models.deeplab import DeepLabV3
 from ganseg_jax.models.initialise import init_variables
 from tests.tiny_config import config_with
@@ -41,7 +42,7 @@ def config():
 
 def test_maps_are_those_of_normalised_and_enlarged_images(classifier, config):
     path, (module, variables) = classifier
-    config.evaluation.backbone_checkpoint = str(path)
+    config = with_fields(config, {"evaluation.backbone_checkpoint": str(path)})
     mean = np.array([0.485, 0.456, 0.406])
     maps = backbone.load_feature_maps(config)
     # One colour everywhere stays so when enlarged.
@@ -61,12 +62,13 @@ def test_no_file_no_maps(config):
 
 def test_wrong_files_are_named(config, tmp_path):
     np.savez(tmp_path / "other.npz", weight=np.zeros(3))
-    config.evaluation.backbone_checkpoint = str(tmp_path / "other.npz")
+    name = "evaluation.backbone_checkpoint"
+    config = with_fields(config, {name: str(tmp_path / "other.npz")})
     with pytest.raises(UserError, match="evaluation.backbone_checkpoint='.*other.npz': .*conv1"):
         backbone.load_feature_maps(config)
-    config.evaluation.backbone_checkpoint = str(tmp_path / "none.npz")
+    config = with_fields(config, {name: str(tmp_path / "none.npz")})
     with pytest.raises(UserError, match="backbone_checkpoint='.*none.npz': there is no such file"):
-        settings.check_config(config)
+        begin.begin(config, tmp_path / "W")
 
 
 def test_an_evaluation_has_a_row_for_it(classifier, config, monkeypatch):
@@ -75,10 +77,12 @@ def test_an_evaluation_has_a_row_for_it(classifier, config, monkeypatch):
     truth = np.zeros((6, 16, 16), np.int32)
     truth[:, 4:12, 4:8], truth[:, 4:12, 8:12] = 1, 2
     split = pipeline.Split(images, [str(i) for i in range(6)], segmentation=truth)
-    monkeypatch.setattr(run, "_load", lambda *arguments, **keywords: split)
-    config.evaluation.protocols = ("people_parts",)
-    config.dataset.name = "people_ccp"
-    config.evaluation.backbone_checkpoint = str(classifier[0])
+    monkeypatch.setattr(measure, "load_split", lambda *arguments, **keywords: split)
+    fields = {
+        "evaluation.protocols": ("people_parts",),
+        "dataset.name": "people_ccp",
+        "evaluation.backbone_checkpoint": str(classifier[0]),
+    }
 
     class Segmenter:
         refine = False
@@ -90,7 +94,7 @@ def test_an_evaluation_has_a_row_for_it(classifier, config, monkeypatch):
             return self.probabilities(photos).argmax(-1)
 
     assert "people_parts" in protocols.fit_protocols("people_ccp")
-    _, ((_, columns, rows),), _ = run._measure_protocols(config, Segmenter())
+    ((_, columns, rows),) = measure.measure_photos(with_fields(config, fields), Segmenter()).tables
     (row,) = (row for row in rows if "feature factorization" in row[0])
     assert row[0] == "reference: feature factorization"
     values = [value for value in row[1:] if value is not None]

@@ -6,10 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ganseg_jax.data import pipeline, prepare
-from ganseg_jax.data.builders.puppets.builder import Puppets
+from ganseg_jax.config import with_fields
+from ganseg_jax.data import pipeline
 from ganseg_jax.errors import UserError
 from ganseg_jax.evaluation import image_quality, inception
+from ganseg_jax.jobs.begin import begin
 from tests.tiny_config import config_with
 
 
@@ -25,14 +26,13 @@ def mean_color(weight=2.0, batch_size=4, fingerprint="a"):
 
 
 @pytest.fixture(scope="module")
-def config(tmp_path_factory):
+def config(puppets_dir):
     """The tiny config, with 46 puppets prepared."""
-    config = config_with()
-    config.dataset.data_dir = str(tmp_path_factory.mktemp("data"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Puppets, "EXPECTED_COUNTS", {"train": 30, "validation": 6, "test": 10})
-        prepare.prepare("puppets", None, config.dataset.data_dir)
-    return config
+    return config_with(dataset__data_dir=str(puppets_dir))
+
+
+def with_file(config, path):
+    return with_fields(config, {"evaluation.inception_checkpoint": str(path)})
 
 
 def test_features_are_those_of_images_in_0_to_1_whatever_the_batches():
@@ -66,7 +66,6 @@ def test_no_file_no_network(config):
 
 
 def test_wrong_files_are_named(config, tmp_path):
-    config = config.copy_and_resolve_references()
     torch_names = tmp_path / "classifier.npz"
     np.savez(torch_names, **{"fc.weight": np.zeros((1000, 2048), np.float32)})
     (tmp_path / "broken.npz").write_bytes(b"PK no archive")
@@ -76,16 +75,13 @@ def test_wrong_files_are_named(config, tmp_path):
         ("weights.bin", "weights.bin': .*weight files end in .npz"),
         ("classifier.npz", "classifier.npz': .*FID Inception"),
     ):
-        config.evaluation.inception_checkpoint = str(tmp_path / name)
         with pytest.raises(UserError, match=f"evaluation.inception_checkpoint='.*{message}"):
-            inception.load_network(config)
+            inception.load_network(with_file(config, tmp_path / name))
 
 
 def test_missing_file_comes_to_light_before_training(config, tmp_path):
-    config = config.copy_and_resolve_references()
-    config.evaluation.inception_checkpoint = str(tmp_path / "none.npz")
     with pytest.raises(UserError, match="inception_checkpoint='.*none.npz': there is no such file"):
-        begin(config, tmp_path / "W")
+        begin(with_file(config, tmp_path / "none.npz"), tmp_path / "W")
     assert not (tmp_path / "W").exists()
 
 
@@ -93,12 +89,10 @@ def test_fingerprint_is_the_file_s(config, tmp_path, monkeypatch):
     monkeypatch.setattr(
         inception, "load_fid_inception", lambda content: (MeanColor(), dict(content))
     )
-    config = config.copy_and_resolve_references()
     networks = []
     for name, weight in (("a", 2.0), ("b", 3.0)):
         np.savez(tmp_path / f"{name}.npz", weight=np.float32(weight))
-        config.evaluation.inception_checkpoint = str(tmp_path / f"{name}.npz")
-        networks.append(inception.load_network(config))
+        networks.append(inception.load_network(with_file(config, tmp_path / f"{name}.npz")))
     assert networks[0].fingerprint != networks[1].fingerprint
     assert networks[0].batch_size == config.evaluation.batch_size
     white = np.full((1, 4, 4, 3), 255, np.uint8)

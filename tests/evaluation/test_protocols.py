@@ -8,6 +8,7 @@ from sklearn.linear_model import LinearRegression
 from ganseg_jax.data.pipeline import Split
 from ganseg_jax.errors import UserError
 from ganseg_jax.evaluation import protocols, published
+from ganseg_jax.report.tables import plain_table
 
 SIZE, PARTS = 16, 3
 
@@ -206,7 +207,7 @@ def test_our_row_stands_beneath_the_published_rows():
     assert rows[-3] == ["* ganseg_jax (K = 8)", None, None, 6.01]
     assert rows[-2] == ["* ganseg_jax, with a constant", None, None, 5.55]
     assert rows[-1] == ["reference: mean landmarks", None, None, 90.0]
-    text = published.print_table(table).splitlines()
+    text = plain_table(table).splitlines()
     assert text[0] == caption and len({line.index("6.01") for line in text if "6.01" in line}) == 1
     assert text[-3].split() == ["*", "ganseg_jax", "(K", "=", "8)", "-", "-", "6.01"]
 
@@ -234,4 +235,4 @@ def test_another_number_of_parts_gets_a_column_of_its_own():
 )
 def test_published_tables_are_complete(table):
     assert all(len(values) == len(table.columns) for _, values in table.rows)
-    assert len(published.print_table(table.with_own({}, "cub", 8)).splitlines()) >= 4
+    assert len(plain_table(table.with_own({}, "cub", 8)).splitlines()) >= 4

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ganseg_jax.config import few_shot as schema
 from ganseg_jax.fewshot import features as ft
 from ganseg_jax.fewshot import heads, train
 from ganseg_jax.latents import sample_latents
@@ -227,7 +228,7 @@ def test_ten_shot_step_with_5056_channels_at_256_px_stays_under_4_gb(kind):
     )
     assert sum(STYLEGAN2_CHANNELS) == 5056
     head = heads.make_head(kind, 11)
-    optimizer = train.make_optimizer(train.HeadSettings(), 10)
+    optimizer = train.make_optimizer(schema.Head(), 10)
     key = jax.random.key(0)
     one = tuple(np.broadcast_to(np.float32(0), (1, *x.shape[1:])) for x in maps)
     state = train.init_state(head, optimizer, one, seed=0)

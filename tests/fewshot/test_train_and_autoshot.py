@@ -6,8 +6,10 @@ import numpy as np
 import optax
 import pytest
 
+from ganseg_jax.config import few_shot as schema
 from ganseg_jax.fewshot import autoshot, heads, train
 from ganseg_jax.models.unet import UNet
+from ganseg_jax.pixels import resize_labels
 
 
 def run_head(settings, steps, labels, maps):
@@ -34,7 +36,7 @@ def task():
 
 def test_head_learns_and_repeats_itself(task):
     maps, labels = task
-    settings = train.HeadSettings(learning_rate=1e-2, weight_decay=0.0)
+    settings = schema.Head(learning_rate=1e-2, weight_decay=0.0)
     head, state, losses = run_head(settings, 120, labels, maps)
     logits = head.apply({"params": state.params}, maps)
     assert np.mean(np.argmax(logits, -1) == labels) > 0.95
@@ -47,7 +49,7 @@ def test_every_epoch_visits_every_image(task):
     maps, labels = task
     # Only the second image is labelled, so steps on the first have no loss.
     labels = np.stack([np.full_like(labels[0], train.UNLABELLED), labels[1]])
-    settings = train.HeadSettings(learning_rate=0.0, weight_decay=0.0)
+    settings = schema.Head(learning_rate=0.0, weight_decay=0.0)
     losses = np.array(run_head(settings, 20, labels, maps)[2]).reshape(10, 2)
     assert ((losses == 0).sum(axis=1) == 1).all()
     assert 0 < (losses[:, 0] == 0).sum() < 10  # not always in the same order
@@ -63,7 +65,7 @@ def test_unlabelled_pixels_do_not_count():
 
 
 def test_learning_rate_falls_in_stairs_and_decay_is_in_the_gradient():
-    settings = train.HeadSettings(weight_decay=0.5, decay_every=2)
+    settings = schema.Head(weight_decay=0.5, decay_every=2)
     optimizer = train.make_optimizer(settings, steps_per_epoch=3)
     params = jnp.array([2.0])
     state = optimizer.init(params)
@@ -78,8 +80,8 @@ def test_learning_rate_falls_in_stairs_and_decay_is_in_the_gradient():
 
 def test_labels_are_resized_to_the_nearest_pixel():
     labels = np.arange(16).reshape(1, 4, 4)
-    np.testing.assert_array_equal(train.resize_labels(labels, (2, 2))[0], [[5, 7], [13, 15]])
-    twice = train.resize_labels(labels, (8, 8))[0]
+    np.testing.assert_array_equal(resize_labels(labels, 2, 2)[0], [[5, 7], [13, 15]])
+    twice = resize_labels(labels, 8, 8)[0]
     np.testing.assert_array_equal(twice, labels[0].repeat(2, 0).repeat(2, 1))
 
 
@@ -109,7 +111,7 @@ def test_warp_moves_turns_and_mirrors():
 
 
 def test_random_transforms_stay_within_the_settings():
-    settings = autoshot.Augmentation()
+    settings = schema.Augmentation()
     matrix, shift = jax.jit(lambda k: autoshot.random_transforms(k, 4000, settings))(
         jax.random.key(0)
     )
@@ -128,7 +130,7 @@ def test_random_transforms_stay_within_the_settings():
 def test_image_and_labels_are_changed_alike():
     labels = jax.nn.one_hot(jax.random.randint(jax.random.key(0), (6, 16, 16), 0, 3), 3)
     image, changed = jax.jit(
-        lambda key: autoshot.augment(key, labels, labels, autoshot.Augmentation())
+        lambda key: autoshot.augment(key, labels, labels, schema.Augmentation())
     )(jax.random.key(1))
     np.testing.assert_allclose(image, changed, atol=1e-6)
     np.testing.assert_allclose(np.sum(changed, -1), 1, atol=1e-5)
@@ -136,7 +138,7 @@ def test_image_and_labels_are_changed_alike():
 
 
 def test_optimizer_clips_and_falls_on_a_plateau():
-    settings = autoshot.AutoShotSettings(
+    settings = schema.AutoShot(
         num_samples=4, batch_size=2, patience=3, weight_decay=0.0, min_learning_rate=2e-5
     )
     optimizer = autoshot.make_optimizer(settings)
@@ -162,7 +164,7 @@ def test_unet_learns_soft_labels():
     images = rng.integers(0, 256, (4, 4, 4, 1)).repeat(4, 1).repeat(4, 2).repeat(3, 3)
     bright = (images[..., :1] > 127) * 255
     labels = np.concatenate([255 - bright, bright], -1).astype(np.uint8)
-    settings = autoshot.AutoShotSettings(num_samples=40, batch_size=4, learning_rate=1e-2)
+    settings = schema.AutoShot(num_samples=40, batch_size=4, learning_rate=1e-2)
     network = UNet(2, width=4, depth=2)
     state = autoshot.init_state(network, 16, settings)
     losses = []

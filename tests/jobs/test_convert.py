@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import ganseg_jax
+from ganseg_jax.config import Config
 from ganseg_jax.config import file as config_file
-from ganseg_jax.config.presets import base_config
 from ganseg_jax.errors import UserError
 from ganseg_jax.interop import torch_ganseg, weights
 from ganseg_jax.jobs import convert as workdir
@@ -75,7 +75,7 @@ def published():
 @pytest.fixture(scope="module")
 def converted(published, tmp_path_factory):
     folder = str(tmp_path_factory.mktemp("converted"))
-    workdir.import_gan(base_config(), published, HYPERPARAMETERS, folder)
+    workdir.import_gan(Config(), published, HYPERPARAMETERS, folder)
     workdir.import_segmenter(config_file.load_config(folder), published["detector"], folder)
     return folder
 
@@ -94,7 +94,9 @@ def test_generator_opens_like_a_trained_one(published, converted):
 
 def test_segmenter_opens_like_a_trained_one(published, converted):
     segment = ganseg_jax.load_segmenter(converted)
-    assert segment.module == DeepLabV3(4, backbone="resnet18", width=0.125)
+    assert segment.module == DeepLabV3(
+        4, backbone="resnet18", width=0.125, initialisation=segment.module.initialisation
+    )
     photos = np.random.default_rng(0).integers(0, 256, (2, 9, 12, 3), dtype=np.uint8)
     labels = segment(photos)
     assert labels.shape == (2, 9, 12)
@@ -119,11 +121,11 @@ def test_both_stages_count_as_finished(converted):
     config = config_file.load_config(converted)
     for stage in ("gan", "segmenter"):
         checkpoints = Checkpoints(f"{converted}/{stage}/checkpoints")
-        assert checkpoints.latest_step() == config[stage].num_steps
+        assert checkpoints.latest_step() == getattr(config, stage).num_steps
         checkpoints.close()
 
 
-def test_training_goes_on_from_the_first_photo(converted):
+def test_training_resumes_from_the_first_photo(converted):
     config = config_file.load_config(converted)
     data = iter(grain.MapDataset.range(10).to_iter_dataset())
     like = gan.init_state(gan.Gan.of(config), seed=0)
@@ -152,7 +154,7 @@ def test_what_is_there_is_never_overwritten(published, converted):
 
 
 def test_segmenter_of_other_parts_is_refused(published, tmp_path):
-    workdir.import_gan(base_config(), published, HYPERPARAMETERS, str(tmp_path))
+    workdir.import_gan(Config(), published, HYPERPARAMETERS, str(tmp_path))
     other = DeepLabV3(6, backbone="resnet18", width=0.125)
     variables = random_variables(other, jnp.zeros((1, 8, 8, 3)), train=False)
     state_dict = torch_ganseg.export_segmenter(other, variables)
@@ -161,9 +163,8 @@ def test_segmenter_of_other_parts_is_refused(published, tmp_path):
 
 
 def test_other_class_names_stand_for_a_folder_of_photos():
-    config = base_config()
     module = Discriminator(channels=(8, 16), hidden=12)
-    workdir.configure(config, {**HYPERPARAMETERS, "class_name": "custom"}, module)
+    config = workdir.configured(Config(), {**HYPERPARAMETERS, "class_name": "custom"}, module)
     assert config.dataset.name == "image_folder"
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from ganseg_jax import prng
 from ganseg_jax.training import gan, partition
-from tests.one_stage import with_one_stage
+from tests.one_stage import WITH_ONE_STAGE
 from tests.tiny_config import config_with
 
 STEPS = 6
@@ -21,7 +21,7 @@ STEPS = 6
 @functools.cache
 def trained(count):
     """(generator, discriminator) as vectors after six steps, and the losses of the first."""
-    config = with_one_stage(config_with())
+    config = config_with(**WITH_ONE_STAGE)
     networks = gan.Gan.of(config)
     mesh = partition.make_mesh(jax.devices()[:count])
     whole, split = partition.replicated(mesh), partition.batch_split(mesh)

@@ -1,5 +1,6 @@
 """Parameters and optimiser split over the devices."""
 
+import dataclasses
 import functools
 
 import jax
@@ -9,7 +10,8 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from ganseg_jax import prng
-from ganseg_jax.training import checkpoint, gan, partition, photos, stages
+from ganseg_jax.training import batches, checkpoint, gan, harness, partition
+from ganseg_jax.training.stage import Schedule, Stage
 from tests.training.small import BATCH, SIZE, assert_equal, small_gan
 from tests.training.small import photos as batch_of
 
@@ -27,7 +29,7 @@ def source(mesh):
     """The photos of a step as they are."""
     split = partition.batch_split(mesh)
     shape = jax.ShapeDtypeStruct((BATCH, SIZE, SIZE, 3), jnp.uint8, sharding=split)
-    return photos.Photos(
+    return batches.Batches(
         data=None,
         to_argument=lambda local: partition.global_batch(local, mesh),
         draw=lambda batch, step: batch,
@@ -40,16 +42,28 @@ def source(mesh):
 def trained(sharded):
     """State and losses after six steps on four devices."""
     mesh = partition.make_mesh(jax.devices()[:4])
-    networks = small_gan(flat_adam=not sharded)
+    networks = dataclasses.replace(small_gan(), flat_adam=not sharded)
     state = gan.init_state(networks, 0)
     whole = partition.replicated(mesh)
-    shardings = partition.fully_sharded(state, mesh) if sharded else whole
+    shardings = partition.state_shardings(state, mesh, sharded)
     given = source(mesh)
-    step = stages.gan_program(networks, given, shardings, mesh)
+    stage = Stage(
+        name="gan",
+        schedule=Schedule(STEPS, STEPS, 1, STEPS),
+        seed=0,
+        init=lambda: state,
+        step=lambda root, constants, state, batch, split: gan.step(
+            networks, root, state, batch, split
+        ),
+        inputs={},
+        fsdp=sharded,
+        whole=("generator", "discriminator"),
+    )
+    step = harness.program_of(stage, mesh, given, shardings)
     state, losses = partition.place(state, shardings), []
     root = partition.place_key(prng.root_key(0), whole)
     for i in range(STEPS):
-        state, scalars = step(root, state, given.to_argument(batch_of(i)))
+        state, scalars = step(root, (), state, given.to_argument(batch_of(i)))
         losses.append(jax.device_get(scalars))
     return state, losses
 
@@ -70,7 +84,7 @@ def test_each_device_holds_less():
     assert abs(sizes[0] - sizes[1]) < 4
     assert bytes_on_one_device(sharded) < 0.5 * bytes_on_one_device(whole)
     # The step keeps the shardings that the state was born with.
-    expected = partition.fully_sharded(sharded, sharded.step.sharding.mesh)
+    expected = partition.state_shardings(sharded, sharded.step.sharding.mesh, True)
     for leaf, sharding in zip(jax.tree.leaves(sharded), jax.tree.leaves(expected), strict=True):
         assert leaf.sharding.is_equivalent_to(sharding, leaf.ndim)
 
@@ -82,7 +96,7 @@ def test_checkpoint_restored_on_other_devices(tmp_path, count):
     checkpoints.save(STEPS, state)
     mesh = partition.make_mesh(jax.devices()[:count])
     like = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), state)
-    like = partition.place(like, partition.fully_sharded(like, mesh))
+    like = partition.place(like, partition.state_shardings(like, mesh, True))
     step, restored = checkpoints.restore(like)
     checkpoints.close()
     assert step == STEPS
@@ -94,7 +108,7 @@ def test_largest_axis_that_divides_is_split():
     mesh = partition.make_mesh(jax.devices()[:4])
     shapes = {"a": (8, 12), "b": (9, 4), "c": (5, 7), "d": (4,), "e": ()}
     tree = {name: np.zeros(shape) for name, shape in shapes.items()}
-    specs = {name: s.spec for name, s in partition.fully_sharded(tree, mesh).items()}
+    specs = {name: s.spec for name, s in partition.state_shardings(tree, mesh, True).items()}
     assert specs["a"] == specs["b"] == PartitionSpec(None, partition.DATA_AXIS)
     # None divides, too few elements, a scalar.
     assert specs["c"] == specs["d"] == specs["e"] == PartitionSpec()

@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ganseg_jax.data.builders.puppets.builder import Puppets
+from ganseg_jax import loading
+from ganseg_jax.config import with_fields
 from ganseg_jax.errors import UserError
+from ganseg_jax.jobs.train import train_stages
 from ganseg_jax.report.plots import plot_quality
 from ganseg_jax.studies import quality
-from tests.one_stage import with_one_stage
+from tests.one_stage import WITH_ONE_STAGE
 from tests.tiny_config import config_with
 
 
@@ -20,7 +22,7 @@ def fake_runs(monkeypatch):
     """Runs that are finished at once: (folder, the step their GAN began at)."""
     done = []
 
-    def run_all(config, workdir):
+    def run_all(config, workdir, given=None):
         folder = quality.epath.Path(workdir)
         (folder / "gan" / "checkpoints").mkdir(parents=True, exist_ok=True)
         newest, last = folder / "gan" / "checkpoints" / "newest", config.gan.num_steps
@@ -65,7 +67,7 @@ def test_bad_input_is_answered(fake_runs, tmp_path):
     with pytest.raises(UserError, match="no curve was measured"):
         quality.run_quality(config, str(tmp_path / "a"), [10], beside=[str(tmp_path / "b")])
     quality.run_quality(config, str(tmp_path), [10])
-    config.gan.batch_size *= 2
+    config = with_fields(config, {"gan.batch_size": 2 * config.gan.batch_size})
     with pytest.raises(UserError, match="batch_size"):
         quality.run_quality(config, str(tmp_path), [10])
 
@@ -77,11 +79,11 @@ def test_curves_are_drawn_in_a_panel_for_each_measure():
     assert one.dtype == np.uint8 and two.shape[1] > one.shape[1]
 
 
-def test_a_gan_that_goes_on_is_the_one_that_was_never_stopped(monkeypatch, tmp_path):
+def test_a_gan_that_resumes_is_the_one_that_was_never_stopped(monkeypatch, puppets_dir, tmp_path):
     """The GAN of `tiny` up to 6 updates: in two runs of the curve, and at once."""
 
-    def run_all(config, workdir):
-        train_stages(config, workdir)
+    def run_all(config, workdir, given=None):
+        train_stages(config, workdir, ["gan"], given)
         folder = quality.epath.Path(workdir)
         (folder / "segmenter").mkdir()
         (folder / "segmenter" / "metrics.jsonl").touch()
@@ -89,12 +91,10 @@ def test_a_gan_that_goes_on_is_the_one_that_was_never_stopped(monkeypatch, tmp_p
         (folder / "evaluation" / "metrics.json").write_text('{"foreground_nmi": 0.5}')
 
     monkeypatch.setattr(quality.pipeline, "run_all", run_all)
-    monkeypatch.setattr(Puppets, "EXPECTED_COUNTS", {"train": 30, "validation": 6, "test": 10})
-    config = with_one_stage(config_with())
-    config.dataset.data_dir = str(tmp_path / "data")
+    config = config_with(dataset__data_dir=str(puppets_dir), **WITH_ONE_STAGE)
     quality.run_quality(config, str(tmp_path / "curve"), [3, 6])
-    config.gan.num_steps = 6
-    train_stages(config, str(tmp_path / "whole"))
+    config = with_fields(config, {"gan.num_steps": 6})
+    train_stages(config, str(tmp_path / "whole"), ["gan"])
     one = loading.restore_generator(config, str(tmp_path / "whole"))
     other = loading.restore_generator(config, str(tmp_path / "curve" / "at_6"))
     for x, y in zip(*map(jax.tree.leaves, (one, other)), strict=True):

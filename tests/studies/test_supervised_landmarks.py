@@ -8,7 +8,7 @@ from ganseg_jax.errors import UserError
 
 @pytest.fixture
 def supervised(entry_point, workdir):
-    return entry_point("comparisons.supervised_landmarks", workdir=workdir)
+    return entry_point("studies.supervised_landmarks", workdir=workdir)
 
 
 def _dots(count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
