@@ -52,13 +52,14 @@ def main() -> None:
     from ganseg_jax.fewshot.perceptual import load_perceptual
     from ganseg_jax.jobs import few_shot as run
     from ganseg_jax.jobs import project
+    from ganseg_jax.loading import is_few_shot
 
     source, variables = run.load_source(WORKDIR.value, GENERATOR.value)
     settings = projection.ProjectionSettings(
         space=_space(source.is_stylegan2), num_steps=NUM_STEPS.value, seed=SEED.value
     )
     folder, head = epath.Path(WORKDIR.value) / (FEW_SHOT.value or "few_shot"), None
-    if FEW_SHOT.value or results.is_result(folder):
+    if FEW_SHOT.value or is_few_shot(folder):
         head = results.load_head(folder, source.module, variables)
         source = head.source
     distance = projection.multiscale_distance

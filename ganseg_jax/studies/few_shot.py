@@ -17,7 +17,7 @@ from jaxtyping import Int, UInt8
 from PIL import Image
 from scipy import ndimage
 
-from ganseg_jax import prng
+from ganseg_jax import files, prng
 from ganseg_jax.config import few_shot as schema
 from ganseg_jax.config import file as config_file
 from ganseg_jax.data import pipeline as data
@@ -28,8 +28,8 @@ from ganseg_jax.fewshot.labels import CLASSES_FILE, MASK_SUFFIX, classes_json, r
 from ganseg_jax.fewshot.train import UNLABELLED
 from ganseg_jax.files import write_whole
 from ganseg_jax.jobs import few_shot as run
-from ganseg_jax.loading import Segmenter
 from ganseg_jax.report.png import save_label_png
+from ganseg_jax.segmenter import Segmenter
 from ganseg_jax.studies import few_shot_report as study_report
 
 LOG = logging.getLogger(__name__)
@@ -165,7 +165,7 @@ def run_study(
     # More seeds may be added to a study; the other settings may not change.
     content = {k: v for k, v in dataclasses.asdict(chosen).items() if k not in _EXTENDABLE}
     content["classes"] = classes
-    pipeline.remember(output / "config.json", json.loads(json.dumps(content)))
+    _adopt(output / "config.json", json.loads(json.dumps(content)))
     source, variables = run.load_source(workdir, layers=chosen.layers)
     test = data.load_split(name, folder, "test", size)
     most = max(chosen.supervised, default=0)
@@ -231,6 +231,19 @@ def run_study(
 
 
 _EXTENDABLE = ("shots", "supervised", "seeds")
+
+
+def _adopt(path: Path, content: dict[str, Any]) -> None:
+    """Writes the study's settings, or compares them with those that are there."""
+    if not path.exists():
+        files.write_json(path, content)
+        return
+    for field, value in json.loads(path.read_text()).items():
+        if content.get(field) != value:
+            raise UserError(
+                f"{path.parent} was begun with {field}={value}, now it is {content.get(field)}; "
+                "give the same, or another --output"
+            )
 
 
 def _figures(measured: evaluate.Overlap) -> dict[str, Any]:

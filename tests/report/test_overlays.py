@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from ganseg_jax import pixels
 from ganseg_jax.report import overlays
 from ganseg_jax.report.palette import palette
 
