@@ -7,7 +7,7 @@ from pathlib import Path
 import ml_collections
 import pytest
 
-from ganseg_jax.config import base_config, flat, freeze, parse_arg
+from ganseg_jax.config import base_config, flat, freeze, parse_arg, reference
 from ganseg_jax.models.build import build_discriminator, build_generator, build_segmenter
 
 FOLDER = Path(__file__).parents[2] / "configs"
@@ -169,3 +169,8 @@ def test_tiny_is_tiny():
     c = load("tiny")
     assert isinstance(c, ml_collections.ConfigDict)
     assert c.image_size == 16 and c.gan.num_steps <= 10 and c.segmenter.num_steps <= 10
+
+
+def test_the_reference_page_is_that_of_the_schema():
+    path = FOLDER / "README.md"
+    assert path.read_text() == reference.page(), "run the command in its first paragraph"
