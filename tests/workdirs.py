@@ -30,7 +30,7 @@ def _imported(name: str, arguments: list[str]):
     import ganseg_jax.cli.app  # noqa: F401  Its flags are everyone's.
 
     before = set(flags.FLAGS)
-    path = f"ganseg_jax.{name}" if "." in name else f"ganseg_jax.cli.{name}"
+    path = f"ganseg_jax.cli.{name}"
     module = importlib.import_module(path)
     try:
         with pytest.MonkeyPatch.context() as patch:
@@ -47,7 +47,7 @@ def _imported(name: str, arguments: list[str]):
 
 @pytest.fixture
 def entry_point():
-    """Imports `ganseg_jax.cli.NAME`, or `ganseg_jax.PATH`, with flags given as keywords.
+    """Imports `ganseg_jax.cli.NAME` with flags given as keywords.
 
     Each call ends the one before.
     """

@@ -1,6 +1,6 @@
-"""Runs `ganseg_jax.studies.supervised_landmarks`; `--help` describes it."""
+"""Runs `ganseg_jax.cli.supervised_landmarks`; `--help` describes it."""
 
 import runpy
 
 if __name__ == "__main__":
-    runpy.run_module("ganseg_jax.studies.supervised_landmarks", run_name="__main__", alter_sys=True)
+    runpy.run_module("ganseg_jax.cli.supervised_landmarks", run_name="__main__", alter_sys=True)

@@ -1,66 +1,20 @@
-"""What labels would give on faces, and how much generated parts tell about generated landmarks.
+"""A supervised network for landmarks, and how much generated parts tell about landmarks."""
 
-python -m experiments.comparisons.supervised_landmarks --workdir=W [--steps=2000] [--seed=0]
-
-For comparison only; nothing else sees a label. Trains a small convolutional network on the
-landmarks of the training photos of W's set, at W's image size, and measures it on the other
-splits. Then it looks for landmarks in images of W's generator: how far from them are those that a
-linear regression from the parts' centres, fitted on half of the images, gives for the other half?
-Where generated parts say much and the segmenter's on photos little, the step from generated images
-to photos loses it; where generated parts say little, the GAN has to learn more. The last line
-printed is a JSON object; errors are shares of the distance between the eyes.
-"""
-
-import json
 import logging
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from absl import flags
-
-from ganseg_jax.cli import app
 
 LOG = logging.getLogger("ganseg_jax.supervised_landmarks")
-WORKDIR = app.define_workdir()
-STEPS = flags.DEFINE_integer("steps", 2_000, "Updates of the network, of 64 photos each.")
-SEED = flags.DEFINE_integer("seed", 0, "Of the network, its batches, and the latents.")
 
 BATCH_SIZE = 64
-GENERATED = 2_000
 LEARNING_RATE = 2e-3
 MIRRORED = (1, 0, 2, 4, 3)
 """The landmark that each one is in the mirror image: eyes, nose, corners of the mouth."""
 
 Predict = Callable[[np.ndarray], np.ndarray]
 """uint8 images (N, S, S, 3) to landmarks (N, L, 2), (row, col) in pixels."""
-
-
-def main() -> None:
-    from ganseg_jax import loading
-    from ganseg_jax.config import file as config_file
-    from ganseg_jax.data import pipeline
-    from ganseg_jax.errors import UserError
-
-    config = config_file.load_config(WORKDIR.value)
-    dataset = config.dataset
-    if dataset.name != "faces_mtfl":
-        raise UserError(f"{WORKDIR.value} is of {dataset.name}: a run of faces_mtfl is needed")
-    if STEPS.value < 1:
-        raise UserError(f"--steps={STEPS.value} must be at least 1")
-    train, held_out, test = (
-        pipeline.load_split(dataset.name, dataset.data_dir, split, config.image_size)
-        for split in ("train", "landmark_test", "test")
-    )
-    predict = fit(train.images, train.landmarks, STEPS.value, SEED.value)
-    figures = {
-        "image_size": config.image_size,
-        "supervised_held_out": error(predict(held_out.images), held_out.landmarks),
-        "supervised_test": error(predict(test.images), test.landmarks),
-    }
-    images, centers = generate(*loading.load_generator(WORKDIR.value), GENERATED, SEED.value)
-    figures |= explained(centers, predict(images))
-    print(json.dumps(figures))
 
 
 def fit(images: np.ndarray, landmarks: np.ndarray, steps: int, seed: int) -> Predict:
@@ -191,7 +145,3 @@ def explained(centers: np.ndarray, found: np.ndarray) -> dict[str, float]:
         "row_correlation": row,
         "col_correlation": col,
     }
-
-
-if __name__ == "__main__":
-    app.run(main)

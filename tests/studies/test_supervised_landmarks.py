@@ -4,11 +4,7 @@ import numpy as np
 import pytest
 
 from ganseg_jax.errors import UserError
-
-
-@pytest.fixture
-def supervised(entry_point, workdir):
-    return entry_point("studies.supervised_landmarks", workdir=workdir)
+from ganseg_jax.studies import supervised_landmarks as supervised
 
 
 def _dots(count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -21,7 +17,7 @@ def _dots(count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]
     return images, (corners[:, None] + 1 + offsets).astype(np.float32)
 
 
-def test_it_finds_what_the_labels_say(supervised):
+def test_it_finds_what_the_labels_say():
     rng = np.random.default_rng(0)
     images, landmarks = _dots(256, rng)
     others, truth = _dots(64, rng)
@@ -31,7 +27,7 @@ def test_it_finds_what_the_labels_say(supervised):
     assert found < 0.5 * supervised.error(constant, truth)
 
 
-def test_varied_photos_keep_their_landmarks(supervised):
+def test_varied_photos_keep_their_landmarks():
     rng = np.random.default_rng(1)
     images, landmarks = _dots(32, rng)
     varied, moved = supervised.vary(images, landmarks, rng)
@@ -43,7 +39,7 @@ def test_varied_photos_keep_their_landmarks(supervised):
     assert not np.array_equal(varied, images)
 
 
-def test_parts_that_move_with_landmarks_explain_them(supervised):
+def test_parts_that_move_with_landmarks_explain_them():
     rng = np.random.default_rng(2)
     place = rng.normal(8, 1, (400, 1, 2))
     found = place + np.array([[-2, -2], [-2, 2], [0, 0], [2, -1], [2, 1]])
@@ -54,6 +50,6 @@ def test_parts_that_move_with_landmarks_explain_them(supervised):
     assert free["generated_regressed"] > 0.9 * free["generated_mean"]
 
 
-def test_other_sets_are_refused(supervised):
+def test_other_sets_are_refused(entry_point, workdir):
     with pytest.raises(UserError, match="is of puppets: a run of faces_mtfl is needed"):
-        supervised.main()
+        entry_point("supervised_landmarks", workdir=workdir).main()
