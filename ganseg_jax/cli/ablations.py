@@ -6,7 +6,7 @@ python -m experiments.ablations --config=configs/X.py --workdir=W
 With --settings_file, settings of your own instead of the paper's:
     {"divisor_10": {"description": "point divisor 10", "fields": {"model.point_divisor": 10}}, ...}
 
-Runs go to W/<setting>/seed_<n>/; finished ones are skipped, one that was cut off goes on. Writes
+Runs go to W/<setting>/seed_<n>/; finished ones are skipped, one that was cut off resumes. Writes
 W/ablations.json, W/ablations.md (mean and spread over the seeds) and W/ablations.png. Several
 machines may share W, each with settings of its own; the last call writes all that is there.
 """

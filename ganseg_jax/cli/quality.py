@@ -3,7 +3,7 @@
 python -m experiments.quality --config=configs/X.py --workdir=W --steps=250,500,1000
     [--beside=W2,W3]
 
-Each step has an ordinary run in W/at_<step>/, whose GAN goes on from the one before; finished ones
+Each step has an ordinary run in W/at_<step>/, whose GAN resumes the one before; finished ones
 are skipped. Writes W/quality.json, W/quality.md and W/quality.png (--beside: with the curves of
 other workdirs, such as runs with another setting). The seconds are those of the updates of GAN and
 segmenter; compilation and evaluation are not counted.

@@ -9,7 +9,6 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped, UInt8
 from PIL import Image, ImageDraw
 
-from ganseg_jax.pixels import to_uint8 as to_uint8
 from ganseg_jax.report.palette import palette
 
 Images = UInt8[np.ndarray, "n h w 3"]

@@ -7,6 +7,7 @@ from jaxtyping import Float, Int, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 from ganseg_jax.evaluation.overlap import contingency
+from ganseg_jax.pixels import to_uint8
 from ganseg_jax.report import overlays
 from ganseg_jax.report.palette import palette
 
@@ -43,7 +44,7 @@ def sample_sheet(
     """
     size = images.shape[1]
     scale = scale or default_scale(size)
-    pictures = overlays.enlarge(overlays.to_uint8(images), scale)
+    pictures = overlays.enlarge(to_uint8(images), scale)
     soft = overlays.enlarge(np.asarray(masks, np.float32), scale)
     above = {} if photos is None else {"photo": overlays.enlarge(photos, scale)}
     rows = above | {

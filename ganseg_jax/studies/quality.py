@@ -44,7 +44,7 @@ def run_quality(
 ) -> Points:
     """Trains the GAN up to each of `steps`, a segmenter at each, and measures it.
 
-    Each step has a run of its own in `W/at_<step>`, which goes on from the GAN of the one before;
+    Each step has a run of its own in `W/at_<step>`, which resumes the GAN of the one before;
     finished ones are skipped. Writes `W/quality.json`, `.md` and `.png` after each.
 
     Args:
