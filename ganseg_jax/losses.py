@@ -52,7 +52,7 @@ def gradient_penalty(
 
 
 def concentration(
-    masks: Float[Array, "b s s k+1"],
+    masks: Float[Array, "b s s m"],
     part_centers: Float[Array, "b k 2"],
     grid: geometry.GridKind = "corners",
 ) -> Float[Array, "b k"]:
@@ -81,7 +81,7 @@ def mean_absolute_deviation(points: Float[Array, "b k p 2"]) -> Float[Array, "b 
 
 
 def area(
-    masks: Float[Array, "b s s k+1"],
+    masks: Float[Array, "b s s m"],
     *,
     points: Float[Array, "b k p 2"] | None = None,
     heatmaps: Float[Array, "b s s k"] | None = None,
@@ -101,12 +101,12 @@ def area(
     """
     size = masks.shape[1]
     covered = jnp.sum(masks[..., 1:].astype(jnp.float32), axis=(1, 2))
-    if (points is None) == (heatmaps is None):
-        raise ValueError("area takes either points (released form) or heatmaps (paper's form)")
-    if points is not None:
+    if points is not None and heatmaps is None:
         wanted = math.pi * jnp.square(mean_absolute_deviation(points) * size / 2)
-    else:
+    elif heatmaps is not None and points is None:
         wanted = jnp.sum(heatmaps.astype(jnp.float32), axis=(1, 2))
+    else:
+        raise ValueError("area takes either points (released form) or heatmaps (paper's form)")
     return jnp.maximum(0.0, wanted - covered) * ((counted_at or size) / size) ** 2
 
 

@@ -66,7 +66,9 @@ class Segmenter:
         height, width = _checked(images).shape[1:3]
         return self.centers_of(self.probabilities_as_seen(self.as_seen(images)), height, width)
 
-    def as_seen(self, images: Sequence[UInt8[np.ndarray, "h w 3"]]) -> UInt8[np.ndarray, "n s s 3"]:
+    def as_seen(
+        self, images: Sequence[UInt8[np.ndarray, "h w 3"]] | UInt8[np.ndarray, "n h w 3"]
+    ) -> UInt8[np.ndarray, "n s s 3"]:
         """Returns photos, each of any size, at the size that the network sees."""
         if self.image_size is None:
             return np.asarray(images)
@@ -111,7 +113,7 @@ def _stack(rows: list[np.ndarray], shape: tuple[int, ...], dtype: type) -> np.nd
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _predict(module: nn.Module, refine: bool, variables: Any, images: Array) -> Array:
     x = pixels.to_unit_range(images)
-    logits = module.apply(variables, x, train=False)
+    logits: Any = module.apply(variables, x, train=False)
     probabilities = jax.nn.softmax(logits.astype(jnp.float32))
     if not refine:
         return probabilities

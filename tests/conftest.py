@@ -3,6 +3,9 @@
 import os
 import pathlib
 
+import jaxtyping
+import pytest
+
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 flags = os.environ.get("XLA_FLAGS", "")
 if "xla_force_host_platform_device_count" not in flags:
@@ -21,8 +24,20 @@ compiled = pathlib.Path(__file__).parents[1] / ".pytest_cache" / "xla"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(compiled))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 
-from ganseg_jax.cli import app  # noqa: E402  (it reads the line above)
+import tests.typechecked  # noqa: E402
+
+tests.typechecked.install()
+
+from ganseg_jax.cli import app  # noqa: E402  (it reads the lines above)
 
 app.use_fast_cpu_convolutions()  # As every entry point does.
 
 pytest_plugins = ["tests.workdirs"]
+
+
+@pytest.fixture
+def unchecked():
+    """Turns the checks of types off, for mistakes that the package answers itself."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)

@@ -39,28 +39,34 @@ _CACHE = flags.DEFINE_string(
 class ConfigFlag:
     """Gives the config of --config with its overrides."""
 
-    def __init__(self, required: bool):
+    def __init__(self) -> None:
         from ml_collections import config_flags
 
-        self._required = required
         self._holder = config_flags.DEFINE_config_file(
             "config", None, "Experiment, a file of configs/.", lock_config=True
         )
 
     @property
-    def value(self) -> "Config | None":
-        """Returns the checked config; None if it is not required and not given.
+    def value(self) -> "Config":
+        """Returns the checked config.
 
         Raises:
-          UserError: it is required and not given, or a field makes no sense.
+          UserError: it is not given, or a field makes no sense.
+        """
+        if (config := self.optional) is None:
+            raise UserError(f"--config is missing: give one of {', '.join(_known_configs())}")
+        return config
+
+    @property
+    def optional(self) -> "Config | None":
+        """Returns the checked config, or None if it is not given.
+
+        Raises:
+          UserError: a field makes no sense.
         """
         from ganseg_jax.config import freeze
 
-        if self._holder.value is not None:
-            return freeze(self._holder.value)
-        if self._required:
-            raise UserError(f"--config is missing: give one of {', '.join(_known_configs())}")
-        return None
+        return None if self._holder.value is None else freeze(self._holder.value)
 
     @property
     def given(self) -> set[str]:
@@ -68,9 +74,20 @@ class ConfigFlag:
         return set(re.findall(r"--config\.([\w.]+)", " ".join(sys.argv)))
 
 
-def define_config(required: bool = True) -> ConfigFlag:
+def define_config() -> ConfigFlag:
     """Defines --config, whose overrides are --config.field=value."""
-    return ConfigFlag(required)
+    return ConfigFlag()
+
+
+def required(flag: flags.FlagHolder) -> Any:
+    """Returns the value of a flag that must be given.
+
+    Raises:
+      UserError: it is not.
+    """
+    if not flag.value:
+        raise UserError(f"--{flag.name} is missing; see --help")
+    return flag.value
 
 
 def _known_configs() -> list[str]:
@@ -130,8 +147,8 @@ class SettingFlags:
     @staticmethod
     def _define(flag: str, leaf: Leaf) -> flags.FlagHolder:
         setting = leaf.setting
-        if setting.choices:
-            return flags.DEFINE_enum(flag, leaf.default, list(setting.choices), setting.doc)
+        if leaf.choices:
+            return flags.DEFINE_enum(flag, leaf.default, list(leaf.choices), setting.doc)
         if leaf.type is bool:
             return flags.DEFINE_boolean(flag, leaf.default, setting.doc)
         define = flags.DEFINE_integer if leaf.type is int else flags.DEFINE_float
@@ -193,7 +210,9 @@ def start() -> None:
     use_fast_cpu_convolutions()
     import jax
 
-    given = [_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value]
+    address, num_processes = _COORDINATOR.value, _NUM_PROCESSES.value
+    process_id = _PROCESS_ID.value
+    given = [address, num_processes, process_id]
     if any(value is not None for value in given):
         if any(value is None for value in given):
             raise UserError(
@@ -202,7 +221,7 @@ def start() -> None:
             )
         # For processes without an accelerator; the others do not look at it.
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
-        jax.distributed.initialize(*given)
+        jax.distributed.initialize(address, num_processes, process_id)
     elif _launched_in_parallel():
         jax.distributed.initialize()
     # Programs that CPUs take from the cache do not keep to one order of collectives.
@@ -354,7 +373,7 @@ def _flag_mistake(error: Exception) -> str:
     """One line for what ml_collections raises while it reads a config and its overrides."""
     text = " ".join(str(error).strip("\"'").split())
     text = text.replace("\\n", " ").replace("\\'", "'")
-    name = re.match(r"'?(\w*)", text).group(1)
+    name = (re.findall(r"\w+", text) or [""])[0]
     fields = re.findall(r"--config\.([\w.]+)", " ".join(sys.argv))
     unknown = next((field for field in fields if name in field.split(".")), None)
     if isinstance(error, (AttributeError, KeyError)) and unknown:

@@ -131,7 +131,7 @@ def measure(what: str, batch_size: int, dtype: str) -> dict[str, Any]:
         "peak_memory_bytes": case.peak_memory,
         "communication_bytes": case.communication,
         "matrix_flops_per_second": rate,
-        "utilization": case.flops / seconds / rate / count if rate else None,
+        "utilization": case.flops / seconds / rate / count if case.flops and rate else None,
         **penalized,
         **case.facts,
     }

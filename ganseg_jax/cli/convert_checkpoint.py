@@ -58,7 +58,7 @@ def _import() -> None:
             name: weights.section(content, name, _INPUT.value)
             for name in ("generator", "discriminator")
         }
-        workdir.import_gan(config, parts, _read_parameters(_PARAMETERS.value), target)
+        workdir.import_gan(config, parts, _read_parameters(app.required(_PARAMETERS)), target)
     else:
         workdir.import_segmenter(config, workdir.segmenter_from(content), target)
     print(f"{_INPUT.value} is now the {_KIND.value} of {target}")
@@ -71,7 +71,7 @@ def _export() -> None:
     if _KIND.value == "gan":
         content, hyperparameters = workdir.export_gan(_WORKDIR.value)
         weights.write(_EXPORT.value, content)
-        _write_parameters(_PARAMETERS.value, hyperparameters)
+        _write_parameters(app.required(_PARAMETERS), hyperparameters)
     else:
         weights.write(_EXPORT.value, {"detector": workdir.export_segmenter(_WORKDIR.value)})
     print(f"the {_KIND.value} of {_WORKDIR.value} is now in {_EXPORT.value}")

@@ -15,7 +15,7 @@ from absl import flags
 
 from ganseg_jax.cli import app
 
-CONFIG = app.define_config(required=False)
+CONFIG = app.define_config()
 WORKDIR = app.define_workdir(required=False)
 OUTPUT = flags.DEFINE_string("output", None, "Folder to write to.", required=True)
 SHIFTS = flags.DEFINE_list("shifts", ["1", "2", "4", "8", "16"], "Pixels to move the points by.")
@@ -35,7 +35,7 @@ def main() -> None:
     from ganseg_jax.report.plots import plot_equivariance
     from ganseg_jax.report.png import save_png
 
-    if (CONFIG.value is None) == (WORKDIR.value is None):
+    if (CONFIG.optional is None) == (WORKDIR.value is None):
         raise UserError("give either --workdir, of a trained generator, or --config")
     if WORKDIR.value is not None:
         generator, variables = loading.load_generator(WORKDIR.value)

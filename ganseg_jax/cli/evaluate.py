@@ -7,7 +7,7 @@ Writes W/evaluation/metrics.json and W/report.html. Without --config the run's o
 
 from ganseg_jax.cli import app
 
-CONFIG = app.define_config(required=False)
+CONFIG = app.define_config()
 WORKDIR = app.define_workdir()
 
 
@@ -16,7 +16,7 @@ def main() -> None:
     from ganseg_jax.jobs import evaluate as run
     from ganseg_jax.jobs.begin import begin
 
-    config = CONFIG.value
+    config = CONFIG.optional
     if config is None:
         config = config_file.load_config(WORKDIR.value)
     else:

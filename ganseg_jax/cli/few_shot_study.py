@@ -42,7 +42,7 @@ def main() -> None:
         supervised=_numbers(SUPERVISED, 1),
         seeds=_numbers(SEEDS, 0),
         layers=tuple(LAYERS.value),
-        head_kind=HEAD.value,
+        head_kind="cnn" if HEAD.value == "cnn" else "mlp",
         head_steps=HEAD_STEPS.value,
         num_samples=NUM_SAMPLES.value,
         num_steps=NUM_STEPS.value,

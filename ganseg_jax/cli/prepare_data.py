@@ -12,7 +12,6 @@ from absl import flags
 
 from ganseg_jax.cli import app
 from ganseg_jax.data import builders
-from ganseg_jax.errors import UserError
 
 _DATASET = flags.DEFINE_string("dataset", None, f"Which data set: {', '.join(builders.names())}.")
 _SOURCE = flags.DEFINE_string("source", None, "Folder or tar archive with the original files.")
@@ -23,10 +22,8 @@ _MOST_NAMED = 20
 def main() -> None:
     from ganseg_jax.data import prepare
 
-    for flag in (_DATASET, _DATA_DIR):
-        if not flag.value:
-            raise UserError(f"--{flag.name} is missing; see --help")
-    prepared = prepare.prepare(_DATASET.value, _SOURCE.value, _DATA_DIR.value, progress=True)
+    dataset, data_dir = app.required(_DATASET), app.required(_DATA_DIR)
+    prepared = prepare.prepare(dataset, _SOURCE.value, data_dir, progress=True)
     if not prepared.already:
         for name, reason in prepared.skipped[:_MOST_NAMED]:
             print(f"skipped {name}: {reason}", file=sys.stderr)

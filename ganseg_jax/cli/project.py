@@ -18,11 +18,15 @@ is the error of pixels and their differences at several sizes.
 
 import logging
 import sys
+from typing import TYPE_CHECKING
 
 from absl import flags
 from etils import epath
 
 from ganseg_jax.cli import app
+
+if TYPE_CHECKING:
+    from ganseg_jax.fewshot import projection
 
 LOG = logging.getLogger("ganseg_jax.project")
 WORKDIR = app.define_workdir()
@@ -62,7 +66,7 @@ def main() -> None:
     if FEW_SHOT.value or is_few_shot(folder):
         head = results.load_head(folder, source.module, variables)
         source = head.source
-    distance = projection.multiscale_distance
+    distance: projection.Distance = projection.multiscale_distance
     if PERCEPTUAL.value:
         distance = load_perceptual(PERCEPTUAL.value)
     output, size = epath.Path(OUTPUT.value), source.image_size(variables)
@@ -80,15 +84,15 @@ def main() -> None:
             source, variables, photos, settings, head=head, batch_size=BATCH_SIZE.value,
             distance=distance, progress=progress, log_every=LOG_EVERY,
         )  # fmt: skip
-    project.write(output, names, made, skipped, head and head.classes)
+    project.write(output, names, made, skipped, None if head is None else head.classes)
     LOG.info("%d photos in %s, mean squared error %.4f", len(names), output, made.errors.mean())
 
 
-def _space(is_stylegan2: bool) -> str:
+def _space(is_stylegan2: bool) -> "projection.Space":
     from ganseg_jax.errors import UserError
 
     if is_stylegan2:
-        return SPACE.value or "w+"
+        return "w" if SPACE.value == "w" else "w+"
     if SPACE.value:
         raise UserError(
             f"--space={SPACE.value} is for StyleGAN2 (--generator=FILE); all latents of the "

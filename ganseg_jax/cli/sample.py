@@ -73,7 +73,7 @@ def _write_to_label(generator, variables, output: epath.Path) -> None:
     from ganseg_jax.fewshot import samples
     from ganseg_jax.fewshot.source import Source
 
-    key, count = prng.root_key(SEED.value), FOR_LABELLING.value
+    key, count = prng.root_key(SEED.value), app.required(FOR_LABELLING)
     samples.write_samples(output, Source.of(generator), variables, key, count)
     LOG.info(
         "%d images in %s; label them with `python -m experiments.label --images=%s "

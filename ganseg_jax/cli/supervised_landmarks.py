@@ -13,6 +13,7 @@ printed is a JSON object; errors are shares of the distance between the eyes.
 
 import json
 
+import numpy as np
 from absl import flags
 
 from ganseg_jax.cli import app
@@ -41,11 +42,16 @@ def main() -> None:
         pipeline.load_split(dataset.name, dataset.data_dir, split, config.image_size)
         for split in ("train", "landmark_test", "test")
     )
-    predict = study.fit(train.images, train.landmarks, STEPS.value, SEED.value)
+
+    def landmarks(split: pipeline.Split) -> np.ndarray:
+        assert split.landmarks is not None  # faces_mtfl is always prepared with them.
+        return split.landmarks
+
+    predict = study.fit(train.images, landmarks(train), STEPS.value, SEED.value)
     figures = {
         "image_size": config.image_size,
-        "supervised_held_out": study.error(predict(held_out.images), held_out.landmarks),
-        "supervised_test": study.error(predict(test.images), test.landmarks),
+        "supervised_held_out": study.error(predict(held_out.images), landmarks(held_out)),
+        "supervised_test": study.error(predict(test.images), landmarks(test)),
     }
     images, centers = study.generate(*loading.load_generator(WORKDIR.value), GENERATED, SEED.value)
     figures |= study.explained(centers, predict(images))

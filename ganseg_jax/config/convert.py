@@ -22,13 +22,13 @@ def thaw(config: Any) -> ml_collections.ConfigDict:
     return ml_collections.ConfigDict(nested(flat(config)))
 
 
-def freeze(config: Config) -> Config:
+def freeze(config: ml_collections.ConfigDict) -> Config:
     """Returns an ml_collections config as a checked `Config`.
 
     Raises:
       UserError: naming the first field that is unknown or makes no sense.
     """
-    return checked(from_mapping(Config, config))
+    return checked(from_mapping(Config, config.to_dict()))
 
 
 def checked(config: Config) -> Config:

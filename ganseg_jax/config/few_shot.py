@@ -1,6 +1,7 @@
 """Declares every setting of few-shot segmentation once, as `schema` does for a run."""
 
 import dataclasses
+from typing import Literal
 
 from ganseg_jax.config.schema import interval, steps
 from ganseg_jax.config.setting import count, setting
@@ -57,10 +58,9 @@ class AutoShot:
 class FewShot:
     """Holds all settings of few-shot segmentation, kept in the `config.json` of its folder."""
 
-    head_kind: str = setting(
+    head_kind: Literal["auto", "cnn", "mlp"] = setting(
         "auto",
         "Network on the features; auto takes mlp, which sees single pixels, below 128 px.",
-        choices=("auto", "cnn", "mlp"),
     )
     mlp_hidden: tuple[int, ...] = setting((2000, 200), "Channels of the MLP's hidden layers.")
     unet_width: int = count(64, "Channels of the U-Net at full size.")

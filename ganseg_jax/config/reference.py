@@ -41,8 +41,8 @@ def _row(name: str, leaf: Leaf) -> str:
 def _values(leaf: Leaf) -> str:
     """Returns the type or the choices, the bounds, and the unit."""
     facts = leaf.setting
-    if facts.choices:
-        words = [", ".join(f"`{choice!r}`" for choice in facts.choices)]
+    if leaf.choices:
+        words = [", ".join(f"`{choice!r}`" for choice in leaf.choices)]
     else:
         words = [leaf.type.__name__ if isinstance(leaf.type, type) else str(leaf.type)]
         words[0] = words[0].replace("|", "\\|")

@@ -6,7 +6,7 @@ them.
 """
 
 import dataclasses
-from typing import Any
+from typing import Any, Literal
 
 from ganseg_jax.config.setting import count, setting
 
@@ -30,7 +30,6 @@ def on_nonfinite() -> Any:
         "stop",
         "What to do if a loss is not finite: stop, or retry from the last checkpoint with other "
         "random keys, at most three times.",
-        choices=("stop", "retry"),
         change="anytime",
     )
 
@@ -55,19 +54,17 @@ class Dataset:
         "Folder or tar archive to prepare the set from, if it is not prepared.",
         change="anytime",
     )
-    augment: str = setting(
+    augment: Literal["none", "flip", "flip_crop"] = setting(
         "flip",
         "Random changes of the training photos: mirroring, or also crops.",
-        choices=("none", "flip", "flip_crop"),
     )
     num_threads: int = count(
         4, "Threads that decode photos ahead; 0 decodes when needed.", minimum=0, change="anytime"
     )
-    cache: str = setting(
+    cache: Literal["none", "host", "device"] = setting(
         "host",
         "none: decode in every epoch. host: decode once and keep the photos in memory. device: "
         "keep them on every device, where the compiled step draws its batch without the host.",
-        choices=("none", "host", "device"),
     )
 
 
@@ -75,10 +72,9 @@ class Dataset:
 class Model:
     """Sets the generator (GANSeg, section 3)."""
 
-    kind: str = setting(
+    kind: Literal["gan", "autoencoder_points", "autoencoder_masks"] = setting(
         "gan",
         "What is trained: the GAN and its segmenter, or one of the paper's auto-encoders.",
-        choices=("gan", "autoencoder_points", "autoencoder_masks"),
     )
     num_parts: int = count(8, "K, the number of parts.")
     points_per_part: int = count(4, "P, the number of points of each part.")
@@ -94,24 +90,21 @@ class Model:
     spade_hidden: int = count(128, "Channels between a style and its modulation.")
     point_layers: int = count(4, "Hidden layers of the point MLP.", minimum=0)
     point_divisor: float = setting(20.0, "Points are tanh(MLP / divisor).", above=0)
-    heatmap: str = setting("linear", "Shape of a part's heatmap.", choices=("linear", "gaussian"))
+    heatmap: Literal["linear", "gaussian"] = setting("linear", "Shape of a part's heatmap.")
     part_scale: str = setting(
         "mean_abs", "Extent of a part: mean_abs, norm_variance, std, or a number."
     )
-    grid: str = setting(
+    grid: Literal["corners", "centers"] = setting(
         "corners",
         "Where -1 and 1 lie: on the centres of the outermost pixels, or on their outer edges.",
-        choices=("corners", "centers"),
     )
-    head: str = setting(
+    head: Literal["two_layer", "single"] = setting(
         "two_layer",
         "Layers from features to colours: two 3x3 convolutions or one 1x1.",
-        choices=("two_layer", "single"),
     )
-    background_shift: str = setting(
+    background_shift: Literal["horizontal", "both"] = setting(
         "horizontal",
         "Directions in which the background moves.",
-        choices=("horizontal", "both"),
     )
     use_points: bool = setting(True, "False is the ablation without points.")
     separate_background: bool = setting(
@@ -133,10 +126,9 @@ class Discriminator:
 class GradientPenalty:
     """Sets the penalty on the discriminator's gradient at photos."""
 
-    kind: str = setting(
+    kind: Literal["unit_norm", "r1"] = setting(
         "unit_norm",
         "(norm - 1)^2 as released, or norm^2.",
-        choices=("unit_norm", "r1"),
     )
     weight: float = setting(10.0, "Weight; 0 leaves it out.", minimum=0)
     interval: int = count(16, "Applied in every n-th update, not rescaled.", unit="updates")
@@ -147,7 +139,7 @@ class Concentration:
     """Sets the loss that keeps each part near its centre (GANSeg eq. 9)."""
 
     weight: float = setting(10.0, "Weight; 0 leaves it out.", minimum=0)
-    reduction: str = setting("mean", "Over the parts.", choices=("mean", "sum"))
+    reduction: Literal["mean", "sum"] = setting("mean", "Over the parts.")
     interval: int = count(2, "Applied in every n-th update, not rescaled.", unit="updates")
     final_share: float = setting(
         1.0, "Share of the weight that is left after `decay_until`.", minimum=0
@@ -165,10 +157,9 @@ class Area:
     """Sets the loss that keeps each part as large as its points span (GANSeg eq. 10)."""
 
     weight: float = setting(1.0, "Weight; 0 leaves it out.", minimum=0)
-    form: str = setting(
+    form: Literal["released", "paper"] = setting(
         "released",
         "The wanted area: a disc of the points' spread (released) or the heatmap (paper).",
-        choices=("released", "paper"),
     )
     counted_at: int = count(
         0, "Image side in whose pixels areas are counted; 0 takes the image's own.", minimum=0
@@ -185,7 +176,7 @@ class Gan:
     checkpoint_every: int = interval(1_000, "Distance between checkpoints.")
     log_every: int = interval(100, "Distance between lines of progress.")
     sample_every: int = interval(1_000, "Distance between pictures of samples.")
-    on_nonfinite: str = on_nonfinite()
+    on_nonfinite: Literal["stop", "retry"] = on_nonfinite()
     learning_rate_generator: float = setting(1e-4, "Adam's, of the generator.", above=0)
     learning_rate_discriminator: float = setting(4e-4, "Adam's, of the discriminator.", above=0)
     beta1: float = setting(0.5, "Adam's first decay rate.", minimum=0, below=1)
@@ -200,10 +191,9 @@ class Gan:
         below=1,
         unit="half images",
     )
-    point_layout: str = setting(
+    point_layout: Literal["disc", "column"] = setting(
         "disc",
         "How they are spread: over a disc, or one above the other for upright things.",
-        choices=("disc", "column"),
     )
     discriminator_augment: str = setting(
         "",
@@ -233,29 +223,28 @@ class Segmenter:
     checkpoint_every: int = interval(1_000, "Distance between checkpoints.")
     log_every: int = interval(100, "Distance between lines of progress.")
     sample_every: int = interval(1_000, "Distance between pictures of predictions.")
-    on_nonfinite: str = on_nonfinite()
+    on_nonfinite: Literal["stop", "retry"] = on_nonfinite()
     learning_rate: float = setting(3e-4, "Adam's.", above=0)
-    learning_rate_schedule: str = setting(
-        "constant", "The learning rate stays, or falls to 0.", choices=("constant", "cosine")
+    learning_rate_schedule: Literal["constant", "cosine"] = setting(
+        "constant", "The learning rate stays, or falls to 0."
     )
     beta1: float = setting(0.9, "Adam's first decay rate.", minimum=0, below=1)
     beta2: float = setting(0.999, "Adam's second decay rate.", minimum=0, below=1)
-    backbone: str = setting("resnet50", "The residual network.", choices=("resnet50", "resnet18"))
+    backbone: Literal["resnet50", "resnet18"] = setting("resnet50", "The residual network.")
     backbone_checkpoint: str = setting(
         "",
         "Weights to begin the backbone with: a ResNet's state_dict in torchvision's names.",
     )
-    initialisation: str = setting(
+    initialisation: Literal["published", "he"] = setting(
         "published",
         "Weights before training: as published (He-normal by fan-out, head uniform), or He-normal "
         "by fan-in everywhere.",
-        choices=("published", "he"),
         before="he",
         since="0.2",
     )
     width: float = setting(1.0, "Fraction of the published channels.", above=0)
-    output_stride: int = setting(
-        8, "Image size over feature size; 2 only without `stem_pool`.", choices=(2, 4, 8, 16, 32)
+    output_stride: Literal[2, 4, 8, 16, 32] = setting(
+        8, "Image size over feature size; 2 only without `stem_pool`."
     )
     atrous_rates: tuple[int, ...] = setting(
         (12, 24, 36), "Dilations of the pyramid.", unit="feature pixels"
@@ -279,7 +268,7 @@ class SelfTraining:
     checkpoint_every: int = interval(1_000, "Distance between checkpoints.")
     log_every: int = interval(100, "Distance between lines of progress.")
     sample_every: int = interval(1_000, "Distance between pictures of predictions.")
-    on_nonfinite: str = on_nonfinite()
+    on_nonfinite: Literal["stop", "retry"] = on_nonfinite()
     refine_labels: bool = setting(
         True, "Bring the labels to the edges of the photos' colours.", before=False
     )
@@ -331,7 +320,7 @@ class Config:
 
     seed: int = setting(0, "Decides all randomness of the run.")
     image_size: int = count(128, "S, side of the images.", unit="pixels")
-    dtype: str = setting("float32", "Type to compute in.", choices=("float32", "bfloat16"))
+    dtype: Literal["float32", "bfloat16"] = setting("float32", "Type to compute in.")
     partition: Partition = Partition()
     dataset: Dataset = Dataset()
     model: Model = Model()

@@ -4,7 +4,7 @@ import dataclasses
 import difflib
 import functools
 import typing
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from ganseg_jax.errors import UserError
 
@@ -19,7 +19,6 @@ class Setting:
 
     Attributes:
       doc: what it does, as a sentence.
-      choices: the values it may have; empty for any.
       minimum: the smallest value.
       above: a value that it must exceed.
       below: a value that it must stay under.
@@ -31,7 +30,6 @@ class Setting:
     """
 
     doc: str
-    choices: tuple = ()
     minimum: float | None = None
     above: float | None = None
     below: float | None = None
@@ -56,22 +54,38 @@ def count(default: int, doc: str, **facts: Any) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class Leaf:
-    """Holds one setting of a schema: its type, default and description."""
+    """Holds one setting of a schema.
+
+    Attributes:
+      type: of its value; that of the choices if they are given by a `Literal`.
+      default: its value if nothing is said.
+      setting: its description.
+      choices: the values it may have; empty for any.
+    """
 
     type: Any
     default: Any
     setting: Setting
+    choices: tuple = ()
+
+
+def leaves(schema: type, prefix: str = "") -> dict[str, Leaf]:
+    """Returns every setting of a schema by its dotted name, in the order of declaration."""
+    return _leaves(schema, prefix)
 
 
 @functools.cache
-def leaves(schema: type, prefix: str = "") -> dict[str, Leaf]:
-    """Returns every setting of a schema by its dotted name, in the order of declaration."""
+def _leaves(schema: type, prefix: str) -> dict[str, Leaf]:
     found: dict[str, Leaf] = {}
     for field in dataclasses.fields(schema):
         if "setting" in field.metadata:
-            found[prefix + field.name] = Leaf(field.type, field.default, field.metadata["setting"])
+            kind: Any = field.type
+            choices = typing.get_args(kind) if typing.get_origin(kind) is Literal else ()
+            kind = type(choices[0]) if choices else kind
+            described = field.metadata["setting"]
+            found[prefix + field.name] = Leaf(kind, field.default, described, choices)
         else:
-            found |= leaves(field.type, f"{prefix}{field.name}.")
+            found |= leaves(cast(type, field.type), f"{prefix}{field.name}.")
     return found
 
 
@@ -128,8 +142,8 @@ def _problem(value: Any, leaf: Leaf) -> str:
     setting, kind = leaf.setting, typing.get_origin(leaf.type) or leaf.type
     if type(value) is not kind:
         return f"must be of type {kind.__name__}"
-    if setting.choices and value not in setting.choices:
-        return f"is none of {', '.join(map(str, setting.choices))}{nearest(value, setting.choices)}"
+    if leaf.choices and value not in leaf.choices:
+        return f"is none of {', '.join(map(str, leaf.choices))}{nearest(value, leaf.choices)}"
     if setting.minimum is not None and value < setting.minimum:
         return f"must be at least {setting.minimum}"
     if setting.above is not None and not value > setting.above:

@@ -4,6 +4,8 @@ import contextlib
 import dataclasses
 import errno
 import fcntl
+import hashlib
+import logging
 import os
 import pathlib
 import shutil
@@ -12,12 +14,14 @@ import tempfile
 from collections.abc import Iterator
 
 import tensorflow_datasets as tfds
-from absl import logging
+from absl import logging as absl_logging
 
 from ganseg_jax.data import builders
 from ganseg_jax.data.builders import base
 from ganseg_jax.errors import UserError
 
+LOG = logging.getLogger("ganseg_jax.data")
+_OWN_PHOTOS = "image_folder"
 _ENTRY_POINT = "python -m experiments.prepare_data"
 
 
@@ -56,6 +60,7 @@ def prepare(
 ) -> Prepared:
     """Builds the data set `dataset` into `data_dir`, unless it is there already.
 
+    A folder of images is built again if its files are no longer those that it was built from.
     Everything is written to a temporary folder that is renamed at the end.  Several processes of
     one machine may call this at once: one builds, the others wait.
 
@@ -73,15 +78,18 @@ def prepare(
     builder_class = builders.get(dataset)
     data_dir = pathlib.Path(data_dir).expanduser()
     source = None if source is None else pathlib.Path(source).expanduser().absolute()
-    if (ready := find_prepared(dataset, data_dir)) is not None:
-        return _reuse(dataset, ready, source)
+    if (ready := _ready(dataset, data_dir, source)) is not None:
+        return ready
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
         with _lock(data_dir, dataset):
-            if (ready := find_prepared(dataset, data_dir)) is not None:
-                return _reuse(dataset, ready, source)
             _remove_leftovers(data_dir, dataset)
-            with _opened(builder_class, dataset, source, data_dir) as folder:
+            if (ready := _ready(dataset, data_dir, source)) is not None:
+                return ready
+            with (
+                _opened(builder_class, dataset, source, data_dir) as folder,
+                _set_aside(data_dir, dataset),
+            ):
                 return _build(builder_class, folder, source, data_dir, verify_counts, progress)
     except OSError as error:
         raise _as_user_error(error, data_dir) from error
@@ -110,26 +118,70 @@ def prepare_command(dataset: str, data_dir: str | os.PathLike) -> str:
     return f"{_ENTRY_POINT} --dataset={dataset}{source} --data_dir={data_dir}"
 
 
-def _reuse(dataset: str, path: pathlib.Path, source: pathlib.Path | None) -> Prepared:
+def _ready(dataset: str, data_dir: pathlib.Path, source: pathlib.Path | None) -> Prepared | None:
+    """Returns the prepared set, or None if it has to be built (again)."""
+    path = find_prepared(dataset, data_dir)
+    if path is None:
+        return None
     info = open_builder(path).info
     metadata = info.metadata or {}
     before = metadata.get("source")
-    if dataset == "image_folder" and source is not None and before != str(source):
+    if dataset == _OWN_PHOTOS and source is not None and before != str(source):
         raise UserError(
             f"{path} holds images from {before}; give another --data_dir for {source}, or delete "
             f"{path.parent} first"
         )
-    skipped = [tuple(entry) for entry in metadata.get("skipped", ())]
+    listed = metadata.get("listing")
+    # Sets of earlier versions and sets whose source is gone are taken as they are.
+    if listed and source is not None and source.exists() and listed != _listing(source):
+        LOG.info("%s has changed since it was prepared: preparing it again", source)
+        return None
+    skipped = [(name, reason) for name, reason in metadata.get("skipped", ())]
     return Prepared(dataset, path, _counts(info), skipped, already=True)
 
 
+def _listing(source: pathlib.Path) -> str:
+    """Returns a digest of the names, sizes and times of a source's files."""
+    facts = {path: path.stat() for path in (_walk(source) if source.is_dir() else [source])}
+    lines = sorted(
+        f"{path.relative_to(source).as_posix()} {stat.st_size} {stat.st_mtime_ns}"
+        for path, stat in facts.items()
+    )
+    return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
+
+
+def _aside(data_dir: pathlib.Path, dataset: str) -> pathlib.Path:
+    return data_dir / f".{dataset}.before"
+
+
+@contextlib.contextmanager
+def _set_aside(data_dir: pathlib.Path, dataset: str) -> Iterator[None]:
+    """Moves a prepared set away, if there is one; it comes back if the new one fails."""
+    place, aside = data_dir / dataset, _aside(data_dir, dataset)
+    if find_prepared(dataset, data_dir) is None:
+        yield
+        return
+    place.rename(aside)
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(place, ignore_errors=True)
+        aside.rename(place)
+        raise
+    shutil.rmtree(aside)
+
+
 def _build(builder_class, folder, source, data_dir, verify_counts, progress) -> Prepared:
+    # Taken first: what is added meanwhile is noticed the next time.
+    listing = None if source is None else _listing(source)
     try:
         builder = builder_class(
             source=folder, verify_counts=verify_counts, progress=progress, data_dir=data_dir
         )
         if source is not None:
             builder.info.metadata["source"] = str(source)
+        if builder.name == _OWN_PHOTOS and source is not None:
+            builder.info.metadata["listing"] = listing
         tfds.display_progress_bar(False)
         scratch_prefix = f".scratch-{builder.name}-"
         with tempfile.TemporaryDirectory(dir=data_dir, prefix=scratch_prefix) as scratch:
@@ -161,12 +213,12 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    before = logging.get_verbosity()
-    logging.set_verbosity(min(before, logging.WARNING))
+    before = absl_logging.get_verbosity()
+    absl_logging.set_verbosity(min(before, absl_logging.WARNING))
     try:
         yield
     finally:
-        logging.set_verbosity(before)
+        absl_logging.set_verbosity(before)
 
 
 @contextlib.contextmanager
@@ -178,6 +230,11 @@ def _lock(data_dir: pathlib.Path, dataset: str) -> Iterator[None]:
 
 def _remove_leftovers(data_dir: pathlib.Path, dataset: str) -> None:
     """Removes what a preparation that was killed has left; the lock makes sure that it is dead."""
+    aside = _aside(data_dir, dataset)
+    if aside.exists() and find_prepared(dataset, data_dir) is None:
+        shutil.rmtree(data_dir / dataset, ignore_errors=True)
+        aside.rename(data_dir / dataset)
+    shutil.rmtree(aside, ignore_errors=True)
     for pattern in (f"{dataset}/incomplete.*", f".unpacked-{dataset}-*", f".scratch-{dataset}-*"):
         for folder in data_dir.glob(pattern):
             shutil.rmtree(folder, ignore_errors=True)

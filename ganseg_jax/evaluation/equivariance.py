@@ -7,7 +7,7 @@ past the margin and a grid whose pitch does not halve from stage to stage keep t
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import get_args
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
@@ -61,14 +61,14 @@ def decoder(
     Returns:
       (points, decode); `decode(points)` gives (masks, image), background and styles fixed.
     """
-    points = module.apply(variables, latents.z_point, method="points")
+    points: Any = module.apply(variables, latents.z_point, method="points")
     embeddings, background_style = module.apply(
         variables, latents.z_app, latents.z_bg_app, method="styles"
     )
 
     @jax.jit
     def decode(points):
-        output = module.apply(
+        output: Any = module.apply(
             variables,
             points,
             embeddings,
@@ -112,7 +112,7 @@ def equivariance_errors(
         for direction in _DIRECTIONS:
             move = shift * np.array(direction)
             moved = decode(points + jnp.asarray(move * pitch, jnp.float32))
-            sums += _compared(masks, image, *map(np.asarray, moved), move)
+            sums += _compared(masks, image, np.asarray(moved[0]), np.asarray(moved[1]), move)
         with np.errstate(invalid="ignore"):
             mask_errors[index] = sums[0] / sums[1]
             image_errors[index] = sums[2] / sums[3]
@@ -124,10 +124,10 @@ def all_foreground(module: Generator, variables: Mapping) -> dict:
 
     Untrained masks are nowhere sure of the foreground; this takes the background's share away.
     """
-    variables = jax.tree.map(np.array, dict(variables))
+    changed: dict = jax.tree.map(np.array, dict(variables))
     last = f"block_{len(module.stage_sizes) - 1}"
-    variables["params"]["mask_generator"][last]["conv_1"]["bias"][0] = -30.0
-    return variables
+    changed["params"]["mask_generator"][last]["conv_1"]["bias"][0] = -30.0
+    return changed
 
 
 def errors_of_both_grids(

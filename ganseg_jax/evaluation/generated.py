@@ -44,7 +44,7 @@ def image_figures(
       images as `..._count`. With held-out photos `sliced_wasserstein_floor`, their distance from
       the others, and their number.
     """
-    if (feature_fn is None) != (real_statistics is None):
+    if (feature_fn is None) is not (real_statistics is None):
         raise ValueError("feature_fn and real_statistics belong together")
     kept: list[np.ndarray] = []
 
@@ -56,7 +56,7 @@ def image_figures(
                 yield np.asarray(feature_fn(batch))
 
     figures: dict[str, float] = {}
-    if feature_fn is None:
+    if real_statistics is None:
         for _ in features():
             pass
     else:

@@ -72,7 +72,9 @@ def training_statistics(config: Config, network: FeatureNetwork) -> statistics_c
     dataset = config.dataset
     count = pipeline.split_sizes(dataset.name, dataset.data_dir)["train"]
     # Inside the set's own folder: with another set in its place they are gone.
-    folder = prepare.find_prepared(dataset.name, dataset.data_dir) / "feature_statistics"
+    prepared = prepare.find_prepared(dataset.name, dataset.data_dir)
+    assert prepared is not None  # Its size was read.
+    folder = prepared / "feature_statistics"
     batches = pipeline.image_batches(
         dataset.name, dataset.data_dir, "train", config.image_size, network.batch_size
     )

@@ -5,6 +5,7 @@ The regressions see part centres only, a few numbers per image, so that sets of 
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -159,7 +160,7 @@ def interocular_distance(
     return np.linalg.norm(difference, axis=-1)
 
 
-REGRESSIONS = {
+REGRESSIONS: dict[str, dict[str, Any]] = {
     "": {"bias": False},
     "_bias": {"bias": True},
     "_standardized": {"standardize": True},

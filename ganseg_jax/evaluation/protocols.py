@@ -158,16 +158,21 @@ def part_figures(segmented: Segmented, split: Split) -> Figures:
 
 def landmark_agreement(segmented: Segmented, split: Split) -> Figures:
     """NMI and ARI of parts and landmarks over the pixels at visible landmarks."""
-    table = overlap.landmark_table(
-        segmented.labels, split.landmarks, split.visible, segmented.num_classes
-    )
-    count = int(split.visible.any(1).sum())
+    points, visible = _points(split)
+    table = overlap.landmark_table(segmented.labels, points, visible, segmented.num_classes)
+    count = int(visible.any(1).sum())
     figures = {"landmark_nmi": overlap.nmi(table), "landmark_ari": overlap.ari(table)}
     return _counted(figures, count)
 
 
 def _counted(figures: Figures, count: int) -> Figures:
     return {**figures, **{name + COUNT: count for name in figures}}
+
+
+def _points(split: Split) -> tuple[np.ndarray, np.ndarray]:
+    """Returns a split's landmarks, which it must have, and which of them are visible."""
+    assert split.landmarks is not None and split.visible is not None
+    return split.landmarks, split.visible
 
 
 def _need_landmarks(splits: Mapping[str, Split], names: Sequence[str]) -> None:
@@ -213,10 +218,9 @@ def _face_figures(
     predict_fn: PredictFn, fitted: Segmented, train: Split, test: Split, batch_size: int
 ) -> Figures:
     tested = segment(predict_fn, test.images, batch_size)
-    errors = landmarks.celeba_errors(
-        fitted.centers, train.landmarks, tested.centers, test.landmarks
-    )
-    measurable = int((landmarks.interocular_distance(test.landmarks) > 0).sum())
+    (train_points, _), (test_points, _) = _points(train), _points(test)
+    errors = landmarks.celeba_errors(fitted.centers, train_points, tested.centers, test_points)
+    measurable = int((landmarks.interocular_distance(test_points) > 0).sum())
     return _counted(errors, measurable) | landmark_agreement(tested, test)
 
 
@@ -233,14 +237,12 @@ def _edge_figures(
     tested = segment(predict_fn, test.images, batch_size)
     errors = landmarks.edge_errors(
         fitted.centers,
-        train.landmarks,
-        train.visible,
+        *_points(train),
         tested.centers,
-        test.landmarks,
-        test.visible,
+        *_points(test),
         edge=test.images.shape[1],
     )
-    counted = _counted(errors, int(test.visible.any(1).sum()))
+    counted = _counted(errors, int(_points(test)[1].any(1).sum()))
     return part_figures(tested, test) | counted | landmark_agreement(tested, test)
 
 
@@ -251,13 +253,14 @@ def _taichi(predict_fn: PredictFn, splits: Mapping[str, Split], batch_size: int)
     fitted = segment(predict_fn, train.images, batch_size)
     tested = segment(predict_fn, test.images, batch_size)
     to_frame = TAICHI_FRAME / test.images.shape[1]
+    (train_points, train_visible), (test_points, test_visible) = _points(train), _points(test)
     error = landmarks.summed_absolute_error(
         fitted.centers,
-        train.landmarks * to_frame,
-        train.visible,
+        train_points * to_frame,
+        train_visible,
         tested.centers,
-        test.landmarks * to_frame,
-        test.visible,
+        test_points * to_frame,
+        test_visible,
     )
     figures = _counted({"taichi_mae": error}, len(test))
     return figures | part_figures(tested, test) | landmark_agreement(tested, test)
@@ -275,7 +278,8 @@ def _any_folder(predict_fn: PredictFn, splits: Mapping[str, Split], batch_size: 
     if test.landmarks is None:
         return figures
     figures |= landmark_agreement(tested, test)
-    shown = np.flatnonzero(test.visible.any(1))
+    points, visible = _points(test)
+    shown = np.flatnonzero(visible.any(1))
     halves = shown[::2], shown[1::2]
     # With fewer images than inputs, a regression would only repeat its training images.
     if min(map(len, halves)) <= 2 * tested.centers.shape[1] + 1:
@@ -283,11 +287,11 @@ def _any_folder(predict_fn: PredictFn, splits: Mapping[str, Split], batch_size: 
     folds = [
         landmarks.edge_errors(
             tested.centers[fit],
-            test.landmarks[fit],
-            test.visible[fit],
+            points[fit],
+            visible[fit],
             tested.centers[held],
-            test.landmarks[held],
-            test.visible[held],
+            points[held],
+            visible[held],
             edge=test.images.shape[1],
         )
         for fit, held in (halves, halves[::-1])

@@ -19,7 +19,7 @@ from ganseg_jax.models.generator import Generator, stage_margins
 from ganseg_jax.models.stylegan2 import StyleGAN2Generator
 
 # One map for each layer, of different sizes and channels: [B, h_i, w_i, C_i].
-Features = tuple[Float[Array, "b h w c"], ...]
+Features = Sequence[Float[Array, "b _ _ _"]]
 
 GANSEG_GROUPS = ("mask", "foreground", "background")
 
@@ -95,8 +95,8 @@ def generate(
     Raises:
       ValueError: a layer does not exist, is called more than once, or has no [B, H, W, C] output.
     """
-    layers = [Layer(layer) if isinstance(layer, str) else layer for layer in layers]
-    wanted = {layer.path for layer in layers}
+    chosen = [Layer(layer) if isinstance(layer, str) else layer for layer in layers]
+    wanted = {layer.path for layer in chosen}
     seen: set[str] = set()
 
     def is_wanted(submodule: nn.Module, method: str) -> bool:
@@ -113,7 +113,7 @@ def generate(
         known = ", ".join(sorted(seen - {""}))
         raise ValueError(f"the generator has no layer {path!r}; its layers: {known}")
     captured = state.get("intermediates", {})
-    return output, tuple(_feature(captured, layer, max_size) for layer in layers)
+    return output, tuple(_feature(captured, layer, max_size) for layer in chosen)
 
 
 def extract(
@@ -198,4 +198,4 @@ def concatenate(features: Features) -> Float[Array, "b h w c"]:
 
 def largest(features: Features) -> tuple[int, int]:
     """Returns height and width of the largest map."""
-    return max(x.shape[1:3] for x in features)
+    return max((x.shape[1], x.shape[2]) for x in features)

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ganseg_jax import geometry
+from ganseg_jax.config import few_shot as schema
 from ganseg_jax.fewshot.features import Features, FeatureStatistics, largest
 from ganseg_jax.models.initialise import he_normal, zeros
 
@@ -84,7 +85,7 @@ def project_by_size(maps: Features, kernels: Sequence[Array]) -> dict[tuple[int,
     sums: dict[tuple[int, int], Array] = {}
     for x, kernel in zip(maps, kernels, strict=True):
         projected = x.astype(kernel.dtype) @ kernel
-        size = x.shape[1:3]
+        size = (x.shape[1], x.shape[2])
         sums[size] = sums[size] + projected if size in sums else projected
     return sums
 
@@ -142,9 +143,9 @@ class MLPHead(nn.Module):
         pairs = list(zip(features, split_kernel(kernels[0], features), strict=True))
         full = [(x, kernel) for x, kernel in pairs if x.shape[1:3] == (height, width)]
         small = [(x, kernel) for x, kernel in pairs if x.shape[1:3] != (height, width)]
-        sums = project_by_size(*zip(*small, strict=True)) if small else {}
+        by_size = project_by_size(*zip(*small, strict=True)) if small else {}
         # Half of every small map's upsampling is done here, the rows band by band.
-        sums = {h: geometry.resize_bilinear(x, h, width) for (h, _), x in sums.items()}
+        sums = {h: geometry.resize_bilinear(x, h, width) for (h, _), x in by_size.items()}
 
         rows = math.gcd(height, self.band_rows)
 
@@ -183,6 +184,17 @@ HeadKind = Literal["cnn", "mlp"]
 # The CNN head sees 61 x 61 pixels. If that is most of the image, it learns from a few labels where
 # things are, not what they are: at 32 px it repeats the one labelled image everywhere.
 SMALLEST_FOR_CNN = 128
+
+
+def kind_of(settings: schema.FewShot) -> HeadKind:
+    """Returns the settings' kind of head.
+
+    Raises:
+      ValueError: it is "auto", so `suitable_kind` has yet to choose.
+    """
+    if settings.head_kind == "auto":
+        raise ValueError("head_kind='auto': choose one by suitable_kind")
+    return settings.head_kind
 
 
 def suitable_kind(image_size: int) -> HeadKind:

@@ -5,6 +5,7 @@ ReLU, squared differences, a non-negative weight for each channel, mean over the
 """
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -42,10 +43,11 @@ class PerceptualDistance:
         self, images: Float[Array, "b h w 3"], others: Float[Array, "b h w 3"]
     ) -> Float[Array, "b"]:
         pairs = zip(self._blocks(images), self._blocks(others), self.channel_weights, strict=True)
-        return sum(
+        distances = (
             jnp.mean(jnp.square(_normalize(a) - _normalize(b)) @ weights, axis=(1, 2))
             for a, b, weights in pairs
         )
+        return functools.reduce(jnp.add, distances)
 
     def _blocks(self, images: Array) -> list[Array]:
         x = ((images + 1) / 2 - MEAN) / STD

@@ -25,7 +25,7 @@ from ganseg_jax.config.setting import flat, leaves
 from ganseg_jax.errors import UserError
 from ganseg_jax.fewshot import autoshot, train
 from ganseg_jax.fewshot.features import Features
-from ganseg_jax.fewshot.heads import make_head, on_raw_features
+from ganseg_jax.fewshot.heads import kind_of, make_head, on_raw_features
 from ganseg_jax.fewshot.labels import LabelSet, read_labels
 from ganseg_jax.fewshot.samples import read_latents
 from ganseg_jax.fewshot.source import Source
@@ -65,7 +65,7 @@ class FewShot:
     def head(self) -> nn.Module:
         """Returns the network from features to logits."""
         return make_head(
-            self.settings.head_kind, len(self.labelled.classes), self.settings.mlp_hidden
+            kind_of(self.settings), len(self.labelled.classes), self.settings.mlp_hidden
         )
 
 
@@ -77,7 +77,7 @@ def prepare(
     settings: schema.FewShot,
     *,
     shots: int | None = None,
-    classes: list[str] | None = None,
+    classes: Sequence[str] | None = None,
     retrain: Collection[str] = (),
 ) -> FewShot:
     """Reads labels and latents, and keeps the settings in the folder.
@@ -162,7 +162,7 @@ def train_head(few: FewShot, keep: Collection[str] = (), retrain: Collection[str
     }
     stage = train.declare(settings, few.head, labelled_features(few), labelled.labels, made_from)
     state = jax.device_get(harness.train(stage, few.folder, keep, retrain))
-    return jax.device_get(on_raw_features(settings.head_kind, state.params, state.statistics))
+    return jax.device_get(on_raw_features(kind_of(settings), state.params, state.statistics))
 
 
 def head_probabilities(
@@ -170,7 +170,7 @@ def head_probabilities(
 ) -> tuple[Float[Array, "b s s 3"], Float[Array, "b s s c"]]:
     """Returns images in [-1, 1] and the head's class probabilities."""
     images, features = few.source.generate(variables, latents)
-    logits = few.head.apply({"params": params}, features)
+    logits: Any = few.head.apply({"params": params}, features)
     return images, jax.nn.softmax(resize_bilinear(logits, *images.shape[1:3]))
 
 

@@ -25,6 +25,10 @@ from ganseg_jax.fewshot.source import Source
 Distance = Callable[[Array, Array], Array]
 
 
+Space = Literal["w", "w+", "latents"]
+"""What is looked for: one style for all layers, one for each, or latents as they are drawn."""
+
+
 @dataclasses.dataclass(frozen=True)
 class ProjectionSettings:
     """Sets how latents are optimised.
@@ -44,7 +48,7 @@ class ProjectionSettings:
       seed: of the candidates and the noise.
     """
 
-    space: Literal["w", "w+", "latents"] = "w+"
+    space: Space = "w+"
     num_steps: int = 1000
     learning_rate: float = 0.1
     warm_up: float = 0.05
@@ -176,7 +180,7 @@ def _start(
         mean = jnp.mean(candidates, axis=0)
         # As published: one number, the root mean square distance from the mean.
         spread = jnp.sqrt(jnp.sum(jnp.square(candidates - mean)) / settings.candidates)
-        shape = (batch, mean.size)
+        shape: tuple[int, ...] = (batch, mean.size)
         if settings.space == "w+":
             shape = (batch, source.module.num_styles, mean.size)
         return jnp.broadcast_to(mean, shape), spread

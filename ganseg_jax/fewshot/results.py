@@ -11,7 +11,7 @@ from etils import epath
 from ganseg_jax import prng
 from ganseg_jax.errors import UserError
 from ganseg_jax.fewshot.features import FeatureStatistics, named_layers
-from ganseg_jax.fewshot.heads import make_head, on_raw_features
+from ganseg_jax.fewshot.heads import kind_of, make_head, on_raw_features
 from ganseg_jax.fewshot.source import LARGEST_MAP, Source
 from ganseg_jax.loading import few_shot_config, restore_few_shot
 
@@ -47,12 +47,12 @@ def load_head(folder: epath.PathLike, module: nn.Module, variables: Any) -> Head
     source = Source(module, layers, max_size=LARGEST_MAP)
     latents = source.sample(variables, prng.root_key(0), 1)
     _, features = jax.eval_shape(source.generate, variables, latents)
-    head = make_head(settings.head_kind, len(facts["classes"]), settings.mlp_hidden)
+    head = make_head(kind_of(settings), len(facts["classes"]), settings.mlp_hidden)
     params = jax.eval_shape(lambda x: head.init(jax.random.key(0), x), features)["params"]
     channels = [jax.ShapeDtypeStruct(x.shape[-1:], jnp.float32) for x in features]
     like = {"params": params, "statistics/mean": channels, "statistics/deviation": channels}
     steps = settings.head.epochs * len(facts["images"])
     state = restore_few_shot(folder, "head", "head", like, steps)
     by = FeatureStatistics(tuple(state["statistics/mean"]), tuple(state["statistics/deviation"]))
-    params = on_raw_features(settings.head_kind, state["params"], by)
+    params = on_raw_features(kind_of(settings), state["params"], by)
     return Head(head, params, tuple(facts["classes"]), source)

@@ -45,9 +45,7 @@ def write_samples(
     return names
 
 
-def save_latents(
-    directory: epath.PathLike, names: list[str], arrays: Mapping[str, np.ndarray]
-) -> None:
+def save_latents(directory: epath.PathLike, names: list[str], arrays: Mapping[str, Any]) -> None:
     """Writes the latents of named samples into their folder.
 
     Raises:

@@ -96,7 +96,8 @@ def train_step(
     truth = jax.lax.dynamic_slice_in_dim(labels, index, 1)
 
     def loss_of(params):
-        return cross_entropy(head.apply({"params": params}, maps), truth)
+        logits: Any = head.apply({"params": params}, maps)
+        return cross_entropy(logits, truth)
 
     loss, gradients = jax.value_and_grad(loss_of)(state.params)
     updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)

@@ -97,7 +97,7 @@ def strip_prefix(state_dict: Mapping[str, Any], *prefixes: str) -> dict[str, Any
 
 def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
     """Nested dicts to one dict with "/" between names."""
-    return flax.traverse_util.flatten_dict(flax.core.unfreeze(tree), sep="/")
+    return flax.traverse_util.flatten_dict(flax.core.unfreeze(dict(tree)), sep="/")
 
 
 def required_shape(state_dict: Mapping[str, Any], key: str, what: str) -> tuple[int, ...]:

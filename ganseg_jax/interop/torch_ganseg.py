@@ -182,7 +182,7 @@ def load_discriminator(state_dict: Mapping[str, Any]) -> tuple[Discriminator, Va
       UserError: an entry is missing, unknown, or of another shape.
     """
     state_dict = conversion.strip_prefix(state_dict, "module.")
-    channels = []
+    channels: list[int] = []
     while (key := f"conv.{len(channels)}.conv_res.weight") in state_dict or not channels:
         channels.append(conversion.required_shape(state_dict, key, "discriminator")[0])
     hidden = conversion.required_shape(state_dict, "fc.0.weight", "discriminator")[0]

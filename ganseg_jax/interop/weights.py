@@ -69,7 +69,8 @@ def encode(path: epath.PathLike, content: Mapping[str, Any]) -> bytes:
     """
     path, buffer = _checked(path), io.BytesIO()
     if path.suffix == ".npz":
-        np.savez(buffer, **flatten(content))
+        arrays: dict[str, Any] = {**flatten(content)}
+        np.savez(buffer, **arrays)
     elif path.suffix == ".safetensors":
         from safetensors.numpy import save
 
@@ -96,7 +97,7 @@ def section(content: Mapping[str, Any], name: str, path: epath.PathLike) -> dict
 
 def flatten(content: Mapping[str, Any], prefix: str = "") -> dict[str, np.ndarray]:
     """Returns nested content at one level, names joined by dots."""
-    flat = {}
+    flat: dict[str, np.ndarray] = {}
     for name, value in content.items():
         if isinstance(value, Mapping):
             flat |= flatten(value, f"{prefix}{name}.")

@@ -144,7 +144,7 @@ def configured(
     """Returns the config with the published hyperparameters, with which training resumes."""
     fields = torch_ganseg.generator_settings(hyperparameters)
     sizes = fields.pop("stage_sizes")
-    name, augment = DATASETS.get(hyperparameters.get("class_name"), _FOLDER)
+    name, augment = DATASETS.get(hyperparameters.get("class_name", ""), _FOLDER)
     changed = {f"model.{field}": value for field, value in fields.items()} | {
         "image_size": sizes[-1],
         "model.stage_divisors": tuple(sizes[-1] // size for size in sizes),

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 from etils import epath
+from flax import linen as nn
 
 from ganseg_jax import loading
 from ganseg_jax.config import few_shot as schema
@@ -137,6 +138,7 @@ def load_source(
     Raises:
       UserError: it is missing or cannot be read, or has no such layers.
     """
+    module: nn.Module
     if generator is None:
         module, variables = loading.load_generator(workdir)
     else:

@@ -152,7 +152,8 @@ def measure_samples(config: Config, generator: Generator, variables: Any) -> dic
     @jax.jit
     def draw(variables: Any, key: jax.Array) -> jax.Array:
         latents = sample_latents(key, config.evaluation.batch_size, config.model.noise_dim)
-        return generator.apply(variables, latents, train=False).image
+        output: Any = generator.apply(variables, latents, train=False)
+        return output.image
 
     def sample_fn(batch: int) -> np.ndarray:
         return np.asarray(draw(variables, jax.random.fold_in(key, batch)))

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -73,6 +74,7 @@ def reconstruct(
     """
     batch_size = min(batch_size, len(photos))
     finish = jax.jit(lambda v, latents: _finish(source, head, v, latents))
+    names = [field.name for field in dataclasses.fields(Reconstructions)]
     rows = []
     for start in range(0, len(photos), batch_size):
         chosen = photos[np.minimum(np.arange(start, start + batch_size), len(photos) - 1)]
@@ -83,7 +85,7 @@ def reconstruct(
             variables,
             targets,
             settings,
-            report=lambda step, loss, done=done: progress(done + step, loss),
+            report=functools.partial(_shifted, progress, done),
             **options,
         )
         images, labels = finish(found, latents)
@@ -91,21 +93,25 @@ def reconstruct(
         if source.is_stylegan2:
             arrays |= {f"noise/{name}": x for name, x in found["noise"].items()}
         error = jnp.mean(jnp.square(jnp.clip(images, -1, 1) - targets), axis=(1, 2, 3))
-        row = Reconstructions(chosen, to_uint8(images), labels, error, arrays)
-        row = jax.tree.map(np.asarray, vars(row))
+        made = (chosen, to_uint8(images), labels, error, arrays)
+        row = jax.tree.map(np.asarray, dict(zip(names, made, strict=True)))
         rows.append(jax.tree.map(lambda x, start=start: x[: len(photos) - start], row))
     return Reconstructions(**jax.tree.map(lambda *x: np.concatenate(x), *rows))
+
+
+def _shifted(progress: Callable[[int, float], None], done: int, step: int, loss: float) -> None:
+    progress(done + step, loss)
 
 
 def _finish(source: Source, head: Head | None, variables: Any, latents: Any) -> tuple:
     """Returns images in [-1, 1] and labels, or None."""
     if head is not None:
         images, features = source.generate(variables, latents)
-        logits = head.module.apply({"params": head.params}, features)
+        logits: Any = head.module.apply({"params": head.params}, features)
         return images, jnp.argmax(resize_bilinear(logits, *images.shape[1:3]), -1)
     if source.is_stylegan2:
         return source.images(variables, latents), None
-    out = source.module.apply(variables, latents, train=False)
+    out: Any = source.module.apply(variables, latents, train=False)
     return out.image, jnp.argmax(out.masks, -1)
 
 

@@ -47,7 +47,7 @@ def segment_folder(
     output, results = epath.Path(output), result_names(names)
     records: dict[str, Any] = {}
     skipped: dict[str, str] = {}
-    shown = []
+    shown: list[tuple[str, np.ndarray, np.ndarray]] = []
     for photo, probabilities in _predictions(segmenter, root, names, skipped):
         records[photo.name], overlay = _write(
             photo, probabilities, output, results[photo.name], segmenter.classes

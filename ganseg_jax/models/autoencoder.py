@@ -94,6 +94,7 @@ class AutoEncoder(nn.Module):
         if self.kind == "points":
             points = self._points(images, train)
             return self.generator.decode(points, embeddings, style, position, train=train)
+        assert self.segmenter is not None
         masks = jax.nn.softmax(self.segmenter(images, train=train).astype(jnp.float32))
         centers = geometry.mass_centers(masks[..., 1:], self.generator.grid)
         image = self.generator.paint(masks, centers, embeddings, style, position, train=train)

@@ -9,7 +9,7 @@ from ganseg_jax.errors import UserError
 from ganseg_jax.models.autoencoder import AutoEncoder
 from ganseg_jax.models.deeplab import DeepLabV3
 from ganseg_jax.models.discriminator import Discriminator, default_channels
-from ganseg_jax.models.generator import Generator, PartScale, check_generator_settings
+from ganseg_jax.models.generator import Generator, check_generator_settings
 
 
 def build_generator(config: Config) -> Generator:
@@ -113,7 +113,7 @@ def build_autoencoder(config: Config) -> AutoEncoder:
     return AutoEncoder(
         # Its masks are read from images and need no start of their own.
         generator=build_generator(config).clone(point_spread=0.0, background_start=0.0),
-        kind=kind,
+        kind="points" if kind == "points" else "masks",
         segmenter=build_segmenter(config) if kind == "masks" else None,
         unet_width=unet.unet_width,
         unet_depth=unet.unet_depth,
@@ -141,8 +141,8 @@ def compute_dtype(config: Config) -> Any:
     return {"float32": jnp.float32, "bfloat16": jnp.bfloat16}[config.dtype]
 
 
-def _part_scale(value: str) -> PartScale:
+def _part_scale(value: str) -> Any:
     try:
         return float(value)
     except ValueError:
-        return value
+        return value  # `check_generator_settings` answers unknown words.

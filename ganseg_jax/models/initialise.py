@@ -66,7 +66,7 @@ class Initialiser:
     def draw(self, generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
         """Draws on the host, float32."""
         if self.kind == "constant":
-            return np.broadcast_to(np.float32(self.scale), shape).copy()
+            return np.broadcast_to(np.asarray(self.scale, np.float32), shape).copy()
         deviation = self.deviation(shape)
         if self.kind == "normal":
             return deviation * generator.standard_normal(shape, np.float32)

@@ -4,6 +4,7 @@ Weights are kept as trained under the equalised learning rate: every layer scale
 at run time, so converted checkpoints can be trained further with the published settings.
 """
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -32,10 +33,11 @@ def filter_separable(x: jax.Array, taps: Sequence[float], *, gain: float) -> jax
     total = sum(taps)
     for axis in (1, 2):
         length = x.shape[axis] - len(taps) + 1
-        x = sum(
+        parts = (
             jax.lax.slice_in_dim(x, i, i + length, axis=axis) * (tap / total * math.sqrt(gain))
             for i, tap in enumerate(reversed(taps))
         )
+        x = functools.reduce(jnp.add, parts)
     return x
 
 
@@ -212,7 +214,7 @@ class StyleGAN2Generator(nn.Module):
         latents: jax.Array,
         *,
         train: bool = False,
-        truncation: float = 1.0,
+        truncation: float | jax.Array = 1.0,
         noise: Sequence[jax.Array] | None = None,
     ) -> jax.Array:
         """Images [B, S, S, 3], about [-1, 1] and not clipped, of latents z [B, D].
@@ -262,4 +264,5 @@ def mean_latent(
 ) -> jax.Array:
     """Mean of w [D] over random latents, the centre of truncation of a newly trained generator."""
     z = jax.random.normal(key, (num_samples, module.style_dim))
-    return jnp.mean(module.apply(variables, z, method="map_latents"), axis=0)
+    styles: Any = module.apply(variables, z, method="map_latents")
+    return jnp.mean(styles, axis=0)

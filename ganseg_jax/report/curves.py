@@ -3,6 +3,7 @@
 import html
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -29,7 +30,7 @@ def curves(rows: Sequence[dict]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """
     series: dict[str, dict[int, float]] = {}
     for row in rows:
-        step = row.get("step")
+        step: Any = row.get("step")
         if not _is_number(step):
             continue
         for name, value in row.items():

@@ -88,7 +88,7 @@ def draw_points(
     side = images.shape[1]
     pixels = pixels or side
     span = (pixels - 1) / pixels if grid == "corners" else 1.0
-    colors = [tuple(map(int, color)) for color in palette(points.shape[1] + 1)[1:]]
+    colors = [(int(r), int(g), int(b)) for r, g, b in palette(points.shape[1] + 1)[1:]]
     radius = max(2.0, side / 52)
     drawn = [
         _draw(image, _to_canvas(some, side, span), _to_canvas(center, side, span), colors, radius)

@@ -32,7 +32,7 @@ def plot_embeddings(coordinates: Float[np.ndarray, "n c 2"]) -> UInt8[np.ndarray
         points = coordinates[:, index]
         color = _BACKGROUND_COLOR if index == 0 else colors[index]
         label = "background" if index == 0 else f"part {index}"
-        axes.scatter(*points.T, s=11, color=color, ec="#0005", lw=0.4, label=label)
+        axes.scatter(points[:, 0], points[:, 1], s=11, color=color, ec="#0005", lw=0.4, label=label)
         axes.annotate(
             "bg" if index == 0 else str(index),
             np.median(points, axis=0),

@@ -122,7 +122,10 @@ def paper_settings(config: Config) -> dict[str, Setting]:
     for count in POINT_COUNTS:
         known.append(Setting(f"points_{count}", f"P = {count}", {"model.points_per_part": count}))
     for count in PART_COUNTS:
-        fields = {"model.num_parts": count, "gan.concentration.weight": ratio * count}
+        fields: dict[str, Any] = {
+            "model.num_parts": count,
+            "gan.concentration.weight": ratio * count,
+        }
         known.append(Setting(f"parts_{count}", f"K = {count}", fields))
     for kind, source in (("points", "a U-Net's points"), ("masks", "DeepLab's masks")):
         fields = {"model.kind": f"autoencoder_{kind}"}

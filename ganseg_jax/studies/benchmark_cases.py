@@ -102,7 +102,7 @@ def _gan_step(config: Any) -> Case:
     lowered, counted = lower_gan_step(config)
 
     def at(number: int, state: gan.GanState) -> gan.GanState:
-        return state.replace(step=partition.place(np.int32(number), whole))
+        return dataclasses.replace(state, step=partition.place(np.int32(number), whole))
 
     prepare = [functools.partial(at, number)]
     if s.gradient_penalty.weight and not penalized:
@@ -146,7 +146,7 @@ def _generator(config: Any) -> Case:
     drawn = partition.place(latents.sample_latents(root, size, generator.noise_dim), split)
 
     def apply(variables: Any, drawn: latents.Latents) -> tuple[jax.Array, jax.Array]:
-        out = generator.apply(variables, drawn, train=False)
+        out: Any = generator.apply(variables, drawn, train=False)
         return out.image, out.masks
 
     lowered = jax.jit(apply, in_shardings=(whole, split), out_shardings=split).lower(
@@ -168,7 +168,7 @@ def _segmenter(config: Any) -> Case:
     photos = partition.place(_photos(config, size), split)
 
     def predict(variables: Any, photos: jax.Array) -> jax.Array:
-        logits = networks.segmenter.apply(variables, to_unit_range(photos), train=False)
+        logits: Any = networks.segmenter.apply(variables, to_unit_range(photos), train=False)
         return jnp.argmax(logits, -1).astype(jnp.uint8)
 
     lowered = jax.jit(predict, in_shardings=(whole, split), out_shardings=split).lower(

@@ -94,7 +94,7 @@ def step_seconds(
       chips: number of devices.
       chip: what is assumed of them.
     """
-    sent = sum(t.bytes * (2 if kind == "all-reduce" else 1) for kind, t in traffic.items())
-    sent *= (chips - 1) / chips
+    moved = sum(t.bytes * (2 if kind == "all-reduce" else 1) for kind, t in traffic.items())
+    sent = moved * (chips - 1) / chips
     messages = sum(t.count for t in traffic.values()) * 2 * math.log2(chips)
     return flops / chips / chip.flops, sent / chip.bandwidth + messages * chip.latency

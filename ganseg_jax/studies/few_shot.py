@@ -10,7 +10,7 @@ import json
 import logging
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Int, UInt8
@@ -68,7 +68,7 @@ class StudySettings:
     shots: tuple[int, ...] = (1, 5, 10)
     supervised: tuple[int, ...] = (1, 10, 100, 500)
     seeds: tuple[int, ...] = (0,)
-    head_kind: str = "mlp"
+    head_kind: Literal["cnn", "mlp"] = "mlp"
     mlp_hidden: tuple[int, ...] = (128, 64)
     layers: tuple[str, ...] = ("mask", "foreground")
     head_steps: int = 400
@@ -180,7 +180,12 @@ def run_study(
         raise UserError(
             f"--supervised={most}: {name} has {len(with_labels)} training photos with labels"
         )
-    summary = {"dataset": name, "images": len(test.images), "classes": classes, "entries": []}
+    summary: dict[str, Any] = {
+        "dataset": name,
+        "images": len(test.images),
+        "classes": classes,
+        "entries": [],
+    }
     if labels is None:
         by_rule = evaluate.measure(label_by_hue, test.images, truth, classes)
         summary["rule"] = _figures(by_rule)

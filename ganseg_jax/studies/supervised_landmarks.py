@@ -52,7 +52,8 @@ def fit(images: np.ndarray, landmarks: np.ndarray, steps: int, seed: int) -> Pre
     @jax.jit
     def update(variables: Any, state: Any, pixels: jax.Array, truth: jax.Array):
         def loss(variables: Any) -> jax.Array:
-            return jnp.mean(jnp.abs(network.apply(variables, pixels) - truth)) / size
+            predicted: Any = network.apply(variables, pixels)
+            return jnp.mean(jnp.abs(predicted - truth)) / size
 
         updates, state = optimizer.update(jax.grad(loss)(variables), state)
         return optax.apply_updates(variables, updates), state
@@ -83,9 +84,9 @@ def vary(
         images[i] = images[i, :, ::-1]
         landmarks[i] = np.stack([landmarks[i, :, 0], size - landmarks[i, :, 1]], -1)[[*MIRRORED]]
     reach = size // 8
-    for i, shift in enumerate(rng.integers(-reach, reach + 1, (len(images), 2))):
-        images[i] = np.roll(images[i], shift, (0, 1))
-        landmarks[i] += shift
+    for index, shift in enumerate(rng.integers(-reach, reach + 1, (len(images), 2))):
+        images[index] = np.roll(images[index], shift, (0, 1))
+        landmarks[index] += shift
     return images, landmarks
 
 

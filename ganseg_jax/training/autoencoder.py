@@ -20,7 +20,13 @@ from ganseg_jax.models.generator import GeneratorOutput
 from ganseg_jax.models.initialise import init_variables
 from ganseg_jax.report.sheets import sample_sheet
 from ganseg_jax.training.batches import photos
-from ganseg_jax.training.gan import SHEET_SAMPLES, generator_penalties, without_area
+from ganseg_jax.training.gan import (
+    SHEET_SAMPLES,
+    generator_penalties,
+    sheet_arrays,
+    total,
+    without_area,
+)
 from ganseg_jax.training.optimizer import adam, flat_norm
 from ganseg_jax.training.stage import Schedule, Stage
 
@@ -105,12 +111,13 @@ def update(
         )
         terms = {"reconstruction": jnp.mean(jnp.square(output.image - images))}
         terms |= generator_penalties(settings, output, state.step, network.generator.grid)
-        return sum(terms.values()), (mutated["batch_stats"], terms)
+        return total(terms), (mutated["batch_stats"], terms)
 
     params = state.autoencoder["params"]
     gradients, (batch_stats, terms) = jax.grad(loss_of, has_aux=True)(params)
     updates, optimizer = autoencoding.optimizer.update(gradients, state.optimizer, params)
-    state = state.replace(
+    state = dataclasses.replace(
+        state,
         step=state.step + 1,
         autoencoder={"params": optax.apply_updates(params, updates), "batch_stats": batch_stats},
         optimizer=optimizer,
@@ -153,17 +160,11 @@ def declare(config: Config) -> Stage:
 
     def view(constants: Any, state: AutoEncoderState) -> GeneratorOutput:
         images = pixels.to_unit_range(jnp.asarray(shown))
-        return network.apply(state.autoencoder, images, train=False)
+        output: Any = network.apply(state.autoencoder, images, train=False)
+        return output
 
     def picture(out: GeneratorOutput) -> np.ndarray:
-        return sample_sheet(
-            out.image,
-            out.masks,
-            out.points,
-            out.part_centers,
-            grid=network.generator.grid,
-            photos=shown,
-        )
+        return sample_sheet(*sheet_arrays(out), grid=network.generator.grid, photos=shown)
 
     return Stage(
         name="autoencoder",

@@ -91,7 +91,7 @@ def _from_host(config: Config, mesh: Mesh, batch_size: int) -> Batches:
         seed=config.seed,
         augment=dataset.augment,
         num_threads=dataset.num_threads,
-        cache=dataset.cache,
+        cache="host" if dataset.cache == "host" else "none",
         process_index=jax.process_index(),
         process_count=jax.process_count(),
     )

@@ -114,7 +114,7 @@ class Checkpoints:
             found = re.search(r"os_error_code='(\d+)'", str(error))
             if found is None and not isinstance(error, OSError):
                 raise
-            reason = os.strerror(int(found[1])) if found else error.strerror or error
+            reason = os.strerror(int(found[1])) if found else getattr(error, "strerror", error)
             complete = max(self._manager.all_steps(read=True), default=None)
             kept = "there is none before"
             if complete is not None:

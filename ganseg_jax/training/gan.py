@@ -1,7 +1,8 @@
 """The GAN's stage: its state and its step, pure functions of state, batch and keys."""
 
 import dataclasses
-from typing import Any
+import functools
+from typing import Any, cast
 
 import flax.struct
 import jax
@@ -90,7 +91,7 @@ def changes_of(settings: GanSettings) -> tuple[Change, ...]:
             raise UserError(
                 f"gan.discriminator_augment={given!r}: {name!r} is none of {', '.join(CHANGES)}"
             )
-    return changes
+    return cast(tuple[Change, ...], changes)
 
 
 @flax.struct.dataclass
@@ -159,7 +160,8 @@ def _discriminator_gradients(
     images = jnp.concatenate([real, fake])
 
     def logits_of(params: Any, images: Array) -> Array:
-        return gan.discriminator.apply({"params": params}, images)
+        logits: Any = gan.discriminator.apply({"params": params}, images)
+        return logits
 
     def adversarial(params: Any) -> tuple[Array, Metrics]:
         real_logits, fake_logits = jnp.split(logits_of(params, images), 2)
@@ -201,17 +203,17 @@ def generator_penalties(
 ) -> Metrics:
     """Returns weighted concentration and area losses of a batch, 0 in steps that skip them."""
     s = settings
-    penalties = {}
+    penalties: Metrics = {}
     if s.concentration.weight:
         each = losses.concentration(output.masks, output.part_centers, grid)  # [B, K]
         parts = 1 if s.concentration.reduction == "mean" else each.shape[1]
-        weight = s.concentration.weight
+        weight: float | Array = s.concentration.weight
         if s.concentration.decay_until:
             steps = s.concentration.decay_until - s.concentration.decay_from
             done = jnp.clip((step - s.concentration.decay_from) / steps, 0.0, 1.0)
             weight *= 1.0 + (s.concentration.final_share - 1.0) * done
-        weight = jnp.where(_every(step, s.concentration.interval), weight, 0.0)
-        penalties["concentration"] = weight * parts * jnp.mean(each)
+        applied = jnp.where(_every(step, s.concentration.interval), weight, 0.0)
+        penalties["concentration"] = applied * parts * jnp.mean(each)
     if s.area.weight:
         form = (
             dict(points=output.points)
@@ -219,9 +221,14 @@ def generator_penalties(
             else dict(heatmaps=output.heatmaps)
         )
         each = losses.area(output.masks, counted_at=s.area.counted_at or None, **form)
-        weight = jnp.where(_every(step, s.area.interval), s.area.weight, 0.0)
-        penalties["area"] = weight * jnp.mean(jnp.sum(each, axis=1))
+        applied = jnp.where(_every(step, s.area.interval), s.area.weight, 0.0)
+        penalties["area"] = applied * jnp.mean(jnp.sum(each, axis=1))
     return penalties
+
+
+def total(terms: Metrics) -> Array:
+    """Returns the sum of a loss's terms."""
+    return functools.reduce(jnp.add, terms.values())
 
 
 def update(
@@ -262,6 +269,8 @@ def update(
     def changed(name: str, images: Array) -> Array:
         if not changes:
             return images
+        if augment_key is None:
+            raise ValueError("discriminator_augment needs augment_key")
         return change_images(prng.stream(augment_key, name), images, changes)
 
     params, batch_stats = state.generator["params"], state.generator["batch_stats"]
@@ -288,12 +297,12 @@ def update(
 
     def generator_loss(output: GeneratorOutput) -> tuple[Array, Metrics]:
         seen = changed("generator", output.image)
-        logits = gan.discriminator.apply({"params": d_params}, seen)
+        logits: Any = gan.discriminator.apply({"params": d_params}, seen)
         terms = {"generator": losses.generator_adversarial(logits)}
         # Without points nothing says how large a part is to be.
         penalized = s if gan.generator.use_points else without_area(s)
         terms |= generator_penalties(penalized, output, step, gan.generator.grid)
-        return sum(terms.values()), terms
+        return total(terms), terms
 
     cotangent, terms = jax.grad(generator_loss, has_aux=True)(output)
     (g_gradients,) = pull_back(cotangent)
@@ -310,7 +319,8 @@ def update(
         "generator_gradient_norm": flat_norm(g_gradients),
         "discriminator_gradient_norm": flat_norm(d_gradients),
     }
-    state = state.replace(
+    state = dataclasses.replace(
+        state,
         step=step + 1,
         generator=generator,
         discriminator={"params": d_params},
@@ -351,6 +361,14 @@ def step(
     return update(gan, state, real, draw("discriminator"), draw("generator"), augment_key)
 
 
+def sheet_arrays(out: GeneratorOutput) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Returns what a sheet of samples shows, on the host."""
+    image, masks, points, centers = jax.device_get(
+        (out.image, out.masks, out.points, out.part_centers)
+    )
+    return image, masks, points, centers
+
+
 def declare(config: Config) -> Stage:
     """Returns the stage that trains a config's GAN on prepared photos.
 
@@ -366,11 +384,12 @@ def declare(config: Config) -> Stage:
         return step(gan, root, state, batch, split)
 
     def view(constants: Any, state: GanState) -> GeneratorOutput:
-        return gan.generator.apply(state.sampling_variables, latents, train=False)
+        output: Any = gan.generator.apply(state.sampling_variables, latents, train=False)
+        return output
 
     def picture(out: GeneratorOutput) -> np.ndarray:
         grid = gan.generator.grid
-        return sample_sheet(out.image, out.masks, out.points, out.part_centers, grid=grid)
+        return sample_sheet(*sheet_arrays(out), grid=grid)
 
     return Stage(
         name="gan",

@@ -159,7 +159,8 @@ def update(
         # Adam's updates are proportional to the learning rate.
         share = optax.cosine_decay_schedule(1.0, segmentation.decay_steps)(state.step)
         updates = jax.tree.map(lambda x: share * x, updates)
-    state = state.replace(
+    state = dataclasses.replace(
+        state,
         step=state.step + 1,
         segmenter={"params": optax.apply_updates(params, updates), "batch_stats": batch_stats},
         optimizer=optimizer,
@@ -188,7 +189,7 @@ def step(
     latents = sample_latents(prng.streams(key), size, dim)
     if batch_sharding is not None:
         latents = jax.lax.with_sharding_constraint(latents, batch_sharding)
-    samples = segmentation.generator.apply(generator_variables, latents, train=False)
+    samples: Any = segmentation.generator.apply(generator_variables, latents, train=False)
     labels = jnp.argmax(samples.masks, axis=-1)
     return update(segmentation, state, samples.image, labels, prng.stream(key, "dropout"))
 
@@ -203,8 +204,8 @@ def declare(config: Config, workdir: epath.PathLike) -> Stage:
     generator = loading.restore_generator(config, workdir)
 
     def view(teacher: Any, state: SegmenterState) -> tuple[Array, Array, Array]:
-        samples = segmentation.generator.apply(teacher, latents, train=False)
-        logits = segmentation.segmenter.apply(state.segmenter, samples.image, train=False)
+        samples: Any = segmentation.generator.apply(teacher, latents, train=False)
+        logits: Any = segmentation.segmenter.apply(state.segmenter, samples.image, train=False)
         return samples.image, jnp.argmax(logits, -1), jnp.argmax(samples.masks, -1)
 
     def picture(shown: tuple[np.ndarray, np.ndarray, np.ndarray]) -> np.ndarray:

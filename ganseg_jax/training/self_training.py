@@ -135,10 +135,10 @@ def step(
     latents = sample_latents(prng.streams(key), count, dim)
     if batch_sharding is not None:
         latents = jax.lax.with_sharding_constraint(latents, batch_sharding)
-    samples = segmentation.generator.apply(generator_variables, latents, train=False)
+    samples: Any = segmentation.generator.apply(generator_variables, latents, train=False)
 
     def predict(images: Array) -> Array:
-        logits = segmentation.segmenter.apply(state.teacher, images, train=False)
+        logits: Any = segmentation.segmenter.apply(state.teacher, images, train=False)
         return jax.nn.softmax(logits.astype(jnp.float32))
 
     real = pixels.to_unit_range(images)
@@ -177,9 +177,8 @@ def declare(config: Config, workdir: epath.PathLike) -> Stage:
 
     def view(constants: Any, state: SelfTrainingState) -> Array:
         images = pixels.to_unit_range(jnp.asarray(shown))
-        return jnp.argmax(
-            segmentation.segmenter.apply(state.student.segmenter, images, train=False), -1
-        )
+        logits: Any = segmentation.segmenter.apply(state.student.segmenter, images, train=False)
+        return jnp.argmax(logits, -1)
 
     def update(
         root: jax.Array, constants: Any, state: SelfTrainingState, batch: Any, split: Any

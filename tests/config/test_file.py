@@ -56,6 +56,7 @@ from tests.tiny_config import config_with
         ("model__kind", "autoencoder", "model.kind='autoencoder' is none of gan, autoencoder_p"),
     ],
 )
+@pytest.mark.usefixtures("unchecked")
 def test_mistakes_are_named_before_anything_is_written(field, value, message, tmp_path):
     with pytest.raises(UserError, match=message):
         begin(config_with(**{field: value}), tmp_path / "W")
@@ -189,7 +190,7 @@ def test_damaged_config_file_is_named(tmp_path):
 def test_every_setting_explains_itself_and_its_default_is_sound():
     for name, leaf in leaves(Config).items():
         assert leaf.setting.doc.endswith("."), name
-        assert not leaf.setting.choices or leaf.default in leaf.setting.choices, name
+        assert not leaf.choices or leaf.default in leaf.choices, name
     assert from_mapping(Config, {}) == Config()
     # What workdirs without these fields had been begun with.
     old = from_mapping(Config, {}, missing="before")

@@ -46,6 +46,41 @@ def test_second_call_says_so_and_touches_nothing(few_puppets, tmp_path):
     assert before == {path: path.stat().st_mtime_ns for path in first.path.iterdir()}
 
 
+def test_added_photos_are_taken_up(tmp_path, picture, caplog):
+    photos, data = tmp_path / "photos", tmp_path / "data"
+    photos.mkdir()
+    for name in "abc":
+        (photos / f"{name}.png").write_bytes(picture(8, 8))
+    first = prepare.prepare("image_folder", photos, data)
+    assert prepare.prepare("image_folder", photos, data).already
+    (photos / "d.png").write_bytes(picture(8, 8))
+    with caplog.at_level("INFO"):
+        second = prepare.prepare("image_folder", photos, data)
+    assert f"{photos} has changed since it was prepared" in caplog.text
+    assert (sum(first.counts.values()), sum(second.counts.values())) == (3, 4)
+    assert not second.already and prepare.prepare("image_folder", photos, data).already
+    assert visible(data) == ["image_folder"]
+
+    # Photos that cannot be prepared leave the set as it was, and so does a folder that is gone.
+    for photo in photos.iterdir():
+        photo.write_bytes(b"not a photo")
+    with pytest.raises(UserError, match="can be read"):
+        prepare.prepare("image_folder", photos, data)
+    assert visible(data) == ["image_folder"]
+    shutil.rmtree(photos)
+    assert prepare.prepare("image_folder", photos, data).counts == second.counts
+
+
+def test_a_set_put_aside_by_a_killed_preparation_comes_back(tmp_path, picture):
+    photos, data = tmp_path / "photos", tmp_path / "data"
+    photos.mkdir()
+    (photos / "a.png").write_bytes(picture(8, 8))
+    prepare.prepare("image_folder", photos, data)
+    (data / "image_folder").rename(data / ".image_folder.before")
+    assert prepare.prepare("image_folder", photos, data).already
+    assert visible(data) == ["image_folder"]
+
+
 def test_interrupted_preparation_leaves_nothing_and_is_done_anew(
     few_puppets, tmp_path, monkeypatch
 ):

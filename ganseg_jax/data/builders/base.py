@@ -17,7 +17,7 @@ import dataclasses
 import io
 import os
 import pathlib
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -50,7 +50,7 @@ class Example:
     visible: np.ndarray | None = None
 
 
-class SetBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+class SetBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]  # TFDS has no types.
     """Base of all data sets.
 
     A data set says which items each split has (`list_splits`, cheap) and how one is read
@@ -82,14 +82,20 @@ class SetBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         **kwargs: Any,
     ):
         """See `ganseg_jax.data.prepare.prepare`, which is how builders are used."""
-        self.source = None if source is None else pathlib.Path(source)
+        self._source = None if source is None else pathlib.Path(source)
         self.skipped: list[tuple[str, str]] = []
         self._verify_counts = verify_counts
         self._progress = progress
         kwargs.setdefault("file_format", "array_record")
         super().__init__(**kwargs)
 
-    def list_splits(self) -> dict[str, Collection[Any]]:
+    @property
+    def source(self) -> pathlib.Path:
+        """Returns the folder with the original files, of a set that is built from one."""
+        assert self._source is not None, f"{self.name} is built from {self.LAYOUT}"
+        return self._source
+
+    def list_splits(self) -> Mapping[str, Collection[Any]]:
         """Returns the items of each split; the splits are written in this order."""
         raise NotImplementedError
 
@@ -159,7 +165,7 @@ class SetBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             for name, expected in self.EXPECTED_COUNTS.items():
                 if counts.get(name, 0) != expected:
                     raise UserError(
-                        f"{self.source}: {self.name} should have {expected} images in its split "
+                        f"{self._source}: {self.name} should have {expected} images in its split "
                         f"{name!r}, found {counts.get(name, 0)}; is the data complete?"
                     )
         return {name: self._generate_examples(name, items) for name, items in splits.items()}
@@ -185,7 +191,7 @@ class SetBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         if not written:
             name, reason = self.skipped[-1]
             raise UserError(
-                f"{self.source}: no image of the split {split!r} can be read ({name}: {reason})"
+                f"{self._source}: no image of the split {split!r} can be read ({name}: {reason})"
             )
         self.info.metadata.update(self.metadata() | {"skipped": self.skipped})
 

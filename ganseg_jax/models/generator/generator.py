@@ -42,7 +42,7 @@ class GeneratorOutput:
     """
 
     image: Float[Array, "b s s 3"]
-    masks: Float[Array, "b s s k+1"]
+    masks: Float[Array, "b s s m"]
     points: Float[Array, "b k p 2"]
     part_centers: Float[Array, "b k 2"]
     part_scales: Float[Array, "b k"]
@@ -107,10 +107,11 @@ class Generator(nn.Module):
 
     def setup(self):
         check_generator_settings(self)
-        mlp = dict(hidden=self.noise_dim)
-        maps = dict(stage_sizes=self.stage_sizes, margin=self.margin, grid=self.grid)
-        maps["dtype"] = self.dtype
-        levels = dict(stage_channels=self.stage_channels, out_channels=self.embedding_dim)
+        mlp: dict[str, Any] = {"hidden": self.noise_dim}
+        maps: dict[str, Any] = {"stage_sizes": self.stage_sizes, "margin": self.margin}
+        maps |= {"grid": self.grid, "dtype": self.dtype}
+        levels: dict[str, Any] = {"stage_channels": self.stage_channels}
+        levels["out_channels"] = self.embedding_dim
         if self.use_points:
             self.point_generator = PointGenerator(
                 self.num_parts,
@@ -183,7 +184,7 @@ class Generator(nn.Module):
 
     def paint(
         self,
-        masks: Float[Array, "b s s k+1"],
+        masks: Float[Array, "b s s m"],
         part_centers: Float[Array, "b k 2"],
         part_embeddings: Float[Array, "b k e"],
         background_style: Float[Array, "b e"],

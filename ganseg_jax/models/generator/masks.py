@@ -45,7 +45,7 @@ class MaskGenerator(nn.Module):
         embeddings: Float[Array, "b k e"],
         *,
         train: bool,
-    ) -> tuple[Float[Array, "b s s k+1"], Float[Array, "b s s k"]]:
+    ) -> tuple[Float[Array, "b s s m"], Float[Array, "b s s k"]]:
         batch = embeddings.shape[0]
         centers = jnp.mean(points, axis=2)
         make_heatmaps = {
@@ -57,8 +57,8 @@ class MaskGenerator(nn.Module):
 
         first = self.stage_sizes[0]
         if self.use_points:
-            start = OffsetEncoding(self.start_channels, dtype=self.dtype, name="start")
-            x = start(points.reshape(batch, -1, 2), grids[first])
+            encoding = OffsetEncoding(self.start_channels, dtype=self.dtype, name="start")
+            x = encoding(points.reshape(batch, -1, 2), grids[first])
         else:
             start = LearnedStart(
                 self.start_channels, first + 2 * self.margin, dtype=self.dtype, name="start"

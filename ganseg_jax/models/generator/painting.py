@@ -35,8 +35,8 @@ class ForegroundGenerator(nn.Module):
     ) -> Float[Array, "b s s e"]:
         sizes, margin = self.stage_sizes, self.margin
         if self.use_points:
-            start = OffsetEncoding(self.stage_channels[0], dtype=self.dtype, name="start")
-            x = start(part_centers, geometry.pixel_grid(sizes[0], margin, self.grid))
+            encoding = OffsetEncoding(self.stage_channels[0], dtype=self.dtype, name="start")
+            x = encoding(part_centers, geometry.pixel_grid(sizes[0], margin, self.grid))
         else:
             start = LearnedStart(
                 self.stage_channels[0], sizes[0] + 2 * margin, dtype=self.dtype, name="start"

@@ -7,6 +7,7 @@ stay in, since training sees no landmarks.
 import concurrent.futures
 import os
 import pathlib
+from collections.abc import Mapping
 
 import numpy as np
 from tqdm import tqdm
@@ -22,7 +23,7 @@ _WHERE = (
 )
 
 
-class _Celeba(base.SetBuilder, skip_registration=True):
+class _Celeba(base.SetBuilder, skip_registration=True):  # type: ignore[call-arg]  # TFDS has no types.
     """What both sets share; `test` has the images of `landmark_test`, as other sets have a test."""
 
     CITATION = "Liu, Luo, Wang, Tang: Deep Learning Face Attributes in the Wild, ICCV 2015."
@@ -31,7 +32,7 @@ class _Celeba(base.SetBuilder, skip_registration=True):
 
     landmark_names = ("left eye", "right eye", "nose", "left mouth corner", "right mouth corner")
 
-    def list_splits(self) -> dict[str, list[str]]:
+    def list_splits(self) -> Mapping[str, list[str]]:
         self._folder = self.find(self.IMAGE_FOLDER)
         self._landmarks = read_list(self.find(self.LANDMARK_LIST), columns=10)
         partition = read_list(self.find("list_eval_partition.txt"), columns=1)
@@ -73,7 +74,7 @@ class CelebaWild(_Celeba):
     IMAGE_FOLDER = "img_celeba"
     LANDMARK_LIST = "list_landmarks_celeba.txt"
 
-    def list_splits(self) -> dict[str, list[str]]:
+    def list_splits(self) -> Mapping[str, list[str]]:
         self._boxes = read_list(self.find("list_bbox_celeba.txt"), columns=4)
         return super().list_splits()
 

@@ -1,6 +1,7 @@
 """TFDS builder of CelebAMask-HQ: faces with nine parts."""
 
 import pathlib
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -47,7 +48,7 @@ class CelebamaskHq(base.SetBuilder):
 
     part_names = tuple(GROUPS)
 
-    def list_splits(self) -> dict[str, list[int]]:
+    def list_splits(self) -> Mapping[str, list[int]]:
         self._images = self.find("CelebA-HQ-img")
         self._masks = self.find("CelebAMask-HQ-mask-anno")
         splits: dict[str, list[int]] = {"train": [], "validation": [], "test": []}

@@ -1,6 +1,7 @@
 """TFDS builder of CUB-200-2011: birds with foreground masks and 15 parts."""
 
 import pathlib
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -28,7 +29,7 @@ class Cub(base.SetBuilder):
         *("left wing", "nape", "right eye", "right leg", "right wing", "tail", "throat"),
     )
 
-    def list_splits(self) -> dict[str, list[str]]:
+    def list_splits(self) -> Mapping[str, list[str]]:
         # The archive's own root; `images` alone would also match a folder beside it.
         self._root = self.find("images.txt").parent
         self._masks = self.find("segmentations")

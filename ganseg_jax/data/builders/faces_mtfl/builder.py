@@ -1,5 +1,7 @@
 """TFDS builder of MTFL: faces in the wild with five landmarks."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from ganseg_jax.data.builders import base
@@ -23,7 +25,7 @@ class FacesMtfl(base.SetBuilder):
 
     landmark_names = ("left eye", "right eye", "nose", "left mouth corner", "right mouth corner")
 
-    def list_splits(self) -> dict[str, list[str]]:
+    def list_splits(self) -> Mapping[str, list[str]]:
         with np.load(self.source / "annotations.npz", allow_pickle=False) as table:
             names, split = table["names"].tolist(), table["split"]
             fractions = table["keypoints"][..., ::-1] / table["image_size"]  # [N, 5, 2] (row, col)

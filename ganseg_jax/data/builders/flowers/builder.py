@@ -1,5 +1,7 @@
 """TFDS builder of Oxford Flowers-102 with the published segmentations as foreground masks."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import scipy.io
 
@@ -25,7 +27,7 @@ class Flowers(base.SetBuilder):
 
     part_names = ("flower",)
 
-    def list_splits(self) -> dict[str, list[int]]:
+    def list_splits(self) -> Mapping[str, list[int]]:
         self._images, self._masks = self.find("jpg"), self.find("segmim")
         file = self.find("setid.mat")
         try:

@@ -2,6 +2,7 @@
 
 import io
 import pathlib
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,7 +16,7 @@ from ganseg_jax.errors import UserError
 _MIN_SIDE = 50
 
 
-class _PascalPart(base.SetBuilder, skip_registration=True):
+class _PascalPart(base.SetBuilder, skip_registration=True):  # type: ignore[call-arg]  # TFDS has no types.
     """Objects of at least 50 x 50 px, cut out at their bounding boxes.
 
     Splits: VOC 2010's `train`, and its `val` as `test`, since its test images have no annotations.
@@ -32,7 +33,7 @@ class _PascalPart(base.SetBuilder, skip_registration=True):
     # Part -> beginnings of the names that the annotations give to its pieces.
     GROUPS: ClassVar[dict[str, tuple[str, ...]]]
 
-    def list_splits(self) -> dict[str, list[tuple[str, int]]]:
+    def list_splits(self) -> Mapping[str, list[tuple[str, int]]]:
         self._annotations = self.find("Annotations_Part")
         self._images = self.find("JPEGImages")
         lists = self.find("ImageSets/Main")

@@ -1,6 +1,7 @@
 """TFDS builder of Clothing Co-Parsing: full-length street photos with clothing labels."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -43,7 +44,7 @@ class PeopleCcp(base.SetBuilder):
 
     part_names = tuple(GROUPS)
 
-    def list_splits(self) -> dict[str, list[str]]:
+    def list_splits(self) -> Mapping[str, list[str]]:
         table = json.loads((self.source / "splits.json").read_text())
         self._labeled = set(table["labelled"])
         self._group_of = group_table(table["labels"])

@@ -1,6 +1,7 @@
 """TFDS builder of the built-in set."""
 
 import functools
+from collections.abc import Mapping
 
 from ganseg_jax.data import images
 from ganseg_jax.data.builders import base
@@ -19,7 +20,7 @@ class Puppets(base.SetBuilder):
     part_names = render.PART_NAMES
     landmark_names = render.JOINT_NAMES
 
-    def list_splits(self) -> dict[str, list[tuple[str, int]]]:
+    def list_splits(self) -> Mapping[str, list[tuple[str, int]]]:
         counts = self.EXPECTED_COUNTS.items()
         return {split: [(split, i) for i in range(count)] for split, count in counts}
 

@@ -89,7 +89,7 @@ def _render_batch(rng: np.random.Generator, n: int, size: int) -> tuple[np.ndarr
         canvas += alpha[..., None] * (color - canvas)
         labels[alpha >= 0.5] = part
     images = np.round(255.0 * np.clip(canvas, 0.0, 1.0)).astype(np.uint8)
-    visible = ((joints >= 0.0) & (joints <= 1.0)).all(axis=-1)
+    visible = np.all((joints >= 0.0) & (joints <= 1.0), axis=-1)
     return images, labels, joints[..., ::-1].astype(np.float32), visible
 
 
@@ -176,7 +176,8 @@ def _chain(points, radii) -> list[tuple]:
 
 def _distance(px, py, to_image, scale, bones) -> tuple[np.ndarray, np.ndarray]:
     """Signed distances [N, S, S] to the union of tapered bones, and the nearest one's radius."""
-    best = best_radius = None
+    best = np.full(px.shape, np.inf)
+    best_radius = np.zeros(px.shape)
     for start, end, r0, r1 in bones:
         a, b = to_image(start)[:, None, None], to_image(end)[:, None, None]  # [N, 1, 1, 2]
         dx, dy = px - a[..., 0], py - a[..., 1]  # [N, S, S]
@@ -184,12 +185,9 @@ def _distance(px, py, to_image, scale, bones) -> tuple[np.ndarray, np.ndarray]:
         along = np.clip((dx * bx + dy * by) / np.maximum(bx * bx + by * by, 1e-12), 0.0, 1.0)
         radius = scale[:, None, None] * (r0 + (r1 - r0) * along)
         distance = np.sqrt((dx - along * bx) ** 2 + (dy - along * by) ** 2) - radius
-        if best is None:
-            best, best_radius = distance, radius
-        else:
-            nearer = distance < best
-            best = np.where(nearer, distance, best)
-            best_radius = np.where(nearer, radius, best_radius)
+        nearer = distance < best
+        best = np.where(nearer, distance, best)
+        best_radius = np.where(nearer, radius, best_radius)
     return best, best_radius
 
 

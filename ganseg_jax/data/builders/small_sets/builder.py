@@ -1,6 +1,7 @@
 """TFDS builders of three small sets: cars, horses, white blood cells."""
 
 import json
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -10,13 +11,14 @@ from ganseg_jax.data.builders import base
 from ganseg_jax.errors import UserError
 
 
-class _ImagesAndLabels(base.SetBuilder, skip_registration=True):
+class _ImagesAndLabels(base.SetBuilder, skip_registration=True):  # type: ignore[call-arg]  # TFDS has no types.
     """A folder `images` of JPEG files beside a folder of label maps of the same names."""
 
     LABEL_FOLDER: ClassVar[str] = "parts"
     TEST_EVERY: ClassVar[int] = 5
+    part_names: Sequence[str] = ()
 
-    def list_splits(self) -> dict[str, list[str]]:
+    def list_splits(self) -> Mapping[str, list[str]]:
         """Every `TEST_EVERY`-th image by name is for tests; the sets have no split of their own."""
         names = sorted(path.stem for path in (self.source / "images").glob("*.jpg"))
         test = names[:: self.TEST_EVERY]
@@ -51,7 +53,7 @@ class CarParts(_ImagesAndLabels):
         *("right mirror", "tailgate", "trunk", "wheel"),
     )
 
-    def list_splits(self) -> dict[str, list[str]]:
+    def list_splits(self) -> Mapping[str, list[str]]:
         meta = json.loads((self.source / "meta.json").read_text())
         names = [meta["categories"][key].replace("_", " ") for key in meta["categories"]]
         if tuple(names[1:]) != self.part_names:

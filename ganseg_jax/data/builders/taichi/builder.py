@@ -1,5 +1,7 @@
 """TFDS builder of the Taichi set of motion co-segmentation: video frames, landmarks, masks."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from ganseg_jax import pixels
@@ -34,7 +36,7 @@ class Taichi(base.SetBuilder):
         *("left knee", "left ankle", "right eye", "left eye", "right ear", "left ear"),
     )
 
-    def list_splits(self) -> dict[str, list[tuple[str, str]]]:
+    def list_splits(self) -> Mapping[str, list[tuple[str, str]]]:
         evaluation = self.find("eval_images/taichi-256")
         root = evaluation.parents[1]
         self._masks = self.find("taichi-test-masks")
