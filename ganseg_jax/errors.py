@@ -1,5 +1,18 @@
 """The exceptions that end a program with one line."""
 
+import pathlib
+
+_CHECKOUT = pathlib.Path(__file__).parents[1]
+_ENTRY_POINTS = "experiments" if (_CHECKOUT / "experiments").is_dir() else "ganseg_jax.cli"
+
+
+def command(name: str) -> str:
+    """Returns how an entry point is started, such as "python -m experiments.pipeline".
+
+    An installed package has no `experiments`, so there it is "python -m ganseg_jax.cli.pipeline".
+    """
+    return f"python -m {_ENTRY_POINTS}.{name}"
+
 
 class UserError(Exception):
     """Reports a mistake the user can put right: bad flags, missing data, unreadable files.

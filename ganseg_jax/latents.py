@@ -21,10 +21,10 @@ class Latents:
       u_bg_pos: U([-1, 1]^2), (row, col) by which the background is shifted.
     """
 
-    z_point: Float[Array, "b d"]
-    z_app: Float[Array, "b d"]
-    z_bg_app: Float[Array, "b d"]
-    u_bg_pos: Float[Array, "b 2"]
+    z_point: Float[Array, "*b d"]
+    z_app: Float[Array, "*b d"]
+    z_bg_app: Float[Array, "*b d"]
+    u_bg_pos: Float[Array, "*b 2"]
 
 
 def sample_latents(

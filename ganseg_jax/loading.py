@@ -17,7 +17,7 @@ from ganseg_jax.config import Config
 from ganseg_jax.config import file as config_file
 from ganseg_jax.config.convert import from_mapping
 from ganseg_jax.config.few_shot import FewShot
-from ganseg_jax.errors import UserError
+from ganseg_jax.errors import UserError, command
 from ganseg_jax.models import build
 from ganseg_jax.models.autoencoder import MaskReader
 from ganseg_jax.models.generator import Generator
@@ -130,9 +130,9 @@ def restore(workdir: epath.PathLike, stage: str, part: str, like: Any) -> Any:
 
     folder = epath.Path(workdir) / stage / "checkpoints"
     if not folder.exists():
-        command = "train_segmenter" if stage == "self_training" else f"train_{stage}"
+        name = "train_segmenter" if stage == "self_training" else f"train_{stage}"
         raise UserError(
-            f"{workdir} has no {stage} checkpoint yet: run `python -m experiments.{command}` "
+            f"{workdir} has no {stage} checkpoint yet: run `{command(name)}` "
             f"with --workdir={workdir}"
         )
     found = checkpoints.read(folder, {part: like})
@@ -154,9 +154,7 @@ def few_shot_config(folder: epath.PathLike) -> tuple[FewShot, dict[str, Any]]:
       UserError: it holds no few-shot result.
     """
     if not is_few_shot(folder):
-        raise UserError(
-            f"{folder} holds no few-shot result: run `python -m experiments.few_shot` first"
-        )
+        raise UserError(f"{folder} holds no few-shot result: run `{command('few_shot')}` first")
     content = json.loads((epath.Path(folder) / "config.json").read_text())
     known = FewShot.__dataclass_fields__.keys()
     settings = {name: value for name, value in content.items() if name in known}
@@ -186,7 +184,7 @@ def restore_few_shot(
     if found is None or step < num_steps:
         raise UserError(
             f"the {name} in {folder} is not finished ({step} of {num_steps} steps): "
-            "repeat `python -m experiments.few_shot` with the same arguments, and it resumes"
+            f"repeat `{command('few_shot')}` with the same arguments, and it resumes"
         )
     return found[1]
 

@@ -68,7 +68,7 @@ class Segmenter:
 
     def as_seen(
         self, images: Sequence[UInt8[np.ndarray, "h w 3"]] | UInt8[np.ndarray, "n h w 3"]
-    ) -> UInt8[np.ndarray, "n s s 3"]:
+    ) -> UInt8[np.ndarray, "n s t 3"]:
         """Returns photos, each of any size, at the size that the network sees."""
         if self.image_size is None:
             return np.asarray(images)
@@ -76,8 +76,8 @@ class Segmenter:
         return _stack(small, (0, self.image_size, self.image_size, 3), np.uint8)
 
     def probabilities_as_seen(
-        self, small: UInt8[np.ndarray, "n s s 3"]
-    ) -> Float[np.ndarray, "n s s c"]:
+        self, small: UInt8[np.ndarray, "n s t 3"]
+    ) -> Float[np.ndarray, "n s t c"]:
         """Returns the probabilities of photos at the size that the network sees."""
         results = []
         for start in range(0, len(small), self.batch_size):

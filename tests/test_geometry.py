@@ -43,7 +43,6 @@ def test_grid_is_row_then_column():
     np.testing.assert_allclose(grid[4, 2], [2, 0])
 
 
-@pytest.mark.usefixtures("unchecked")
 def test_unknown_grid_is_named():
     with pytest.raises(ValueError, match="'middles'"):
         geometry.pixel_axis(4, kind="middles")

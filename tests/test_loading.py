@@ -130,6 +130,7 @@ def test_any_number_of_photos():
 
 
 @pytest.mark.parametrize("bad", [np.zeros((1, 8, 8, 3)), np.zeros((8, 8, 3), np.uint8)])
+@pytest.mark.usefixtures("unchecked")
 def test_other_arrays_are_refused(bad):
     with pytest.raises(ValueError, match=r"images must be uint8 \(N, H, W, 3\), not"):
         SEGMENTER(bad)

@@ -56,7 +56,6 @@ def test_gradient_penalty_of_a_flat_discriminator_is_differentiable():
     assert value == pytest.approx(3) and np.isfinite(slope)
 
 
-@pytest.mark.usefixtures("unchecked")
 def test_unknown_penalty_is_named():
     with pytest.raises(ValueError, match="'r2'"):
         losses.penalty_of_gradients(IMAGES, "r2")

@@ -5,6 +5,7 @@ import difflib
 import glob
 import logging
 import os
+import pathlib
 import re
 import sys
 import traceback
@@ -20,6 +21,13 @@ from ganseg_jax.errors import Stopped, UserError
 
 if TYPE_CHECKING:
     from ganseg_jax.config import Config
+
+_PACKAGE = pathlib.Path(__file__).parents[1]
+
+# In an installed package below it, in a checkout beside it.
+_CONFIGS = next(
+    folder for folder in (_PACKAGE / "configs", _PACKAGE.parent / "configs") if folder.is_dir()
+)
 
 _COORDINATOR = flags.DEFINE_string(
     "coordinator_address", None, "host:port of the first process, for several processes."
@@ -91,7 +99,24 @@ def required(flag: flags.FlagHolder) -> Any:
 
 
 def _known_configs() -> list[str]:
-    return sorted(glob.glob("configs/[!_]*.py"))
+    """Returns what --config may name: the files of configs/ if that is here, else their names."""
+    here = sorted(glob.glob("configs/[!_]*.py"))
+    return here or sorted(path.stem for path in _CONFIGS.glob("[!_]*.py"))
+
+
+def _find_config(argument: str) -> str:
+    """Returns --config=FILE[:arg] with the package's own file if FILE is the name of one.
+
+    `puppets`, `puppets.py` and `configs/puppets.py` name it from any folder; a file that exists
+    comes first.
+    """
+    flag, _, value = argument.partition("=")
+    file, colon, rest = value.partition(":")
+    own = _CONFIGS / f"{os.path.basename(file).removesuffix('.py')}.py"
+    named = os.path.dirname(file) in ("", "configs")
+    if flag not in ("--config", "-config") or os.path.isfile(file) or not named:
+        return argument
+    return f"{flag}={own}{colon}{rest}" if own.is_file() else argument
 
 
 def define_workdir(required: bool = True):
@@ -330,8 +355,8 @@ def _check_config() -> None:
 
 
 def _config_file() -> str:
-    given = next((arg for arg in sys.argv if arg.startswith("--config=")), "").partition("=")[2]
-    return given.partition(":")[0]
+    given = next((arg for arg in sys.argv if arg.startswith("--config=")), "")
+    return _find_config(given).partition("=")[2].partition(":")[0]
 
 
 def _raised_by_config_file(error: Exception) -> bool:
@@ -345,7 +370,7 @@ _PARSED: list[bool] = []
 
 def _parse_flags(argv: list[str]) -> list[str]:
     try:
-        remaining = flags.FLAGS(argv)
+        remaining = flags.FLAGS([_find_config(argument) for argument in argv])
     except flags.Error as error:
         if isinstance(error, flags.UnrecognizedFlagError):
             _fail(_unknown_flag(error))

@@ -25,7 +25,7 @@ from absl import flags
 from etils import epath
 
 from ganseg_jax.cli import app
-from ganseg_jax.errors import UserError
+from ganseg_jax.errors import UserError, command
 
 LOG = logging.getLogger("ganseg_jax.sample")
 MODEL = app.define_model()
@@ -76,9 +76,8 @@ def _write_to_label(generator, variables, output: epath.Path) -> None:
     key, count = prng.root_key(SEED.value), app.required(FOR_LABELLING)
     samples.write_samples(output, Source.of(generator), variables, key, count)
     LOG.info(
-        "%d images in %s; label them with `python -m experiments.label --images=%s "
-        "--classes=NAME,NAME,...`",
-        *(count, output, output),
+        "%d images in %s; label them with `%s --images=%s --classes=NAME,NAME,...`",
+        *(count, output, command("label"), output),
     )
 
 

@@ -10,7 +10,7 @@ from ganseg_jax import files
 from ganseg_jax.config.convert import checked, from_mapping, nested
 from ganseg_jax.config.schema import STAGES, Config
 from ganseg_jax.config.setting import flat, leaves
-from ganseg_jax.errors import UserError
+from ganseg_jax.errors import UserError, command
 
 DERIVED = ("segmenter", "self_training")
 """Stages that are made from the GAN in minutes, and may be trained again in the same workdir."""
@@ -32,7 +32,7 @@ def load_config(workdir: epath.PathLike) -> Config:
     if not path.exists():
         raise UserError(
             f"{workdir} has no config.json, so nothing was trained there: give the workdir of a "
-            "run, or train one with `python -m experiments.pipeline`"
+            f"run, or train one with `{command('pipeline')}`"
         )
     try:
         values = json.loads(path.read_text())

@@ -18,11 +18,10 @@ from absl import logging as absl_logging
 
 from ganseg_jax.data import builders
 from ganseg_jax.data.builders import base
-from ganseg_jax.errors import UserError
+from ganseg_jax.errors import UserError, command
 
 LOG = logging.getLogger("ganseg_jax.data")
 _OWN_PHOTOS = "image_folder"
-_ENTRY_POINT = "python -m experiments.prepare_data"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,7 +114,7 @@ def prepare_command(dataset: str, data_dir: str | os.PathLike) -> str:
     """Returns the command line that prepares a data set."""
     needs_source = builders.get(dataset).LAYOUT is not None
     source = " --source=FOLDER_OR_TAR" if needs_source else ""
-    return f"{_ENTRY_POINT} --dataset={dataset}{source} --data_dir={data_dir}"
+    return f"{command('prepare_data')} --dataset={dataset}{source} --data_dir={data_dir}"
 
 
 def _ready(dataset: str, data_dir: pathlib.Path, source: pathlib.Path | None) -> Prepared | None:

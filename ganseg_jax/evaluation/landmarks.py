@@ -12,6 +12,8 @@ from jaxtyping import Bool, Float
 
 Points = Float[np.ndarray, "n l 2"]
 Visible = Bool[np.ndarray, "n l"]
+TrainingPoints = Float[np.ndarray, "m l 2"]
+TrainingVisible = Bool[np.ndarray, "m l"]
 
 
 def part_centers(probabilities: Float[np.ndarray, "n h w c"]) -> Float[np.ndarray, "n k 2"]:
@@ -85,10 +87,10 @@ def fit_linear(
 
 def regress_landmarks(
     train_centers: Float[np.ndarray, "m k 2"],
-    train_landmarks: Points,
+    train_landmarks: TrainingPoints,
     test_centers: Float[np.ndarray, "n k 2"],
     *,
-    train_visible: Visible | None = None,
+    train_visible: TrainingVisible | None = None,
     bias: bool = False,
     standardize: bool = False,
 ) -> Points:
@@ -170,7 +172,7 @@ REGRESSIONS: dict[str, dict[str, Any]] = {
 
 def celeba_errors(
     train_centers: Float[np.ndarray, "m k 2"],
-    train_landmarks: Points,
+    train_landmarks: TrainingPoints,
     test_centers: Float[np.ndarray, "n k 2"],
     test_landmarks: Points,
 ) -> dict[str, float]:
@@ -195,8 +197,8 @@ def celeba_errors(
 
 def edge_errors(
     train_centers: Float[np.ndarray, "m k 2"],
-    train_landmarks: Points,
-    train_visible: Visible,
+    train_landmarks: TrainingPoints,
+    train_visible: TrainingVisible,
     test_centers: Float[np.ndarray, "n k 2"],
     test_landmarks: Points,
     test_visible: Visible,
@@ -222,8 +224,8 @@ def edge_errors(
 
 def summed_absolute_error(
     train_centers: Float[np.ndarray, "m k 2"],
-    train_landmarks: Points,
-    train_visible: Visible,
+    train_landmarks: TrainingPoints,
+    train_visible: TrainingVisible,
     test_centers: Float[np.ndarray, "n k 2"],
     test_landmarks: Points,
     test_visible: Visible,

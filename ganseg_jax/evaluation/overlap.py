@@ -206,7 +206,7 @@ def _same_shape(pred: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.nda
     return pred, truth
 
 
-def _without_empty(table: Table) -> Table:
+def _without_empty(table: Table) -> Int[np.ndarray, "q u"]:
     table = np.asarray(table, np.int64)
     return table[table.sum(1) > 0][:, table.sum(0) > 0]
 

@@ -20,7 +20,7 @@ from etils import epath
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 
-from ganseg_jax.errors import UserError
+from ganseg_jax.errors import UserError, command
 from ganseg_jax.fewshot.train import UNLABELLED
 
 CLASSES_FILE = "classes.json"
@@ -86,7 +86,7 @@ def read_labels(
     names = [name for name, source in sources.items() if source is not None]
     if not names:
         raise UserError(
-            f"{directory} has no label maps: paint them with `python -m experiments.label "
+            f"{directory} has no label maps: paint them with `{command('label')} "
             f"--images={directory}`, or put NAME{MASK_SUFFIX}, LabelMe or COCO files there"
         )
     if limit is not None and len(names) < limit:

@@ -72,8 +72,8 @@ class ProjectionState:
 
 
 def multiscale_distance(
-    images: Float[Array, "b h w 3"], targets: Float[Array, "b h w 3"]
-) -> Float[Array, "b"]:
+    images: Float[Array, "#b h w 3"], targets: Float[Array, "#b h w 3"]
+) -> Float[Array, "_"]:
     """Returns the squared error of pixels and of their differences to neighbours, at halved sizes.
 
     It stands in if no perceptual network is given. Sizes go down to 8 pixels with equal weights.

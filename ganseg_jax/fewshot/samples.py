@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from ganseg_jax.errors import UserError
+from ganseg_jax.errors import UserError, command
 from ganseg_jax.fewshot.source import Source, latents_from_arrays, latents_to_arrays
 from ganseg_jax.files import write_whole
 from ganseg_jax.pixels import to_uint8
@@ -66,7 +66,7 @@ def read_latents(directory: epath.PathLike, names: list[str]) -> Any:
     if not path.exists():
         raise UserError(
             f"{directory} has no {LATENTS_FILE}: labels must lie in a folder written by "
-            "`python -m experiments.sample --for_labelling=10`"
+            f"`{command('sample')} --for_labelling=10`"
         )
     try:
         arrays = dict(np.load(io.BytesIO(path.read_bytes())))

@@ -9,6 +9,7 @@ from etils import epath
 from ganseg_jax import files, loading
 from ganseg_jax.config import Config
 from ganseg_jax.data import pipeline
+from ganseg_jax.errors import command
 from ganseg_jax.evaluation.protocols import split_counts
 from ganseg_jax.jobs import measure
 from ganseg_jax.jobs.begin import prepare_data
@@ -133,8 +134,8 @@ def _notes(workdir: epath.Path, generator: Any) -> list[str]:
     if made_from.get("generator", now := inputs.digest(generator)) == now:
         return []
     return [
-        "The segmenter was trained on another state of the generator than the samples show: run "
-        "experiments.pipeline or experiments.train_segmenter to train it again"
+        "The segmenter was trained on another state of the generator than the samples show: "
+        f"`{command('train_segmenter')}` trains it again"
     ]
 
 

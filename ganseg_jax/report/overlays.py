@@ -6,7 +6,7 @@ elsewhere.
 """
 
 import numpy as np
-from jaxtyping import Float, Int, Shaped, UInt8
+from jaxtyping import Float, Integer, Shaped, UInt8
 from PIL import Image, ImageDraw
 
 from ganseg_jax.report.palette import palette
@@ -29,7 +29,7 @@ def color_masks(masks: Float[np.ndarray, "n h w c"]) -> Images:
 
 
 def color_labels(
-    labels: Int[np.ndarray, "n h w"], colors: UInt8[np.ndarray, "c 3"] | None = None
+    labels: Integer[np.ndarray, "n h w"], colors: UInt8[np.ndarray, "c 3"] | None = None
 ) -> Images:
     """Label maps in the classes' colours (`palette` by default), the background dark."""
     labels = np.asarray(labels)
@@ -52,7 +52,7 @@ def overlay_masks(
 
 def overlay_labels(
     images: Images,
-    labels: Int[np.ndarray, "n h w"],
+    labels: Integer[np.ndarray, "n h w"],
     colors: UInt8[np.ndarray, "c 3"] | None = None,
     opacity: float = 0.65,
 ) -> Images:

@@ -4,7 +4,7 @@ import io
 import os
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Integer, UInt8
 from PIL import Image
 
 from ganseg_jax.files import write_whole
@@ -34,7 +34,7 @@ def save_png(path: str | os.PathLike, picture: UInt8[np.ndarray, "h w 3"]) -> No
     write_whole(path, encode_png(picture))
 
 
-def save_label_png(path: str | os.PathLike, labels: Int[np.ndarray, "h w"]) -> None:
+def save_label_png(path: str | os.PathLike, labels: Integer[np.ndarray, "h w"]) -> None:
     """Writes a label map as an indexed PNG: pixel values are the labels, shown in their colours.
 
     Args:

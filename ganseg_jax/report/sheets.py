@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Integer, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 from ganseg_jax.evaluation.overlap import contingency
@@ -11,7 +11,7 @@ from ganseg_jax.pixels import to_uint8
 from ganseg_jax.report import overlays
 from ganseg_jax.report.palette import palette
 
-Picture = UInt8[np.ndarray, "h w 3"]
+Picture = UInt8[np.ndarray, "y x 3"]
 
 _GAP, _BLOCK_GAP = 3, 12  # pixels
 _PAPER, _TEXT = (14, 16, 20), (205, 210, 220)
@@ -57,9 +57,9 @@ def sample_sheet(
 
 
 def segmentation_sheet(
-    images: UInt8[np.ndarray, "n s s 3"],
-    predictions: Int[np.ndarray, "n s s"],
-    truth: Int[np.ndarray, "n s s"] | None = None,
+    images: UInt8[np.ndarray, "n h w 3"],
+    predictions: Integer[np.ndarray, "n h w"],
+    truth: Integer[np.ndarray, "n h w"] | None = None,
     names: Sequence[str] | None = None,
     columns: int = 8,
     scale: int | None = None,
@@ -100,7 +100,7 @@ def default_scale(size: int) -> int:
 
 
 def matched_colors(
-    predictions: Int[np.ndarray, "n h w"], truth: Int[np.ndarray, "n h w"]
+    predictions: Integer[np.ndarray, "n h w"], truth: Integer[np.ndarray, "n h w"]
 ) -> UInt8[np.ndarray, "t 3"]:
     """Colours of true labels: those of the predicted parts matched to them by overlap.
 

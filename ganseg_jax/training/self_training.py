@@ -83,11 +83,11 @@ def state_from_variables(segmentation: segmenter.Segmentation, variables: Any) -
 
 
 def pseudo_labels(
-    predict: Callable[[Float[Array, "b s s 3"]], Float[Array, "b s s c"]],
-    images: Float[Array, "b s s 3"],
+    predict: Callable[[Float[Array, "b h w 3"]], Float[Array, "b h w c"]],
+    images: Float[Array, "b h w 3"],
     *,
     refined: bool,
-) -> Int[Array, "b s s"]:
+) -> Int[Array, "b h w"]:
     """Returns labels on which a segmenter agrees with itself about images and mirror images.
 
     A pixel is foreground if the mean of the background's two probabilities is below one half. The

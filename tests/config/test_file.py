@@ -56,7 +56,6 @@ from tests.tiny_config import config_with
         ("model__kind", "autoencoder", "model.kind='autoencoder' is none of gan, autoencoder_p"),
     ],
 )
-@pytest.mark.usefixtures("unchecked")
 def test_mistakes_are_named_before_anything_is_written(field, value, message, tmp_path):
     with pytest.raises(UserError, match=message):
         begin(config_with(**{field: value}), tmp_path / "W")

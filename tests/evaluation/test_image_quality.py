@@ -75,6 +75,7 @@ def test_sorted_distance_by_hand():
     assert measured == pytest.approx(2.0)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_sliced_wasserstein_refuses_small_and_unlike_images():
     with pytest.raises(ValueError, match="at least 16 px"):
         image_quality.sliced_wasserstein(photos(0, size=12), photos(1, size=12), seed=0)

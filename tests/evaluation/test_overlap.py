@@ -14,6 +14,7 @@ def test_foreground_iou_by_hand():
     np.testing.assert_allclose(overlap.foreground_iou(pred, truth), [1 / 3, 1.0, 0.0])
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_foreground_iou_refuses_other_shapes():
     with pytest.raises(ValueError, match=r"\(1, 2, 2\).*\(1, 2, 3\)"):
         overlap.foreground_iou(np.zeros((1, 2, 2), int), np.zeros((1, 2, 3), int))

@@ -264,7 +264,6 @@ def test_bfloat16_is_close_and_keeps_coordinates_exact(base, output):
         (dict(background_shift="vertical"), "background_shift must be one of"),
     ],
 )
-@pytest.mark.usefixtures("unchecked")
 def test_bad_settings_are_named(setting, named):
     with pytest.raises(ValueError, match=named):
         check_generator_settings(Generator(**BASE | setting))

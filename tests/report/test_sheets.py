@@ -74,6 +74,7 @@ def test_an_empty_sheet_is_refused():
         sheets.sample_sheet(*samples(0))
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_png_is_written_whole_and_nothing_else(tmp_path):
     picture = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
     path = tmp_path / "new" / "sheet.png"

@@ -17,7 +17,8 @@ import dataclasses
 import io
 import os
 import pathlib
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+import typing
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -29,6 +30,15 @@ from ganseg_jax.data import images
 from ganseg_jax.errors import UserError
 
 UNLABELED = 255
+
+
+@typing.runtime_checkable
+class Items(typing.Protocol):
+    """What a split is made of; iterated once."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Any]: ...
 
 
 @dataclasses.dataclass
@@ -95,7 +105,7 @@ class SetBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # ty
         assert self._source is not None, f"{self.name} is built from {self.LAYOUT}"
         return self._source
 
-    def list_splits(self) -> Mapping[str, Collection[Any]]:
+    def list_splits(self) -> Mapping[str, Items]:
         """Returns the items of each split; the splits are written in this order."""
         raise NotImplementedError
 
@@ -170,7 +180,7 @@ class SetBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # ty
                     )
         return {name: self._generate_examples(name, items) for name, items in splits.items()}
 
-    def _generate_examples(self, split: str, items: Collection[Any]) -> Iterator:
+    def _generate_examples(self, split: str, items: Items) -> Iterator:
         bar = tqdm(
             items,
             desc=f"{self.name} {split}",

@@ -23,7 +23,7 @@ import functools
 import hashlib
 import os
 import pathlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -66,7 +66,7 @@ class ImageFolder(base.SetBuilder):
         if found is not None:
             self.skipped += found.skipped
 
-    def list_splits(self) -> Mapping[str, Collection[str]]:
+    def list_splits(self) -> Mapping[str, base.Items]:
         folders = {name: _split_of(name) for name in self._names}
         if any(folders.values()):
             splits: dict[str, list[str]] = {"train": [], "validation": [], "test": []}
@@ -81,13 +81,13 @@ class ImageFolder(base.SetBuilder):
         labeled = {name for name in self._names if name in self._masks or name in self._landmarks}
         return self._split_by_hash(labeled)
 
-    def _split_by_hash(self, labeled: set[str]) -> dict[str, Collection[str]]:
+    def _split_by_hash(self, labeled: set[str]) -> dict[str, base.Items]:
         """Splits 90/5/5 by hash; partial ground truth goes to the test split."""
         by_hash = sorted(self._names, key=_hash)
         # From three images on, every split has at least one.
         count = len(by_hash)
         share = max(1, round(_EVALUATION_SHARE * count)) if count >= 3 else 0
-        test: Collection[str]
+        test: base.Items
         if 0 < len(labeled) < count and share:
             most = max(share, int(_LABELED_SHARE * count))
             test = [name for name in by_hash if name in labeled][:most]
@@ -218,7 +218,7 @@ class _Listing:
         return names, landmarks
 
 
-class _Draw(Collection[str]):
+class _Draw:
     """Takes names from a common pool while it is iterated, until `count` of them were readable."""
 
     def __init__(self, pool: collections.deque[str], count: int, skipped: list[tuple[str, str]]):
@@ -226,9 +226,6 @@ class _Draw(Collection[str]):
 
     def __len__(self) -> int:
         return self._count
-
-    def __contains__(self, name: object) -> bool:
-        raise TypeError("names are drawn, not looked up")
 
     def __iter__(self) -> Iterator[str]:
         left = self._count
