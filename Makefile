@@ -9,7 +9,7 @@ help:
 	@echo "make setup   .venv with everything in it"
 	@echo "make demo    the whole job on built-in data: GAN, segmenter, evaluation, report"
 	@echo "make test    all tests"
-	@echo "make lint    formatting and lint rules"
+	@echo "make lint    formatting, lint rules and types"
 
 setup: $(STAMP)
 
@@ -34,6 +34,7 @@ test: setup
 lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/mypy
 
 format: setup
 	$(BIN)/ruff format .
