@@ -15,8 +15,6 @@ if "xla_backend_optimization_level" not in flags:
     flags += " --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
     flags += " --xla_cpu_use_fusion_emitters=false"
 os.environ["XLA_FLAGS"] = flags
-# Mixed types are mistakes: bfloat16 would silently become float32.
-os.environ.setdefault("JAX_NUMPY_DTYPE_PROMOTION", "strict")
 # XLA's threads on CPUs: a device that waits for the others at a collective blocks one of them, and
 # with as few threads as cores all of them may wait for each other.
 os.environ.setdefault("NPROC", "32")

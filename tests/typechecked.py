@@ -1,4 +1,4 @@
-"""Checks the shapes that the package declares while the tests run.
+"""Checks the shapes that the package declares while the tests run, and how types mix.
 
 `install` comes before the first import of the package. Other types are checked by `make lint`, so
 that tests may put simple objects in the place of networks.
@@ -18,10 +18,12 @@ from beartype import BeartypeConf, beartype
 _PACKAGE = pathlib.Path(__file__).parents[1] / "ganseg_jax"
 # JAX's functions take all three.
 _ARRAYS = jax.Array | np.ndarray | jax.ShapeDtypeStruct
+# Mixed types are mistakes there: bfloat16 would silently become float32. Optax does mix types.
+_STRICT = ("models", "losses", "geometry", "latents", "pixels", "refinement")
 
 
 def install() -> None:
-    """Has every function of the package check its arguments' and result's shapes."""
+    """Has every function of the package check the shapes of its arguments and its result."""
     jaxtyping.Array = _ARRAYS
     jaxtyping.install_import_hook("ganseg_jax", f"{__name__}.check")
 
@@ -43,6 +45,8 @@ def check(function: Callable) -> Callable:
     }
     # A whole number may stand for a float.
     checked = beartype(kept, conf=BeartypeConf(is_pep484_tower=True))
+    if function.__module__.split(".")[1] in _STRICT:
+        checked = _strictly(checked)
     if function.__name__ != "__init__":
         return checked
 
@@ -55,6 +59,15 @@ def check(function: Callable) -> Callable:
         return checked(self, *args, **kwargs)
 
     return check_arrays_only
+
+
+def _strictly(function: Callable) -> Callable:
+    @functools.wraps(function)
+    def with_strict_promotion(*args, **kwargs):
+        with jax.numpy_dtype_promotion("strict"):
+            return function(*args, **kwargs)
+
+    return with_strict_promotion
 
 
 def _has_shape(hint: Any) -> bool:

@@ -53,9 +53,9 @@ def entry_point():
     """
     with contextlib.ExitStack() as stack:
 
-        def enter(name: str, **given):
+        def enter(name: str, *overrides: str, **given):
             stack.close()
-            arguments = [f"--{flag}={value}" for flag, value in given.items()]
+            arguments = [*(f"--{flag}={value}" for flag, value in given.items()), *overrides]
             return stack.enter_context(_imported(name, arguments))
 
         yield enter

@@ -329,6 +329,10 @@ def run(main: Callable[[], None], uses_jax: bool = True) -> None:
             main()
         except UserError as error:
             _fail(str(error))
+        except ImportError as error:
+            if "gcsfs" not in str(error):
+                raise
+            _fail('gs:// needs gcsfs: pip install "ganseg-jax[gcs]"')
         except Stopped as stopped:
             _fail(str(stopped), code=stopped.code)
         except KeyboardInterrupt:

@@ -19,6 +19,7 @@ from absl import logging as absl_logging
 from ganseg_jax.data import builders
 from ganseg_jax.data.builders import base
 from ganseg_jax.errors import UserError, command
+from ganseg_jax.files import is_remote
 
 LOG = logging.getLogger("ganseg_jax.data")
 _OWN_PHOTOS = "image_folder"
@@ -75,6 +76,12 @@ def prepare(
       UserError: whatever the user can put right, from an unknown name to a full disk.
     """
     builder_class = builders.get(dataset)
+    for field, place in (("data_dir", data_dir), ("source", source)):
+        if place is not None and is_remote(place):
+            raise UserError(
+                f"{field}={place} is in a bucket: data sets are read from a disk; copy it to one, "
+                "or mount the bucket"
+            )
     data_dir = pathlib.Path(data_dir).expanduser()
     source = None if source is None else pathlib.Path(source).expanduser().absolute()
     if (ready := _ready(dataset, data_dir, source)) is not None:

@@ -157,6 +157,14 @@ def test_bad_sources(tmp_path, picture):
     assert visible(data_dir) == []
 
 
+@pytest.mark.parametrize(
+    "source, data_dir", [("gs://bucket/photos", "data"), ("photos", "gs://bucket/data")]
+)
+def test_buckets_are_refused(source, data_dir):
+    with pytest.raises(UserError, match="gs://bucket/.* is in a bucket"):
+        prepare.prepare("image_folder", source, data_dir)
+
+
 def test_archive_with_members_outside_is_refused(tmp_path):
     archive = tmp_path / "evil.tar"
     (tmp_path / "x").write_text("")

@@ -1,0 +1,69 @@
+"""Files appear whole or not at all, whoever else writes them."""
+
+import json
+import multiprocessing
+import os
+
+import pytest
+from etils import epath
+
+from ganseg_jax import files
+from ganseg_jax.errors import UserError
+
+
+def _write_many(path, letter):
+    for _ in range(50):
+        files.write_whole(path, letter * 100_000)
+
+
+def test_writers_at_once_leave_one_whole_file(tmp_path):
+    path = tmp_path / "new" / "file.txt"
+    context = multiprocessing.get_context("spawn")
+    writers = [context.Process(target=_write_many, args=(path, letter)) for letter in "abc"]
+    for writer in writers:
+        writer.start()
+    seen = set()
+    while any(writer.is_alive() for writer in writers):
+        if path.exists():
+            seen.add(path.read_text())
+    assert [writer.exitcode for writer in writers] == [0, 0, 0]
+    assert seen and seen <= {letter * 100_000 for letter in "abc"}
+    assert os.listdir(path.parent) == ["file.txt"]
+
+
+def test_a_block_that_fails_changes_nothing(tmp_path):
+    path = tmp_path / "file.txt"
+    files.write_whole(path, "before")
+    with pytest.raises(KeyboardInterrupt), files.replacing(path) as temporary:
+        temporary.write_text("half")
+        raise KeyboardInterrupt
+    assert path.read_text() == "before" and os.listdir(tmp_path) == ["file.txt"]
+
+
+def test_others_can_read_what_was_written(tmp_path):
+    before = os.umask(0o022)
+    try:
+        files.write_json(tmp_path / "a.json", {"b": 1})
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a.json").stat().st_mode & 0o777 == 0o644
+    assert json.loads((tmp_path / "a.json").read_text()) == {"b": 1}
+
+
+def test_a_place_that_is_no_folder_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write .*file/a.txt"):
+        files.write_whole(tmp_path / "file" / "a.txt", "content")
+
+
+def test_a_folder_is_copied_whole(tmp_path):
+    files.write_whole(tmp_path / "a" / "b" / "c.txt", "content")
+    files.copy_folder(tmp_path / "a", tmp_path / "x" / "copy")
+    assert (tmp_path / "x" / "copy" / "b" / "c.txt").read_text() == "content"
+    assert os.listdir(tmp_path / "x") == ["copy"]
+
+
+@pytest.mark.parametrize("path, remote", [("gs://bucket/a", True), ("a/b", False)])
+def test_remote_paths_are_told_apart(path, remote):
+    assert files.is_remote(path) is remote
+    assert files.is_remote(epath.Path(path)) is remote
