@@ -70,7 +70,7 @@ def unreadable(directory: epath.Path) -> UserError:
     """Returns the error of a folder without a checkpoint that can be read."""
     return UserError(
         f"none of the checkpoints in {directory} can be read: "
-        "delete that folder to train this stage anew"
+        "delete that folder to train this stage again"
     )
 
 

@@ -109,7 +109,7 @@ class Rows:
     """Appends rows to a JSON-lines file.
 
     Objects in a bucket cannot be appended to: there, rows are kept until `flush` writes the object
-    anew with all of them.
+    again with all of them.
 
     Args:
       path: of the file.

@@ -35,7 +35,7 @@ def pixel_axis(size: int, margin: int = 0, kind: GridKind = "corners") -> Float[
 
 
 def pixel_grid(size: int, margin: int = 0, kind: GridKind = "corners") -> Float[Array, "n n 2"]:
-    """(row, col) of every pixel of a square map; arguments as for `pixel_axis`."""
+    """Returns (row, col) of every pixel of a square map; arguments as for `pixel_axis`."""
     axis = pixel_axis(size, margin, kind)
     return jnp.stack(jnp.meshgrid(axis, axis, indexing="ij"), axis=-1)
 
@@ -43,7 +43,7 @@ def pixel_grid(size: int, margin: int = 0, kind: GridKind = "corners") -> Float[
 def squared_distances(
     grid: Float[Array, "n n 2"], centers: Float[Array, "b k 2"]
 ) -> Float[Array, "b n n k"]:
-    """Squared distance of every pixel to every part centre, in coordinate units."""
+    """Returns the squared distance of every pixel to every part centre, in coordinate units."""
     rows = jnp.square(grid[None, :, 0, None, 0] - centers[:, None, :, 0])  # [B, n, K]
     cols = jnp.square(grid[None, 0, :, None, 1] - centers[:, None, :, 1])  # [B, n, K]
     return rows[:, :, None, :] + cols[:, None, :, :]
@@ -52,14 +52,14 @@ def squared_distances(
 def gaussian_heatmaps(
     grid: Float[Array, "n n 2"], centers: Float[Array, "b k 2"], variance: Float[Array, "b k"]
 ) -> Float[Array, "b n n k"]:
-    """exp(-||p - x_k||^2 / sigma_k^2), in [0, 1] (GANSeg eq. 2)."""
+    """Returns exp(-||p - x_k||^2 / sigma_k^2), in [0, 1] (GANSeg eq. 2)."""
     return jnp.exp(-squared_distances(grid, centers) / variance[:, None, None, :])
 
 
 def linear_heatmaps(
     grid: Float[Array, "n n 2"], centers: Float[Array, "b k 2"], scale: Float[Array, "b k"]
 ) -> Float[Array, "b n n k"]:
-    """max(0, 1 - ||p - x_k|| / tau_k), in [0, 1] (the released models' other heatmap)."""
+    """Returns max(0, 1 - ||p - x_k|| / tau_k), in [0, 1] (the released models' other heatmap)."""
     squared = squared_distances(grid, centers)
     # The root has no gradient at zero, which a pixel exactly on a centre would hit.
     positive = squared > 0
@@ -70,7 +70,7 @@ def linear_heatmaps(
 def mass_centers(
     maps: Float[Array, "b n n k"], kind: GridKind = "corners", epsilon: float = 1e-6
 ) -> Float[Array, "b k 2"]:
-    """Centre of mass of each map in [-1, 1] coordinates; the image's centre where it is empty."""
+    """Returns each map's centre of mass in [-1, 1]; the image's centre if the map is empty."""
     axis = pixel_axis(maps.shape[1], kind=kind)
     mass = jnp.sum(maps, axis=(1, 2)) + epsilon  # [B, K]
     rows = jnp.einsum("bhwk,h->bk", maps, axis) / mass
@@ -94,7 +94,7 @@ def _upsample_axis(x: Array, axis: int) -> Array:
 
 
 def upsample_2x(x: Float[Array, "b h w c"]) -> Float[Array, "b 2*h 2*w c"]:
-    """Bilinear upsampling by exactly 2 (half-pixel centres, edges replicated)."""
+    """Upsamples bilinearly by exactly 2 (half-pixel centres, edges replicated)."""
     return _upsample_axis(_upsample_axis(x, 1), 2)
 
 
@@ -105,7 +105,7 @@ def unread_by_upsampling(margin: int) -> int:
 
 
 def resize_bilinear(x: Float[Array, "b h w c"], height: int, width: int) -> Array:
-    """Bilinear resize with half-pixel centres and no antialiasing, as PyTorch's `interpolate`."""
+    """Resizes bilinearly with half-pixel centres and no antialiasing, as PyTorch does."""
     if x.shape[1:3] == (height, width):
         return x
     shape = (x.shape[0], height, width, x.shape[3])

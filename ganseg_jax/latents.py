@@ -12,7 +12,7 @@ from ganseg_jax import prng
 
 @flax.struct.dataclass
 class Latents:
-    """What an image is generated from (GANSeg section 3).
+    """Holds what an image is generated from (GANSeg section 3).
 
     Attributes:
       z_point: N(0, I), decides the points, and with them pose and shape.

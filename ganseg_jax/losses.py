@@ -14,19 +14,19 @@ PenaltyKind = Literal["unit_norm", "r1"]
 
 
 def generator_adversarial(fake_logits: Float[Array, "b"]) -> Float[Array, ""]:
-    """mean softplus(-D(fake))."""
+    """Returns mean softplus(-D(fake))."""
     return jnp.mean(jax.nn.softplus(-fake_logits))
 
 
 def discriminator_adversarial(
     real_logits: Float[Array, "b"], fake_logits: Float[Array, "b"]
 ) -> Float[Array, ""]:
-    """mean softplus(D(fake)) + mean softplus(-D(real))."""
+    """Returns mean softplus(D(fake)) + mean softplus(-D(real))."""
     return jnp.mean(jax.nn.softplus(fake_logits)) + jnp.mean(jax.nn.softplus(-real_logits))
 
 
 def penalty_of_gradients(gradients: Float[Array, "b ..."], kind: PenaltyKind) -> Float[Array, "b"]:
-    """Penalty of each image's gradient of the logit; see `gradient_penalty`."""
+    """Returns the penalty of each image's gradient of the logit; see `gradient_penalty`."""
     squared = jnp.sum(jnp.square(gradients.astype(jnp.float32)), axis=range(1, gradients.ndim))
     if kind == "r1":
         return squared
@@ -39,7 +39,7 @@ def penalty_of_gradients(gradients: Float[Array, "b ..."], kind: PenaltyKind) ->
 def gradient_penalty(
     discriminator_fn: Callable[[Array], Array], images: Float[Array, "b s s 3"], kind: PenaltyKind
 ) -> Float[Array, "b"]:
-    """Penalty on the discriminator's gradient at each image, unweighted.
+    """Returns the unweighted penalty on the discriminator's gradient at each image.
 
     Args:
       discriminator_fn: images (B, S, S, 3) to logits (B,), each of its own image alone.
@@ -56,7 +56,7 @@ def concentration(
     part_centers: Float[Array, "b k 2"],
     grid: geometry.GridKind = "corners",
 ) -> Float[Array, "b k"]:
-    """sum_p M_k(p) / (sum M_k + 1e-6) ||p - x_k||^2 of each part (GANSeg eq. 9).
+    """Returns sum_p M_k(p) / (sum M_k + 1e-6) ||p - x_k||^2 of each part (GANSeg eq. 9).
 
     Args:
       masks: background first.
@@ -76,7 +76,7 @@ def concentration(
 
 
 def mean_absolute_deviation(points: Float[Array, "b k p 2"]) -> Float[Array, "b k"]:
-    """s_k: mean over points and coordinates of |x_k^i - x_k|."""
+    """Returns s_k, the mean over points and coordinates of |x_k^i - x_k|."""
     return jnp.mean(jnp.abs(points - jnp.mean(points, axis=2, keepdims=True)), axis=(2, 3))
 
 
@@ -87,7 +87,7 @@ def area(
     heatmaps: Float[Array, "b s s k"] | None = None,
     counted_at: int | None = None,
 ) -> Float[Array, "b k"]:
-    """How many pixels each part's mask falls short of the area that its points span.
+    """Returns how many pixels each part's mask falls short of the area that its points span.
 
     Args:
       masks: background first.
@@ -111,13 +111,13 @@ def area(
 
 
 def cross_entropy(logits: Float[Array, "b h w c"], labels: Int[Array, "b h w"]) -> Float[Array, ""]:
-    """Mean over pixels of -log p(label)."""
+    """Returns the mean over pixels of -log p(label)."""
     log_p = jax.nn.log_softmax(logits.astype(jnp.float32))
     return -jnp.mean(jnp.take_along_axis(log_p, labels[..., None], axis=-1))
 
 
 def dice(logits: Float[Array, "b h w c"], labels: Int[Array, "b h w"]) -> Float[Array, ""]:
-    """1 - (2 sum p t + 1e-8) / (sum p + sum t + 1e-8), mean over images and classes."""
+    """Returns 1 - (2 sum p t + 1e-8) / (sum p + sum t + 1e-8), mean over images and classes."""
     p = jax.nn.softmax(logits.astype(jnp.float32))
     t = jax.nn.one_hot(labels, logits.shape[-1])
     overlap = jnp.sum(p * t, axis=(1, 2))  # [B, C]
@@ -128,5 +128,5 @@ def dice(logits: Float[Array, "b h w c"], labels: Int[Array, "b h w"]) -> Float[
 def segmentation_loss(
     logits: Float[Array, "b h w c"], labels: Int[Array, "b h w"]
 ) -> Float[Array, ""]:
-    """Half cross-entropy, half soft Dice, the background included."""
+    """Returns half cross-entropy, half soft Dice, the background included."""
     return 0.5 * cross_entropy(logits, labels) + 0.5 * dice(logits, labels)

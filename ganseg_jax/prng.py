@@ -13,21 +13,21 @@ LATENT_STREAMS = ("z_point", "z_app", "z_bg_app", "u_bg_pos")
 
 
 def root_key(seed: int, fold: int = 0) -> jax.Array:
-    """The key that all others of a run are folded from; `fold` > 0 gives another one."""
+    """Returns the key that a run's others are folded from; `fold` > 0 gives another one."""
     key = jax.random.key(seed)
     return stream(key, f"fold_{fold}") if fold else key
 
 
 def stream(key: jax.Array, name: str) -> jax.Array:
-    """The stream `name` of `key`; different names give independent keys."""
+    """Returns the stream `name` of `key`; different names give independent keys."""
     return jax.random.fold_in(key, zlib.crc32(name.encode()))
 
 
 def streams(key: jax.Array, names: Sequence[str] = LATENT_STREAMS) -> dict[str, jax.Array]:
-    """One key for each name."""
+    """Returns one key for each name."""
     return {name: stream(key, name) for name in names}
 
 
 def step_key(root: jax.Array, step: jax.Array | int, scope: str) -> jax.Array:
-    """The key of one scope ("discriminator", "generator", ...) of one training step."""
+    """Returns the key of one scope ("discriminator", "generator", ...) of one training step."""
     return stream(jax.random.fold_in(root, step), scope)

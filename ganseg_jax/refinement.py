@@ -41,7 +41,7 @@ _LEAST = 1e-4
 def refine(
     images: Float[Array, "b h w 3"], probabilities: Float[Array, "b h w c"]
 ) -> Float[Array, "b h w c"]:
-    """Probabilities of the same classes, with edges where the images have them.
+    """Probabilities of the same classes, with edges at those of the images.
 
     Memory: up to 4096 bytes for each pixel of each image, for its similarity to 1024 others.
 
@@ -82,7 +82,7 @@ def refine(
 
 
 def _references(size: int) -> slice:
-    """The rows or columns, of as many as `size`, whose pixels colour models are made of."""
+    """Returns the rows or columns, of `size`, whose pixels colour models are made of."""
     stride = -(-size // _MOST_REFERENCES)
     return slice(stride // 2, None, stride)
 
@@ -95,7 +95,7 @@ def _neighbors() -> list[tuple[int, int]]:
 def _shifted(
     x: Float[Array, "b h w d"], offsets: list[tuple[int, int]]
 ) -> list[Float[Array, "b h w d"]]:
-    """For each offset, what every pixel finds there; beyond the image what its edge has."""
+    """Returns for each offset what every pixel finds there; beyond the image what its edge has."""
     height, width = x.shape[1:3]
     edge = ((0, 0), (RADIUS, RADIUS), (RADIUS, RADIUS), (0, 0))
     wide = jnp.pad(x, edge, mode="edge")

@@ -120,7 +120,7 @@ def _find_config(argument: str) -> str:
 
 
 def define_workdir(required: bool = True):
-    """The --workdir flag."""
+    """Defines --workdir."""
     holder = flags.DEFINE_string("workdir", None, "Folder of the run; buckets (gs://) work too.")
     if required:
         flags.mark_flag_as_required("workdir")
@@ -211,7 +211,7 @@ def define_settings(schema: type, names: Mapping[str, str | tuple[str, ...]]) ->
 
 
 def define_model() -> Callable[[], str]:
-    """--workdir or --pretrained, one of both; returns what gives the place to load from."""
+    """Defines --workdir and --pretrained, one of which is needed; returns what gives the place."""
     workdir = define_workdir(required=False)
     name = flags.DEFINE_string("pretrained", None, "A model of the package in place of a workdir.")
     flags.mark_flags_as_mutual_exclusive(["workdir", "pretrained"], required=True)
@@ -230,7 +230,7 @@ def start() -> None:
     """Joins the processes and turns the compilation cache on; call before using JAX.
 
     Raises:
-      UserError: where only some of the three process flags are given.
+      UserError: only some of the three process flags are given.
     """
     use_fast_cpu_convolutions()
     import jax
@@ -280,7 +280,7 @@ def keep_freed_memory() -> bool:
     """Has the C library keep freed memory for what comes next; says whether it can.
 
     Each step asks for the same large blocks again. By default every one of them is given back to
-    the system, which clears its pages before it hands them out anew: up to a sixth of a small
+    the system, which clears its pages before it hands them out again: up to a sixth of a small
     training's time (experiments/results/speed).
     """
     try:
@@ -292,7 +292,7 @@ def keep_freed_memory() -> bool:
 
 
 def _log_plainly() -> None:
-    """Our lines without decoration; of the libraries', only warnings."""
+    """Prints our lines without decoration; of the libraries', only warnings."""
     absl_logging.use_absl_handler()
     absl_logging.set_verbosity(absl_logging.WARNING)
     # Orbax prints tracebacks of failures that it also raises, and that we name in one line.
@@ -305,7 +305,7 @@ def _log_plainly() -> None:
 
 
 def _launched_in_parallel() -> bool:
-    """Several TPU workers or SLURM tasks, which JAX finds by itself."""
+    """Says whether these are several TPU workers or SLURM tasks, which JAX finds by itself."""
     workers = os.environ.get("TPU_WORKER_HOSTNAMES", "").split(",")
     return len(workers) > 1 or int(os.environ.get("SLURM_NTASKS", 1)) > 1
 
@@ -364,7 +364,7 @@ def _config_file() -> str:
 
 
 def _raised_by_config_file(error: Exception) -> bool:
-    """Whether the file itself is wrong, so that the traceback says most."""
+    """Says whether the file itself is wrong, so that the traceback says most."""
     frames = traceback.extract_tb(error.__traceback__)
     return os.path.abspath(frames[-1].filename) == os.path.abspath(_config_file())
 
@@ -389,7 +389,7 @@ def _unknown_flag(error: flags.UnrecognizedFlagError) -> str:
 
 
 def _config_mistake(text: str) -> str:
-    """What a config file raised, out of the traceback in ml_collections' message; else ''."""
+    """Returns what a config file raised, out of ml_collections' message, or ""."""
     if "Traceback" not in text:
         return ""
     kind, _, message = text.strip().splitlines()[-1].partition(": ")
@@ -399,7 +399,7 @@ def _config_mistake(text: str) -> str:
 
 
 def _flag_mistake(error: Exception) -> str:
-    """One line for what ml_collections raises while it reads a config and its overrides."""
+    """Returns one line for what ml_collections raises while it reads a config."""
     text = " ".join(str(error).strip("\"'").split())
     text = text.replace("\\n", " ").replace("\\'", "'")
     name = (re.findall(r"\w+", text) or [""])[0]

@@ -78,7 +78,7 @@ def main() -> None:
 
 
 def _cases() -> list[tuple[str, int, str]]:
-    """(what, batch size, dtype) to measure; the one asked for comes last."""
+    """Returns (what, batch size, dtype) to measure; the one asked for comes last."""
     import jax
 
     config, what = CONFIG.value, _WHAT.value
@@ -138,7 +138,7 @@ def measure(what: str, batch_size: int, dtype: str) -> dict[str, Any]:
 
 
 def penalized_seconds(case: benchmark_cases.Case, seconds: float, steps: int) -> dict[str, float]:
-    """What a step with the gradient penalty takes, and the mean over its interval."""
+    """Measures a step with the gradient penalty, and the mean over its interval."""
     if case.prepare_penalized is None:
         return {}
     other = dataclasses.replace(case, prepare=case.prepare_penalized)
@@ -148,7 +148,7 @@ def penalized_seconds(case: benchmark_cases.Case, seconds: float, steps: int) ->
 
 
 def seconds_per_step(case: benchmark_cases.Case, steps: int) -> float:
-    """Median over the steps after warm-up, or over bursts of steps of the mean."""
+    """Measures the median step after warm-up, or the median mean of bursts of steps."""
     times = []
     for _ in range(WARM_UP_STEPS * case.burst):
         case.prepare()
@@ -164,7 +164,7 @@ def seconds_per_step(case: benchmark_cases.Case, steps: int) -> float:
 
 @functools.cache
 def matrix_flops_per_second(dtype: str) -> float:
-    """The best rate of square matrix products on one device, each larger than the one before."""
+    """Measures the best rate of square matrix products, of growing size, on one device."""
     import jax
 
     multiply = jax.jit(lambda a, b: a @ b)
@@ -186,7 +186,7 @@ def matrix_flops_per_second(dtype: str) -> float:
 
 
 def format_table(rows: list[dict[str, Any]]) -> str:
-    """The results as aligned columns."""
+    """Returns the results as aligned columns."""
     names = ("dtype", "batch", "ms/step", "images/s", "TFLOP/s", "utilization", "GiB", "compile s")
     lines = [names]
     for row in sorted(rows, key=lambda row: (row["dtype"], row["batch_size"])):

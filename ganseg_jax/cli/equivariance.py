@@ -67,7 +67,7 @@ def main() -> None:
 
 
 def _rows(values: Any) -> list[list[float | None]]:
-    """As JSON has them; NaN, where nothing was compared, is null."""
+    """Returns rows for JSON; NaN, where nothing was compared, becomes null."""
     return [[value if value == value else None for value in row] for row in values.tolist()]
 
 

@@ -7,7 +7,7 @@ landmarks of the training photos of W's set, at W's image size, and measures it 
 splits. Then it looks for landmarks in images of W's generator: how far from them are those that a
 linear regression from the parts' centres, fitted on half of the images, gives for the other half?
 Where generated parts say much and the segmenter's on photos little, the step from generated images
-to photos loses it; where generated parts say little, the GAN has to learn more. The last line
+to photos loses it; if generated parts say little, the GAN has to learn more. The last line
 printed is a JSON object; errors are shares of the distance between the eyes.
 """
 

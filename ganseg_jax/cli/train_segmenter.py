@@ -1,4 +1,4 @@
-"""Trains the segmenter alone, and where the config has it, on photos with labels of its own.
+"""Trains the segmenter alone, and if the config has it, on photos with labels of its own.
 
 python -m experiments.train_segmenter --config=configs/X.py --workdir=W
 """

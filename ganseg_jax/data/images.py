@@ -13,7 +13,7 @@ _ORIENTATION_TAG = 0x0112
 
 
 class ImageError(Exception):
-    """An image that cannot be used; the message is the reason, without the file's name."""
+    """Reports an image that cannot be used; the message is the reason, without the file's name."""
 
 
 def decode_rgb(data: bytes) -> np.ndarray:
@@ -53,8 +53,8 @@ def stored_image(
     """Makes the bytes that a data set stores for an image file.
 
     A plain RGB JPEG or PNG of at most `max_side` px is kept byte for byte.  Everything else is
-    converted to RGB, downsized so that the longer side is `max_side`, and encoded anew: as JPEG
-    (quality 95, full chroma) where the source was one or had to be downsized, else as PNG.  Grey,
+    converted to RGB, downsized so that the longer side is `max_side`, and encoded again: as JPEG
+    (quality 95, full chroma) if the source was one or had to be downsized, else as PNG.  Grey,
     palette and 16-bit images are converted, transparent ones are put on white, of an animation the
     first frame is taken.
 

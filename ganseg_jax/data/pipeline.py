@@ -26,12 +26,12 @@ _CROP_RATIO = (0.9, 1.1)
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """A split in memory, at one image size S.
+    """Holds a split in memory, at one image size S.
 
     Attributes:
       images: uint8 (N, S, S, 3).
       names: the N file names.
-      segmentation: int32 (N, S, S), 0 = background, -1 = no ground truth; None where no image has
+      segmentation: int32 (N, S, S), 0 = background, -1 = no ground truth; None if no image has
         any.
       landmarks: float32 (N, L, 2), (row, col) in pixels of the S-px image, in [0, S]; None where
         no image has any.
@@ -202,7 +202,7 @@ def load_split(
 def image_batches(
     name: str, data_dir: str | os.PathLike, split: str, image_size: int, batch_size: int
 ) -> Iterator[np.ndarray]:
-    """The images of a split in batches, uint8 (B, S, S, 3), the last one smaller.
+    """Yields the images of a split in batches, uint8 (B, S, S, 3), the last one smaller.
 
     Raises:
       UserError: if the set is not prepared or has no such split.
@@ -283,7 +283,7 @@ def _resized(
 
 
 class _EncodedImages:
-    """A split's encoded images alone: training need not parse the ground truth as well."""
+    """Reads a split's encoded images alone: training needs no ground truth."""
 
     def __init__(self, builder, split: str):
         self._records = builder.as_data_source(
@@ -301,7 +301,7 @@ class _EncodedImages:
 
 
 class _InMemory:
-    """A split at the image size, decoded where it is first asked for: training starts at once."""
+    """Keeps a split at the image size, decoded where it is first asked for."""
 
     def __init__(self, source: _EncodedImages, size: int):
         shape = (len(source), size, size, 3)
@@ -322,7 +322,7 @@ class _InMemory:
 
 
 class _TrainingImage(grain.RandomMapTransform):
-    """Encoded example and random generator -> {'image': uint8 (S, S, 3)}."""
+    """Maps an encoded example and a random generator to {'image': uint8 (S, S, 3)}."""
 
     def __init__(self, image_size: int, augment: Augment):
         self._size = image_size

@@ -27,7 +27,7 @@ _OWN_PHOTOS = "image_folder"
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-    """A data set that is ready for use.
+    """Describes a data set that is ready for use.
 
     Attributes:
       name: the data set's name.
@@ -67,7 +67,7 @@ def prepare(
     Args:
       dataset: name of the data set, see `builders.names`.
       source: folder or tar archive with the publisher's or user's files; not needed for sets that
-        are rendered, nor where the set has been prepared before.
+        are rendered, nor if the set has been prepared before.
       data_dir: where data sets are kept; made if missing.
       verify_counts: whether splits must have the published numbers of images; off in tests only.
       progress: whether to show a progress bar on a terminal.
@@ -250,7 +250,7 @@ def _remove_leftovers(data_dir: pathlib.Path, dataset: str) -> None:
 def _opened(
     builder_class, dataset: str, source: pathlib.Path | None, data_dir: pathlib.Path
 ) -> Iterator[pathlib.Path | None]:
-    """Gives the folder with the source's files, unpacked where the source is an archive."""
+    """Gives the folder with the source's files, unpacked if the source is an archive."""
     layout = builder_class.LAYOUT
     if layout is None:
         yield None

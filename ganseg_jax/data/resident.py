@@ -16,7 +16,7 @@ def batch_indices(
 ) -> Int[Array, "b"]:
     """Indices of the images of a step, of `count` images: each epoch is another permutation.
 
-    Batches go on across the end of an epoch, which no image may be skipped at.
+    A batch may span two epochs, so no image is skipped.
 
     Args:
       key: of the whole run.
@@ -48,7 +48,7 @@ def draw_batch(
     flip: bool,
     sharding: jax.sharding.Sharding | None = None,
 ) -> dict[str, UInt8[Array, "b s s 3"]]:
-    """The batch of a step, to be called in the compiled step.
+    """Draws the batch of a step, inside the compiled step.
 
     Args:
       key: of the whole run.

@@ -20,7 +20,7 @@ _LEAST_SIZE = 128
 
 
 def load_feature_maps(config: Config) -> FeatureFn | None:
-    """The maps behind the last stage of `evaluation.backbone_checkpoint`; None where it is empty.
+    """Loads what gives the maps of `evaluation.backbone_checkpoint`; None if that is empty.
 
     The maps are an eighth of the image's size, and not negative. Images are normalised as for
     ImageNet; smaller ones are enlarged to 128 px, because classifiers know no smaller things.

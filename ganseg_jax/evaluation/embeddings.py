@@ -15,7 +15,7 @@ def tsne(
     seed: int,
     perplexity: float = 30.0,
 ) -> Float[np.ndarray, "n c 2"]:
-    """t-SNE (van der Maaten, Hinton 2008) of all embeddings of all samples together.
+    """Runs t-SNE (van der Maaten, Hinton 2008) on all embeddings of all samples together.
 
     Args:
       part_embeddings: (N, K, E).

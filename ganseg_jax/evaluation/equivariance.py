@@ -28,7 +28,7 @@ _DIRECTIONS = ((1, 0), (0, 1), (-1, 0), (0, -1))
 
 @dataclass(frozen=True)
 class EquivarianceErrors:
-    """Errors by shift and by the distance of a pixel from the border.
+    """Holds errors by shift and by the distance of a pixel from the border.
 
     A pixel's distance is the smaller of those before and after the move, 0 for the outermost
     pixels. NaN where nothing was compared.
@@ -46,7 +46,7 @@ class EquivarianceErrors:
     image: Float[np.ndarray, "t d"]
 
     def beyond(self, distance: int) -> tuple[np.ndarray, np.ndarray]:
-        """Errors of masks and image, (T,) each, averaged over distances of at least `distance`."""
+        """Returns errors of masks and image, (T,) each, averaged from `distance` inwards."""
         return (
             mean_where_measured(self.masks[:, distance:], 1),
             mean_where_measured(self.image[:, distance:], 1),
@@ -56,7 +56,7 @@ class EquivarianceErrors:
 def decoder(
     module: Generator, variables: Mapping, latents: Latents
 ) -> tuple[Float[Array, "b k p 2"], DecodeFn]:
-    """The points of a batch of latents and the rest of the generator as a function of points.
+    """Returns a batch's points, and the rest of the generator as a function of points.
 
     Returns:
       (points, decode); `decode(points)` gives (masks, image), background and styles fixed.
@@ -133,7 +133,7 @@ def all_foreground(module: Generator, variables: Mapping) -> dict:
 def errors_of_both_grids(
     module: Generator, variables: Mapping, latents: Latents, shifts: Sequence[int]
 ) -> dict[str, EquivarianceErrors]:
-    """Errors by grid, "corners" and "centers", of the same weights, which fit both."""
+    """Returns errors by grid, "corners" and "centers", of the same weights, which fit both."""
     errors = {}
     for grid in get_args(GridKind):
         points, decode = decoder(module.clone(grid=grid), variables, latents)
@@ -142,7 +142,7 @@ def errors_of_both_grids(
 
 
 def mean_where_measured(values: Float[np.ndarray, "t d"], axis: int) -> np.ndarray:
-    """Mean over an axis of what is not NaN; NaN where all is."""
+    """Returns the mean over an axis of what is not NaN; NaN if all is."""
     measured = np.isfinite(values)
     total = np.where(measured, values, 0).sum(axis)
     return np.where(measured.any(axis), total / np.maximum(measured.sum(axis), 1), np.nan)

@@ -29,7 +29,7 @@ def sliced_wasserstein(
     patches_per_image: int = 128,
     directions: int = 512,
 ) -> dict[str, float]:
-    """Sliced Wasserstein distance between Laplacian-pyramid patches (Karras et al. 2018, sec. 5).
+    """Measures the sliced Wasserstein distance of pyramid patches (Karras et al. 2018, sec. 5).
 
     7x7 patches are drawn at random places of every pyramid level, normalised to mean 0 and
     deviation 1 by colour channel within each set, projected onto random directions, and compared by
@@ -78,7 +78,7 @@ def sliced_wasserstein(
 def laplacian_level(
     images: Float[np.ndarray, "n h w c"], level: int
 ) -> Float[np.ndarray, "n i j c"]:
-    """One level of the Laplacian pyramids of images; the last level is the low-pass image.
+    """Returns one level of the Laplacian pyramids of images; the last is the low-pass image.
 
     Level l has ceil(H / 2^l) rows. Filtering is with (1, 4, 6, 4, 1) / 16, mirrored at the border.
     """
@@ -92,7 +92,7 @@ def laplacian_level(
 
 @dataclass
 class FeatureStatistics:
-    """Mean and covariance of features, in float64, from batches that are never kept.
+    """Gathers mean and covariance of features, in float64, from batches that are never kept.
 
     Attributes:
       count: examples seen.
@@ -123,14 +123,14 @@ class FeatureStatistics:
 
     @property
     def covariance(self) -> Float[np.ndarray, "d d"]:
-        """Unbiased covariance; raises ValueError for fewer than two examples."""
+        """Returns the unbiased covariance; raises ValueError for fewer than two examples."""
         if self.count < 2:
             raise ValueError(f"a covariance needs at least 2 examples, not {self.count}")
         return self.scatter / (self.count - 1)
 
 
 def feature_statistics(batches: Iterable[Float[np.ndarray, "n d"]]) -> FeatureStatistics:
-    """`FeatureStatistics` of all batches of features."""
+    """Returns the `FeatureStatistics` of all batches of features."""
     statistics = FeatureStatistics()
     for batch in batches:
         statistics.add(batch)
@@ -143,7 +143,7 @@ def frechet_distance(
     mean_b: Float[np.ndarray, " d"],
     covariance_b: Float[np.ndarray, "d d"],
 ) -> float:
-    """Fréchet distance of two Gaussians (Dowson, Landau 1982), squared, as FID reports it.
+    """Returns the squared Fréchet distance of two Gaussians (Dowson, Landau 1982), as in FID.
 
     |m_a - m_b|^2 + tr C_a + tr C_b - 2 tr (C_a C_b)^(1/2). The last trace is the nuclear norm of
     C_a^(1/2) C_b^(1/2), which stays accurate for the singular covariances of small sets, where a
@@ -157,7 +157,7 @@ def frechet_distance(
 
 
 def fid(a: FeatureStatistics, b: FeatureStatistics) -> float:
-    """Fréchet inception distance (Heusel et al. 2017) from both sets' feature statistics."""
+    """Returns the Fréchet inception distance (Heusel et al. 2017) from both sets' statistics."""
     return frechet_distance(a.mean, a.covariance, b.mean, b.covariance)
 
 
@@ -166,7 +166,7 @@ def polynomial_mmd(
     features_b: Float[np.ndarray, "m d"],
     chunk: int = 2048,
 ) -> float:
-    """Unbiased squared maximum mean discrepancy with the kernel (x.y / D + 1)^3.
+    """Returns the unbiased squared maximum mean discrepancy with the kernel (x.y / D + 1)^3.
 
     (Binkowski et al. 2018, sec. 4.) Kernel values of an example with itself are left out, so that
     the estimate is unbiased and may be negative. Gram matrices are summed in blocks of `chunk`
@@ -193,7 +193,7 @@ def kernel_distance(
     subsets: int = 100,
     subset_size: int = 1000,
 ) -> tuple[float, float]:
-    """Kernel inception distance: `polynomial_mmd` averaged over random subsets.
+    """Returns the kernel inception distance: `polynomial_mmd` averaged over random subsets.
 
     Args:
       features_a: (N, D).
@@ -222,7 +222,7 @@ def features_in_batches(
     images: Shaped[np.ndarray, "n h w c"],
     batch_size: int,
 ) -> Iterable[Float[np.ndarray, "b d"]]:
-    """Features of images batch by batch; the last batch is filled up and its filling dropped."""
+    """Yields features of images batch by batch; the last is filled up, its filling dropped."""
     for start in range(0, len(images), batch_size):
         batch = images[start : start + batch_size]
         filling = np.repeat(batch[-1:], batch_size - len(batch), axis=0)
@@ -271,7 +271,7 @@ def _descriptors(
     seed: np.random.SeedSequence,
     chunk: int = 256,
 ) -> np.ndarray:
-    """Normalised 7x7 patches of one pyramid level, (len(chosen) * patches_per_image, 49 * C)."""
+    """Returns normalised 7x7 patches of a level, (len(chosen) * patches_per_image, 49 * C)."""
     rng = np.random.default_rng(seed)
     patch, offsets = 7, np.arange(7)
     channels = images.shape[-1]
@@ -297,7 +297,7 @@ def _descriptors(
 def _sorted_distance(
     a: np.ndarray, b: np.ndarray, directions: int, rng: np.random.Generator, chunk: int = 32
 ) -> float:
-    """Mean over random unit directions of the 1-Wasserstein distance of the projections."""
+    """Returns the mean over random directions of the projections' 1-Wasserstein distance."""
     vectors = rng.standard_normal((a.shape[1], directions))
     vectors /= np.linalg.norm(vectors, axis=0)
     vectors = vectors.astype(np.float32)

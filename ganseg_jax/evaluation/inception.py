@@ -21,7 +21,7 @@ FIELD = "evaluation.inception_checkpoint"
 
 
 class FeatureNetwork:
-    """A network of images to features: uint8 (N, S, S, 3) -> float32 (N, D).
+    """Maps images to features: uint8 (N, S, S, 3) -> float32 (N, D).
 
     Args:
       module: gives an object with `pool3`, (B, D), for images in [0, 1].
@@ -36,7 +36,7 @@ class FeatureNetwork:
         self._pool3 = jax.jit(lambda v, x: module.apply(v, x.astype(jnp.float32) / 255).pool3)
 
     def __call__(self, images: UInt8[np.ndarray, "n s s 3"]) -> Float[np.ndarray, "n d"]:
-        """Features of images of one size."""
+        """Returns features of images of one size."""
 
         def features_of(batch):
             return self._pool3(self._variables, batch)
@@ -46,7 +46,7 @@ class FeatureNetwork:
 
 
 def load_network(config: Config) -> FeatureNetwork | None:
-    """The network of `evaluation.inception_checkpoint`, or None where the field is empty.
+    """Loads the network of `evaluation.inception_checkpoint`; None if the field is empty.
 
     Raises:
       UserError: naming the field and the file, where that is missing, damaged, or of another
@@ -67,7 +67,7 @@ def training_statistics(config: Config, network: FeatureNetwork) -> statistics_c
     """Statistics of all training photos, kept beside the prepared data set.
 
     Raises:
-      UserError: where the set is not prepared or the statistics cannot be kept.
+      UserError: the set is not prepared or the statistics cannot be kept.
     """
     dataset = config.dataset
     count = pipeline.split_sizes(dataset.name, dataset.data_dir)["train"]

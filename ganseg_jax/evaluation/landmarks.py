@@ -17,7 +17,7 @@ TrainingVisible = Bool[np.ndarray, "m l"]
 
 
 def part_centers(probabilities: Float[np.ndarray, "n h w c"]) -> Float[np.ndarray, "n k 2"]:
-    """Centre of mass of each part of soft segmentations.
+    """Returns the centre of mass of each part of soft segmentations.
 
     Each part's channel is normalised to sum 1 and weighs the pixel coordinates linspace(0, S, S).
 
@@ -41,7 +41,7 @@ def part_centers(probabilities: Float[np.ndarray, "n h w c"]) -> Float[np.ndarra
 
 @dataclass(frozen=True)
 class LinearMap:
-    """An affine map fitted by least squares: `(inputs - shift) @ matrix + offset`."""
+    """Applies an affine map fitted by least squares: `(inputs - shift) @ matrix + offset`."""
 
     matrix: Float[np.ndarray, "d t"]
     shift: Float[np.ndarray, " d"]
@@ -59,7 +59,7 @@ def fit_linear(
     bias: bool = False,
     standardize: bool = False,
 ) -> LinearMap:
-    """Least squares of minimal norm, so that constant or repeated inputs do no harm.
+    """Fits least squares of minimal norm, so that constant or repeated inputs do no harm.
 
     Args:
       inputs: (N, D).
@@ -131,7 +131,7 @@ def landmark_error(
     normalizer: Float[np.ndarray, " n"] | float,
     visible: Visible | None = None,
 ) -> float:
-    """Mean distance of predicted from true landmarks as a fraction of each image's normaliser.
+    """Returns the mean distance of predicted from true landmarks over each image's normaliser.
 
     Args:
       pred: (N, L, 2).
@@ -157,7 +157,7 @@ def landmark_error(
 def interocular_distance(
     landmarks: Points, left_eye: int = 0, right_eye: int = 1
 ) -> Float[np.ndarray, " n"]:
-    """Distance between the eyes of each image, (N,), in pixels."""
+    """Returns the distance between the eyes of each image, (N,), in pixels."""
     difference = np.asarray(landmarks, np.float64)[:, left_eye] - landmarks[:, right_eye]
     return np.linalg.norm(difference, axis=-1)
 
@@ -176,7 +176,7 @@ def celeba_errors(
     test_centers: Float[np.ndarray, "n k 2"],
     test_landmarks: Points,
 ) -> dict[str, float]:
-    """Landmark errors of faces as fractions of the inter-ocular distance, for every regression.
+    """Returns errors as fractions of the inter-ocular distance, for every regression.
 
     The first two landmarks are the eyes.
 
@@ -204,7 +204,7 @@ def edge_errors(
     test_visible: Visible,
     edge: float,
 ) -> dict[str, float]:
-    """As `celeba_errors`, for visible landmarks and as fractions of the image's edge (CUB)."""
+    """Returns the errors of visible landmarks as fractions of the image's edge (CUB)."""
     return {
         "landmark_error" + suffix: landmark_error(
             regress_landmarks(
@@ -230,14 +230,14 @@ def summed_absolute_error(
     test_landmarks: Points,
     test_visible: Visible,
 ) -> float:
-    """The Taichi protocol: each coordinate's mean absolute error, summed over the 2L coordinates.
+    """Returns Taichi's measure: mean absolute errors summed over the 2L coordinates.
 
     Every coordinate has a regression with bias of its own, fitted and tested on the images where
     that landmark is not missing. The unit is the landmarks' unit (the published figures are in
     pixels of 256-px frames).
 
     Raises:
-      ValueError: where a landmark is missing from all training or all test images, since the
+      ValueError: a landmark is missing from all training or all test images, since the
         sum would then leave it out unnoticed.
     """
     # Least squares with several targets is one regression for each of them.

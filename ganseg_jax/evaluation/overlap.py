@@ -13,7 +13,7 @@ Table = Int[np.ndarray, "p t"]
 
 
 def foreground_iou(pred: Labels, truth: Labels) -> Float[np.ndarray, " n"]:
-    """Intersection over union of the foregrounds (label not 0), image by image.
+    """Returns each image's intersection over union of the foregrounds (label not 0).
 
     Args:
       pred: predicted labels, (N, H, W).
@@ -23,7 +23,7 @@ def foreground_iou(pred: Labels, truth: Labels) -> Float[np.ndarray, " n"]:
       (N,) float64 in [0, 1]; two empty foregrounds agree, so they count as 1.
 
     Raises:
-      ValueError: where the shapes differ.
+      ValueError: the shapes differ.
     """
     pred, truth = _same_shape(pred, truth)
     pred_fg = (pred != 0).reshape(len(pred), -1)  # [N, H*W]
@@ -47,7 +47,7 @@ def contingency(
       truth: true labels in [0, num_truth), of the same shape.
       num_pred: number of rows of the table.
       num_truth: number of columns of the table.
-      where: boolean array of the same shape; where it is False nothing is counted, and the
+      where: boolean array of the same shape; if it is False nothing is counted, and the
         labels there may lie outside of their range.
 
     Returns:
@@ -73,7 +73,7 @@ def contingency(
 
 
 def nmi(table: Table) -> float:
-    """Normalised mutual information of two labellings, from their contingency table.
+    """Returns the normalised mutual information of two labellings, from their contingency table.
 
     The mutual information divided by the arithmetic mean of both entropies, as scikit-learn's
     `normalized_mutual_info_score`: 1 where both labellings have a single label, 0 where just one
@@ -93,7 +93,7 @@ def nmi(table: Table) -> float:
 
 
 def ari(table: Table) -> float:
-    """Adjusted Rand index of two labellings, from their contingency table (Hubert, Arabie 1985).
+    """Returns the adjusted Rand index from a contingency table (Hubert, Arabie 1985).
 
     1 for the same partition, about 0 for independent ones, negative for worse than chance. The
     pair counts are exact Python integers, since those of a whole test set overflow 64 bits.
@@ -113,7 +113,7 @@ def ari(table: Table) -> float:
 
 
 def part_agreement(pred: Labels, truth: Labels) -> dict[str, float]:
-    """Agreement of predicted with true parts over all pixels of a set (Choudhury et al. 2021).
+    """Measures how predicted and true parts agree over a set's pixels (Choudhury et al. 2021).
 
     Args:
       pred: predicted labels, (N, H, W), 0 or larger.
@@ -129,7 +129,7 @@ def part_agreement(pred: Labels, truth: Labels) -> dict[str, float]:
 
 
 def table_agreement(table: Table) -> dict[str, float]:
-    """`part_agreement` from the contingency table of the set, whose column 0 is the background."""
+    """Returns `part_agreement` from a contingency table whose column 0 is the background."""
     inside = table[:, 1:]
     return {
         "part_nmi": nmi(table),
@@ -145,7 +145,7 @@ def landmark_table(
     visible: Shaped[np.ndarray, "n l"],
     num_pred: int,
 ) -> Table:
-    """Contingency table of the labels predicted at visible landmarks and the landmarks' numbers.
+    """Counts the labels predicted at visible landmarks, by the landmarks' numbers.
 
     For sets whose ground truth is landmarks only (Choudhury et al. 2021). A landmark at exactly
     the far edge takes the last pixel; one outside of the image is not counted.
@@ -172,13 +172,13 @@ def landmark_table(
 
 
 def class_iou(table: Table) -> Float[np.ndarray, " c"]:
-    """IoU of each class over a whole set, from the square contingency table of its pixels.
+    """Returns the IoU of each class over a set, from the square contingency table of its pixels.
 
     Returns:
       (C,) float64 in [0, 1]; NaN for a class that neither predictions nor truth contain.
 
     Raises:
-      ValueError: where the table is not square.
+      ValueError: the table is not square.
     """
     if table.ndim != 2 or table.shape[0] != table.shape[1]:
         raise ValueError(f"the table of classes must be square, but is {table.shape}")
@@ -188,12 +188,12 @@ def class_iou(table: Table) -> Float[np.ndarray, " c"]:
 
 
 def mean_iou(table: Table) -> float:
-    """Mean of `class_iou` over the classes that occur."""
+    """Returns the mean of `class_iou` over the classes that occur."""
     return float(np.nanmean(class_iou(table)))
 
 
 def weighted_iou(table: Table) -> float:
-    """Mean of `class_iou` weighted by each class's share of the true pixels (table's columns)."""
+    """Returns the mean of `class_iou` weighted by each class's share of true pixels (columns)."""
     share = table.sum(0) / table.sum()
     # A class without true pixels has weight 0; its IoU may be NaN.
     return float(np.sum(share * np.nan_to_num(class_iou(table))))

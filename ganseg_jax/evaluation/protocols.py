@@ -27,7 +27,7 @@ TAICHI_FRAME = 256
 
 @dataclass(frozen=True)
 class Segmented:
-    """What a protocol keeps of the segmentations of a split.
+    """Holds what a protocol keeps of the segmentations of a split.
 
     Attributes:
       labels: most probable class of each pixel, background 0.
@@ -39,7 +39,7 @@ class Segmented:
 
     @property
     def num_classes(self) -> int:
-        """K + 1."""
+        """Returns K + 1."""
         return self.centers.shape[1] + 1
 
 
@@ -50,7 +50,7 @@ def segment(predict_fn: PredictFn, images: UInt8[np.ndarray, "n s s 3"], batch_s
       `Segmented` of the images, each exactly once, in order.
 
     Raises:
-      ValueError: where there are no images, or the probabilities are not (N, S, S, K+1).
+      ValueError: there are no images, or the probabilities are not (N, S, S, K+1).
     """
     if len(images) == 0:
         raise ValueError("there are no images to segment")
@@ -73,7 +73,7 @@ def segment(predict_fn: PredictFn, images: UInt8[np.ndarray, "n s s 3"], batch_s
 
 @dataclass(frozen=True)
 class Protocol:
-    """A named way to measure a segmenter.
+    """Describes a named way to measure a segmenter.
 
     Attributes:
       name: as in `--config.evaluation.protocols`.
@@ -103,7 +103,7 @@ class Protocol:
         num_parts: int,
         references: Mapping[str, Figures] | None = None,
     ) -> tuple[str, list[str], list[list]] | None:
-        """Our row beneath the published rows; None where the protocol has no published table."""
+        """Returns our row beneath the published rows; None if there is no published table."""
         if self.table is None:
             return None
         return self.table.with_own(figures, dataset, num_parts, self.variants, references)
@@ -120,10 +120,10 @@ def split_counts(figures: Figures) -> tuple[Figures, dict[str, int]]:
 
 
 def get_protocol(name: str) -> Protocol:
-    """The protocol of that name.
+    """Returns the protocol of that name.
 
     Raises:
-      UserError: where there is none; the line names those there are.
+      UserError: there is none; the line names those there are.
     """
     if name not in PROTOCOLS:
         known = ", ".join(PROTOCOLS)
@@ -132,13 +132,13 @@ def get_protocol(name: str) -> Protocol:
 
 
 def fit_protocols(dataset: str) -> list[str]:
-    """Names of the protocols made for a data set; `image_folder` where there is none."""
+    """Returns the names of a data set's protocols; `image_folder` if it has none."""
     fitting = [name for name, protocol in PROTOCOLS.items() if dataset in protocol.datasets]
     return fitting or ["image_folder"]
 
 
 def part_figures(segmented: Segmented, split: Split) -> Figures:
-    """Foreground IoU and, where the truth tells parts apart, part agreement, on labelled images.
+    """Measures foreground IoU and, if the truth tells parts apart, part agreement.
 
     Images whose label map is -1 throughout have no ground truth and are left out.
     """
@@ -157,7 +157,7 @@ def part_figures(segmented: Segmented, split: Split) -> Figures:
 
 
 def landmark_agreement(segmented: Segmented, split: Split) -> Figures:
-    """NMI and ARI of parts and landmarks over the pixels at visible landmarks."""
+    """Measures NMI and ARI of parts and landmarks over the pixels at visible landmarks."""
     points, visible = _points(split)
     table = overlap.landmark_table(segmented.labels, points, visible, segmented.num_classes)
     count = int(visible.any(1).sum())
@@ -271,7 +271,7 @@ def _puppets(predict_fn: PredictFn, splits: Mapping[str, Split], batch_size: int
 
 
 def _any_folder(predict_fn: PredictFn, splits: Mapping[str, Split], batch_size: int) -> Figures:
-    """What the ground truth of the test split allows; landmarks are regressed in two halves."""
+    """Measures what the test split's truth allows; landmarks are regressed in two halves."""
     test = splits["test"]
     tested = segment(predict_fn, test.images, batch_size)
     figures = part_figures(tested, test)

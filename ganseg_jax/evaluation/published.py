@@ -13,7 +13,7 @@ OWN_ROW = "* ganseg_jax"
 
 @dataclass(frozen=True)
 class Column:
-    """One column of a published table and the figure of ours that belongs into it.
+    """Describes one column of a published table and the figure of ours that belongs into it.
 
     Attributes:
       title: heading of the column.
@@ -30,13 +30,13 @@ class Column:
     num_parts: int | None = None
 
     def fits(self, dataset: str, num_parts: int) -> bool:
-        """Whether a run on this data set with so many parts belongs into the column."""
+        """Says whether a run on this data set with so many parts belongs into the column."""
         return self.dataset in (None, dataset) and self.num_parts in (None, num_parts)
 
 
 @dataclass(frozen=True)
 class PublishedTable:
-    """A table as published: `rows` of a method's name and one value (or None) for each column."""
+    """Holds a table as published: `rows` of a method's name and a value (or None) a column."""
 
     caption: str
     columns: Sequence[Column]
@@ -50,12 +50,12 @@ class PublishedTable:
         variants: Sequence[tuple[str, str]] = (),
         references: Mapping[str, Mapping[str, float]] | None = None,
     ) -> tuple[str, list[str], list[list]]:
-        """The table with our rows beneath the published ones.
+        """Returns the table with our rows beneath the published ones.
 
         Args:
           figures: our figures by name.
           dataset: the data set they were measured on.
-          num_parts: K of the run; where no column is about it, a column of its own is added.
+          num_parts: K of the run; if no column is about it, a column of its own is added.
           variants: (label, suffix) of figures that get a row of their own each, such as
             ('with a constant', '_bias').
           references: figures of simple references by their name, a row each.

@@ -24,10 +24,10 @@ FeatureFn = Callable[[Images], Float[np.ndarray, "n h w d"]]
 
 
 def mean_mask(split: Split) -> PredictFn:
-    """The mean foreground of a labelled split, for every image alike.
+    """Returns the mean foreground of a labelled split, for every image alike.
 
     Raises:
-      ValueError: where the split has no label maps.
+      ValueError: the split has no label maps.
     """
     if split.segmentation is None:
         raise ValueError("the mean mask needs a split with label maps")
@@ -37,7 +37,7 @@ def mean_mask(split: Split) -> PredictFn:
 
 
 def mean_landmarks(split: Split) -> PredictFn:
-    """A part that is always the whole image, so that every regression predicts mean landmarks.
+    """Returns a part that is always the whole image, so that regressions predict the mean.
 
     From an input that never changes, least squares with a constant, without one, and on
     standardised values all give the mean of the targets.
@@ -49,7 +49,7 @@ def mean_landmarks(split: Split) -> PredictFn:
 def grabcut(
     margin: float = 0.05, iterations: int = 5, seed: int = 0, least_size: int = 1
 ) -> PredictFn:
-    """GrabCut (Rother et al. 2004, OpenCV) started from a centred rectangle, image by image.
+    """Runs GrabCut (Rother et al. 2004, OpenCV) from a centred rectangle, image by image.
 
     Args:
       margin: distance of the rectangle from the image's borders, as a fraction of its sides.
@@ -121,7 +121,7 @@ def feature_factorization(
     max_images: int = 200,
     batch_size: int = 32,
 ) -> PredictFn:
-    """Deep feature factorisation (Collins et al. 2018): non-negative factors of a backbone's maps.
+    """Factorises a backbone's maps, without negative factors (Collins et al. 2018).
 
     K + 1 factors of the features at all places of many images are found together; the factor that
     is strongest at the images' borders is the background. Factor maps are resized bilinearly to the
@@ -266,7 +266,7 @@ def _sampled(rows: Shaped[np.ndarray, "n d"], most: int, seed: int) -> Shaped[np
 
 
 def _border(height: int, width: int) -> np.ndarray:
-    """Bool (height, width), True on a frame of a sixteenth of the side, at least one pixel."""
+    """Returns bool (height, width), True on a frame of a sixteenth of the side, or one pixel."""
     frame = np.ones((height, width), bool)
     edge = max(1, min(height, width) // 16)
     frame[edge:-edge, edge:-edge] = False
@@ -276,7 +276,7 @@ def _border(height: int, width: int) -> np.ndarray:
 def _labels_by_border(
     clusters: Int[np.ndarray, "n s s"], num_clusters: int, num_parts: int
 ) -> Int[np.ndarray, " c"]:
-    """Label of each cluster: 1..K for the K whose pixels lie at the border least, else 0."""
+    """Returns each cluster's label: 1..K for the K least at the border, else 0."""
     border = _border(*clusters.shape[1:])
     total = np.bincount(clusters.ravel(), minlength=num_clusters)
     outside = np.bincount(clusters[:, border].ravel(), minlength=num_clusters)

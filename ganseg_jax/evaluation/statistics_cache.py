@@ -60,7 +60,7 @@ def cached(
     """Reads the statistics of a set from its file in `folder`, or computes and writes them.
 
     A file that cannot be read, or was made of another number of images or with other weights, is
-    made anew.
+    made again.
 
     Args:
       folder: where the files are kept.
@@ -72,7 +72,7 @@ def cached(
       compute: makes the statistics.
 
     Raises:
-      UserError: where the file cannot be written.
+      UserError: the file cannot be written.
     """
     path = cache_path(folder, dataset, split, image_size)
     found = _read(path, count, weights)
@@ -94,7 +94,7 @@ def cached(
 
 
 def cache_path(folder: str | os.PathLike, dataset: str, split: str, image_size: int) -> Path:
-    """The file of a data set's split at an image size."""
+    """Returns the file of a data set's split at an image size."""
     name = re.sub(r"[^A-Za-z0-9_.-]", "-", f"{dataset}-{split}-{image_size}")
     return Path(folder) / f"{name}.npz"
 

@@ -76,7 +76,7 @@ def warp(
 
 
 def _mirror(index: Int[Array, "..."], size: int) -> Int[Array, "..."]:
-    """... 1 0 | 0 1 2 ... size-1 | size-1 size-2 ..."""
+    """Mirrors indices: ... 1 0 | 0 1 2 ... size-1 | size-1 size-2 ..."""
     index = jnp.mod(index, 2 * size)
     return jnp.where(index < size, index, 2 * size - 1 - index)
 
@@ -87,7 +87,7 @@ def augment(
     labels: Float[Array, "b h w c"],
     settings: schema.Augmentation,
 ) -> tuple[Float[Array, "b h w 3"], Float[Array, "b h w c"]]:
-    """Images and soft labels after the same random flip, scale, rotation and translation.
+    """Changes images and soft labels by the same random flip, scale, rotation and translation.
 
     What lies beyond the border is the mirrored picture, in both: so every pixel's label stays
     true, and no border is shown that real photos do not have.

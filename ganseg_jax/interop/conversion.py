@@ -20,7 +20,7 @@ StateDict = dict[str, np.ndarray]
 
 
 class Layout(NamedTuple):
-    """How an array is turned from PyTorch's arrangement into ours and back."""
+    """Says how an array is turned from PyTorch's arrangement into ours and back."""
 
     load: Callable[[np.ndarray], np.ndarray]
     store: Callable[[np.ndarray], np.ndarray]
@@ -34,19 +34,19 @@ POINTWISE = Layout(lambda x: x[:, :, 0, 0].T, lambda x: x.T[:, :, None, None])
 
 
 def then(layout: Layout, load: Callable, store: Callable) -> Layout:
-    """`layout` followed by a further change of our array, and its inverse."""
+    """Returns `layout` followed by a further change of our array, and its inverse."""
     return Layout(lambda x: load(layout.load(x)), lambda x: layout.store(store(x)))
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One entry of a state_dict.
+    """Describes one entry of a state_dict.
 
     Attributes:
       key: its name there.
       path: of the variable here, collection first, "/" between names.
       layout: change of arrangement.
-      part: (i, n) where the entry is the i-th of n equal parts of the variable's last axis.
+      part: (i, n) if the entry is the i-th of n equal parts of the variable's last axis.
     """
 
     key: str
@@ -55,14 +55,14 @@ class Entry:
     part: tuple[int, int] = (0, 1)
 
     def cut(self, value: np.ndarray) -> np.ndarray:
-        """This entry's share of the variable."""
+        """Returns this entry's share of the variable."""
         index, count = self.part
         size = value.shape[-1] // count
         return value[..., index * size : (index + 1) * size]
 
 
 def layer(key: str, path: str, layout: Layout, bias: bool = True, part=(0, 1)) -> list[Entry]:
-    """Weight, and bias where there is one, of a convolution or linear layer."""
+    """Returns the entries of a layer: weight, and bias if there is one."""
     entries = [Entry(f"{key}.weight", f"params/{path}/kernel", layout, part)]
     if bias:
         entries.append(Entry(f"{key}.bias", f"params/{path}/bias", PLAIN, part))
@@ -70,7 +70,7 @@ def layer(key: str, path: str, layout: Layout, bias: bool = True, part=(0, 1)) -
 
 
 def batch_norm(key: str, path: str, affine: bool = True) -> list[Entry]:
-    """Running statistics, and scale and bias where there are any, of a batch normalisation."""
+    """Returns batch normalisation's entries: statistics, and scale and bias if there are any."""
     entries = [
         Entry(f"{key}.running_mean", f"batch_stats/{path}/mean"),
         Entry(f"{key}.running_var", f"batch_stats/{path}/var"),
@@ -87,7 +87,7 @@ def variable_shapes(module: nn.Module, *example: Any, **arguments: Any) -> Varia
 
 
 def strip_prefix(state_dict: Mapping[str, Any], *prefixes: str) -> dict[str, Any]:
-    """The state_dict with each prefix taken off that every name has."""
+    """Returns the state_dict with each prefix taken off that every name has."""
     result = dict(state_dict)
     for prefix in prefixes:
         if result and all(key.startswith(prefix) for key in result):
@@ -96,12 +96,12 @@ def strip_prefix(state_dict: Mapping[str, Any], *prefixes: str) -> dict[str, Any
 
 
 def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested dicts to one dict with "/" between names."""
+    """Turns nested dicts into one dict with "/" between names."""
     return flax.traverse_util.flatten_dict(flax.core.unfreeze(dict(tree)), sep="/")
 
 
 def required_shape(state_dict: Mapping[str, Any], key: str, what: str) -> tuple[int, ...]:
-    """Shape of an entry that the network's settings are read off; UserError where it is missing."""
+    """Returns the shape of an entry that settings are read off; UserError if it is missing."""
     if key not in state_dict:
         raise UserError(f"{what}: the checkpoint lacks entry {key!r}")
     return tuple(int(n) for n in np.shape(state_dict[key]))
@@ -166,7 +166,7 @@ def to_variables(
 
 
 def to_state_dict(variables: Mapping[str, Any], entries: Sequence[Entry]) -> StateDict:
-    """The state_dict that `to_variables` would read these variables from.
+    """Returns the state_dict that `to_variables` would read these variables from.
 
     Batch normalisations also get the counter that PyTorch keeps, as zero.
     """

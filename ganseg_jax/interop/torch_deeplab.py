@@ -15,7 +15,7 @@ from ganseg_jax.models.resnet import STAGE_CHANNELS, ResNet, scale_channels, sta
 def load_segmenter(
     state_dict: Mapping[str, Any], module: DeepLabV3 | None = None
 ) -> tuple[DeepLabV3, Variables]:
-    """Segmenter of a published checkpoint (its entry "detector").
+    """Loads the segmenter of a published checkpoint (its entry "detector").
 
     Args:
       state_dict: names to arrays, with or without the prefix "model.".  An auxiliary classifier
@@ -42,7 +42,7 @@ def load_segmenter(
 
 
 def export_segmenter(module: DeepLabV3, variables: Mapping[str, Any]) -> StateDict:
-    """The state_dict that the published code loads; `load_segmenter`'s exact inverse.
+    """Returns the state_dict that the published code loads; `load_segmenter`'s exact inverse.
 
     Only the defaults of output stride, rates and max pool make the same network there.
     """
@@ -51,7 +51,7 @@ def export_segmenter(module: DeepLabV3, variables: Mapping[str, Any]) -> StateDi
 
 
 def load_backbone(state_dict: Mapping[str, Any]) -> tuple[ResNet, Variables]:
-    """ResNet of a classifier's checkpoint, whose last layer ("fc") is left out.
+    """Loads the ResNet of a classifier's checkpoint; its last layer ("fc") is left out.
 
     The variables go into a segmenter with `with_backbone`.
 
@@ -93,7 +93,7 @@ def with_backbone(segmenter: Mapping[str, Any], backbone: Mapping[str, Any]) -> 
 
 
 def backbone_settings(state_dict: Mapping[str, Any], prefix: str, what: str) -> tuple[str, float]:
-    """Kind and width of a ResNet, read off its bottlenecks and its first convolution.
+    """Returns kind and width of a ResNet, read off its bottlenecks and its first convolution.
 
     Args:
       state_dict: names to arrays.

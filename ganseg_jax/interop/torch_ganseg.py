@@ -100,14 +100,14 @@ def generator_settings(hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def area_form(hyperparameters: Mapping[str, Any]) -> str:
-    """The area loss that a published generator was trained with, "paper" or "released"."""
+    """Returns the area loss that a published generator was trained with, "paper" or "released"."""
     return _choice(hyperparameters, "smaller_init_mask", {0: "released", 1: "paper"})
 
 
 def load_generator(
     state_dict: Mapping[str, Any], hyperparameters: Mapping[str, Any]
 ) -> tuple[Generator, Variables]:
-    """Generator of a published checkpoint.
+    """Loads the generator of a published checkpoint.
 
     Args:
       state_dict: names to arrays (the checkpoint's entry "generator").
@@ -132,7 +132,7 @@ def load_generator(
 
 
 def export_generator(module: Generator, variables: Mapping[str, Any]) -> StateDict:
-    """The state_dict that the published code loads; `load_generator`'s exact inverse.
+    """Returns the state_dict that the published code loads; `load_generator`'s exact inverse.
 
     Raises:
       UserError: the generator has a setting that the published code does not know.
@@ -143,7 +143,7 @@ def export_generator(module: Generator, variables: Mapping[str, Any]) -> StateDi
 
 
 def export_hyperparameters(module: Generator) -> dict[str, Any]:
-    """The `parameters.json` of a generator, as far as it describes the network.
+    """Returns the `parameters.json` of a generator, as far as it describes the network.
 
     Raises:
       UserError: the generator has a setting that the published code does not know.
@@ -174,7 +174,7 @@ def export_hyperparameters(module: Generator) -> dict[str, Any]:
 
 
 def load_discriminator(state_dict: Mapping[str, Any]) -> tuple[Discriminator, Variables]:
-    """Discriminator of a published checkpoint (its entry "discriminator").
+    """Loads the discriminator of a published checkpoint (its entry "discriminator").
 
     Channels and image size are read off the shapes.
 
@@ -194,7 +194,7 @@ def load_discriminator(state_dict: Mapping[str, Any]) -> tuple[Discriminator, Va
 
 
 def export_discriminator(module: Discriminator, variables: Mapping[str, Any]) -> StateDict:
-    """The state_dict that the published code loads; `load_discriminator`'s exact inverse."""
+    """Returns the state_dict of the published code; `load_discriminator`'s exact inverse."""
     return conversion.to_state_dict(variables, _discriminator_entries(module))
 
 
@@ -249,7 +249,7 @@ def _generator_entries(module: Generator) -> list[Entry]:
 def _modulation(
     key: str, block: str, name: str, share: tuple[int, int], layout: conversion.Layout
 ) -> list[Entry]:
-    """One modulation; `share` (i, n): its style features are the i-th of the block's n."""
+    """Returns the entries of a modulation; `share` (i, n): its features are the i-th of n."""
     return [
         *batch_norm(f"{key}.norm", f"{block}/{name}/norm", affine=False),
         *layer(f"{key}.conv", f"{block}/style/layer", layout, part=share),
@@ -310,7 +310,7 @@ def _discriminator_entries(module: Discriminator) -> list[Entry]:
 
 
 def _grid(module: Generator) -> np.ndarray:
-    """The published models keep the first stage's grid among their weights."""
+    """Returns the first stage's grid, which the published models keep among their weights."""
     grid = geometry.pixel_grid(module.stage_sizes[0], module.margin, "corners")
     return np.asarray(grid, np.float32).reshape(1, -1, 2)
 

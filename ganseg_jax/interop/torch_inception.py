@@ -12,7 +12,7 @@ from ganseg_jax.models.inception import INPUT_SIZE, FIDInception
 
 
 def load_fid_inception(state_dict: Mapping[str, Any]) -> tuple[FIDInception, Variables]:
-    """FID Inception-v3, for features to measure the Frechet and kernel distances on.
+    """Loads the FID Inception-v3, whose features Fréchet and kernel distances are measured on.
 
     Args:
       state_dict: names to arrays; an auxiliary classifier ("AuxLogits") is passed over.
@@ -35,7 +35,7 @@ def load_fid_inception(state_dict: Mapping[str, Any]) -> tuple[FIDInception, Var
 
 
 def _entries(shapes: Variables) -> list[Entry]:
-    """Names are the same on both sides but for separators, so the table follows the module."""
+    """Lists the module's entries: names differ from the file's in separators alone."""
     entries = []
     for path in conversion.flatten(shapes["params"]):
         name = re.sub(r"/(kernel|scale|bias)$", "", path)

@@ -39,8 +39,8 @@ def load_generator(state_dict: Mapping[str, Any]) -> tuple[StyleGAN2Generator, V
 
     Returns:
       The module (size, channel multiplier and depth of the mapping are read off the entries) and
-      its variables: `params`, `noise` (the stored maps, zero where the checkpoint has none) and
-      `latent_statistics` (`w_mean`, zero where the checkpoint has no mean latent: estimate it
+      its variables: `params`, `noise` (the stored maps, zero if the checkpoint has none) and
+      `latent_statistics` (`w_mean`, zero if the checkpoint has no mean latent: estimate it
       with `models.stylegan2.mean_latent`).
 
     Raises:
@@ -60,7 +60,7 @@ def load_generator(state_dict: Mapping[str, Any]) -> tuple[StyleGAN2Generator, V
 
 
 def export_generator(module: StyleGAN2Generator, variables: Mapping[str, Any]) -> dict[str, Any]:
-    """The checkpoint that `load_generator` reads: `g_ema` (with filters) and `latent_avg`."""
+    """Returns the checkpoint that `load_generator` reads: `g_ema` and `latent_avg`."""
     weights = to_state_dict(variables, _entries(module))
     w_mean = weights.pop("latent_avg")
     taps = np.asarray(module.upsample_taps, np.float32)
@@ -145,7 +145,7 @@ def _numbers(weights: Mapping[str, Any], pattern: str) -> list[int]:
 
 
 def _upsample_taps(weights: Mapping[str, Any]) -> tuple[float, ...]:
-    """One-dimensional taps of the stored two-dimensional filters; all filters must agree."""
+    """Returns the one-dimensional taps of the stored filters, which must all agree."""
     kernels = {name: np.asarray(x) for name, x in weights.items() if _is_filter(name)}
     if not kernels:
         return StyleGAN2Generator.upsample_taps

@@ -46,7 +46,7 @@ def import_gan(
 ) -> None:
     """Makes a published GAN the finished GAN stage of a new workdir.
 
-    The optimisers start anew if it is trained further.
+    The optimisers start again if it is trained further.
 
     Args:
       config: of the workdir, or the published settings for a new one; the hyperparameters go
@@ -100,7 +100,7 @@ def import_segmenter(config: Config, state_dict: Mapping[str, Any], workdir: str
 
 
 def export_gan(workdir: str) -> tuple[dict[str, StateDict], dict[str, Any]]:
-    """A workdir's GAN as the published code has it: state_dicts and `parameters.json`.
+    """Returns a workdir's GAN as the published code has it: state_dicts and `parameters.json`.
 
     Raises:
       UserError: there is no GAN, or it has a setting that the published code does not know.
@@ -128,7 +128,7 @@ def export_gan(workdir: str) -> tuple[dict[str, StateDict], dict[str, Any]]:
 
 
 def export_segmenter(workdir: str) -> StateDict:
-    """A workdir's segmenter as the published code has it.
+    """Returns a workdir's segmenter as the published code has it.
 
     Raises:
       UserError: there is none.
@@ -194,7 +194,7 @@ def _check_parts(new: str, parts: int, old: str, old_parts: int, workdir: str) -
 
 
 def segmenter_from(content: Variables) -> Mapping[str, Any]:
-    """The segmenter of a file: the published entry "detector", or the file itself."""
+    """Returns the segmenter of a file: the published entry "detector", or the file itself."""
     nested = content.get("detector")
     if isinstance(nested, Mapping):
         return nested

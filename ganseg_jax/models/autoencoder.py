@@ -22,7 +22,7 @@ from ganseg_jax.models.unet import UNet
 
 
 class ImageEncoder(nn.Module):
-    """ResNet-18, the mean over positions, and a linear layer: images to one vector each."""
+    """Maps images to one vector each: ResNet-18, the mean over positions, a linear layer."""
 
     features: int
     width: float = 1.0
@@ -43,7 +43,7 @@ class ImageEncoder(nn.Module):
 
 
 class AutoEncoder(nn.Module):
-    """Images to the generator's output for them, the reconstruction included.
+    """Maps images to the generator's output for them, the reconstruction included.
 
     Attributes:
       generator: whose mask generator (with `kind` "points") and image generators are used; it has
@@ -70,7 +70,7 @@ class AutoEncoder(nn.Module):
 
     @property
     def image_size(self) -> int:
-        """S, the side of the images."""
+        """Returns S, the side of the images."""
         return self.generator.image_size
 
     @nn.compact
@@ -119,23 +119,23 @@ class AutoEncoder(nn.Module):
 
 
 class MaskReader(nn.Module):
-    """An auto-encoder as a segmenter: images in [-1, 1] to the logarithms of its masks."""
+    """Maps images in [-1, 1] to the logarithms of an auto-encoder's masks, as a segmenter."""
 
     autoencoder: AutoEncoder
 
     @property
     def num_classes(self) -> int:
-        """K + 1."""
+        """Returns K + 1."""
         return self.autoencoder.generator.num_parts + 1
 
     def __call__(
         self, images: Float[Array, "b s s 3"], *, train: bool
     ) -> Float[Array, "b s s classes"]:
-        """Logits, background first."""
+        """Returns logits, background first."""
         masks = self.autoencoder(images, train=train).masks
         return jnp.log(jnp.maximum(masks, 1e-30))
 
     @staticmethod
     def variables_of(autoencoder_variables: Any) -> dict[str, Any]:
-        """The reader's variables from those of its auto-encoder."""
+        """Returns the reader's variables from those of its auto-encoder."""
         return {name: {"autoencoder": tree} for name, tree in autoencoder_variables.items()}

@@ -20,12 +20,12 @@ LEAKY_SLOPE = 0.2
 
 
 def leaky_relu(x: Array) -> Array:
-    """LeakyReLU of slope 0.2, the only activation of the published GAN."""
+    """Applies LeakyReLU of slope 0.2, the only activation of the published GAN."""
     return jax.nn.leaky_relu(x, LEAKY_SLOPE)
 
 
 class BatchNorm(nn.Module):
-    """Batch normalisation over all axes but the last, with PyTorch's conventions.
+    """Normalises over all axes but the last, with PyTorch's conventions.
 
     The running variance is the unbiased one, while the batch is normalised by the biased one.
     Under `jax.jit` with a batch split over devices the mean is taken over the global batch, so
@@ -100,7 +100,7 @@ def dense(
 
 
 def conv_inside(layer: Conv, x: Float[Array, "b h w c"], crop: int) -> Float[Array, "b i j f"]:
-    """A 3x3 convolution's map without `crop` pixels on each side, of which it computes one."""
+    """Returns a 3x3 convolution's map without `crop` pixels a side, of which it computes one."""
     if not crop:
         return layer(x)
     return geometry.crop(layer(geometry.crop(x, crop - 1)), 1)
@@ -108,7 +108,7 @@ def conv_inside(layer: Conv, x: Float[Array, "b h w c"], crop: int) -> Float[Arr
 
 @flax.struct.dataclass
 class StyleMap:
-    """A map of style vectors in the form that GANSeg makes them: sum_k weights_k(p) w_k.
+    """Holds a map of style vectors in the form that GANSeg makes them: sum_k weights_k(p) w_k.
 
     Kept in factors, because a convolution of it costs K / E as much that way.
     """
@@ -118,7 +118,7 @@ class StyleMap:
 
 
 def neighbourhoods(x: Float[Array, "b h w c"]) -> Float[Array, "b h w 9*c"]:
-    """The 3x3 neighbourhood of every pixel, zero outside, as channels (row, col, channel)."""
+    """Returns each pixel's 3x3 neighbourhood, zero outside, as channels (row, col, channel)."""
     height, width = x.shape[1:3]
     x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
     shifted = [x[:, i : i + height, j : j + width] for i in range(3) for j in range(3)]
@@ -126,7 +126,7 @@ def neighbourhoods(x: Float[Array, "b h w c"]) -> Float[Array, "b h w 9*c"]:
 
 
 class StyleConv(nn.Module):
-    """3x3 convolution of a `StyleMap`, zero padding.
+    """Applies a 3x3 convolution with zero padding to a `StyleMap`.
 
     conv(sum_k m_k w_k) = sum_k conv_1(m_k) contracted with (kernel w_k): the maps' 3x3
     neighbourhoods are multiplied with K kernels per image, and the E-channel map is never made.
@@ -152,7 +152,7 @@ class StyleConv(nn.Module):
 
 
 class Modulation(nn.Module):
-    """(1 + gamma) norm(x) + beta, with gamma and beta from hidden style features.
+    """Returns (1 + gamma) norm(x) + beta, with gamma and beta from hidden style features.
 
     SPADE (Park et al. 2019) where these are a map, AdaIN where they are one vector per image.
     gamma is the first half of what the one layer gives.
@@ -183,7 +183,7 @@ class Modulation(nn.Module):
 
 
 class StyleFeatures(nn.Module):
-    """Hidden features of a style for each of `count` modulations, from one layer.
+    """Computes hidden features of a style for each of `count` modulations, in one layer.
 
     Published models have a layer for each modulation; all of a block read the same style, so that
     one with their features side by side is the same function.
@@ -204,7 +204,7 @@ class StyleFeatures(nn.Module):
 
 
 class ModulatedResBlock(nn.Module):
-    """Residual block whose normalisations are modulated by a style: a map or a vector.
+    """Applies a residual block whose normalisations a style modulates: a map or a vector.
 
     Where the number of channels changes, the shortcut is a modulated convolution, without
     activation.
@@ -252,7 +252,7 @@ class ModulatedResBlock(nn.Module):
 
 
 class AdaINConvBlock(nn.Module):
-    """AdaIN, LeakyReLU, 3x3 convolution; no residual (the background's block).
+    """Applies AdaIN, LeakyReLU and a 3x3 convolution; no residual (the background's block).
 
     Its fields are those of `ModulatedResBlock`.
     """
@@ -274,7 +274,7 @@ class AdaINConvBlock(nn.Module):
 
 
 class MLP(nn.Module):
-    """`layers` hidden layers of `hidden` units with LeakyReLU, then a linear one."""
+    """Applies `layers` hidden layers of `hidden` units with LeakyReLU, then a linear one."""
 
     features: int
     hidden: int

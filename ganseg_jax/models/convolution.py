@@ -40,19 +40,19 @@ def _convolve(
 
 
 def _turned(kernel: Array) -> Array:
-    """The kernel of the transposed convolution."""
+    """Returns the kernel of the transposed convolution."""
     return kernel[::-1, ::-1].swapaxes(2, 3)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _same(x: Array, kernel: Array, pads: tuple[int, int], dilation: int = 1) -> Array:
-    """Convolution that keeps the size: `pads` add up to (the kernel's size - 1) * dilation."""
+    """Convolves at the same size: `pads` add up to (the kernel's size - 1) * dilation."""
     return _convolve(x, kernel, 1, pads, dilation)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _kernel_gradient(x: Array, y: Array, pads: tuple[int, int], dilation: int) -> Array:
-    """sum over pixels of x(p + offset) y(p)^T for each offset in the kernel, [k, k, C, F].
+    """Returns sum over pixels of x(p + offset) y(p)^T for each offset in the kernel, [k, k, C, F].
 
     As a convolution of the maps x, channels taken for a batch, by the kernel y.
     """
@@ -79,13 +79,13 @@ _kernel_gradient.defvjp(
 
 @jax.custom_vjp
 def _strided(x: Array, kernel: Array) -> Array:
-    """Convolution of stride 2 on maps of even size, its kernel's size odd."""
+    """Convolves maps of even size with stride 2; the kernel's size is odd."""
     reach = kernel.shape[0] // 2
     return _convolve(x, kernel, 2, (reach, reach))
 
 
 def _strided_by_blocks(x: Array, kernel: Array) -> Array:
-    """The same as one of stride 1 on 2x2 blocks; its kernel is of (k + 1) / 2 blocks a side."""
+    """Does the same with stride 1 on 2x2 blocks; the kernel has (k + 1) / 2 blocks a side."""
     batch, height, width, channels = x.shape
     x = x.reshape(batch, height // 2, 2, width // 2, 2, channels)
     x = x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, height // 2, width // 2, 4 * channels)
@@ -106,7 +106,7 @@ _strided.defvjp(
 
 
 def _inner_taps(x: Array, kernel: Array, dilation: int) -> Array:
-    """A dilated convolution as one matrix product a tap, none for what falls into the padding."""
+    """Convolves with dilation, one matrix product a tap, none for what falls into the padding."""
 
     def span(offset: int, size: int) -> tuple[int, int]:
         return max(0, -offset), min(size, size - offset)  # The outputs whose tap is inside.
@@ -125,7 +125,7 @@ def _inner_taps(x: Array, kernel: Array, dilation: int) -> Array:
 
 
 def _inner_share(size: int, kernel_size: int, dilation: int) -> float:
-    """The share of a kernel's taps, along one axis, that fall into the map."""
+    """Returns the share of a kernel's taps, along one axis, that fall into the map."""
     reach = kernel_size // 2
     offsets = [abs(i - reach) * dilation for i in range(kernel_size)]
     return sum(max(0, size - offset) for offset in offsets) / (size * kernel_size)
@@ -137,13 +137,13 @@ def convolve(
     stride: int = 1,
     dilation: int = 1,
 ) -> Float[Array, "b i j f"]:
-    """Convolution with zero padding of dilation (k - 1) / 2 on each side.
+    """Convolves with zero padding of dilation (k - 1) / 2 on each side.
 
     Args:
       x: maps.
       kernel: k is odd.
       stride: 1 or 2.
-      dilation: pixels from one tap of the kernel to the next; 1 where the stride is 2.
+      dilation: pixels from one tap of the kernel to the next; 1 if the stride is 2.
     """
     size = kernel.shape[0]
     if size == 3 and dilation >= max(x.shape[1:3]):
@@ -164,7 +164,7 @@ def convolve(
 
 
 class Conv(nn.Module):
-    """`convolve` with a kernel and, unless told otherwise, a bias."""
+    """Applies `convolve` with a kernel and, unless told otherwise, a bias."""
 
     features: int
     kernel_size: int = 3

@@ -58,7 +58,7 @@ class ASPP(nn.Module):
 
 
 class DeepLabV3(nn.Module):
-    """Semantic segmentation: images to class logits of the same size.
+    """Maps images to class logits of the same size: semantic segmentation.
 
     The defaults are the published segmenter (39,635,785 parameters at 9 classes).  For images of
     32 or 64 pixels on a CPU: `backbone="resnet18"`, `width=0.25`, `output_stride=2`,

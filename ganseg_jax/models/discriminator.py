@@ -12,7 +12,7 @@ from ganseg_jax.models.blocks import conv, dense, leaky_relu
 
 
 def default_channels(image_size: int) -> tuple[int, ...]:
-    """64, 128, 256, then 512: as many blocks as bring `image_size` down to 2 pixels."""
+    """Returns 64, 128, 256, then 512: as many blocks as bring `image_size` to 2 pixels."""
     blocks = int(math.log2(image_size)) - 1
     if 2 ** (blocks + 1) != image_size or blocks < 1:
         raise ValueError(f"image_size must be a power of two from 4 up, not {image_size}")
@@ -20,7 +20,7 @@ def default_channels(image_size: int) -> tuple[int, ...]:
 
 
 class DiscriminatorBlock(nn.Module):
-    """(three 3x3 convolutions + 1x1 shortcut) / sqrt(2), halving the size."""
+    """Computes (three 3x3 convolutions + 1x1 shortcut) / sqrt(2), halving the size."""
 
     features: int
     dtype: Any = jnp.float32
@@ -37,7 +37,7 @@ class DiscriminatorBlock(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Images to one logit each.
+    """Maps images to one logit each.
 
     Attributes:
       channels: of each block; `default_channels(image_size)` gives the published ones.

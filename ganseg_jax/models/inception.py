@@ -46,7 +46,7 @@ def _mean_pool(x: Array) -> Array:
 
 
 class FrozenBatchNorm(nn.Module):
-    """Batch normalisation by stored statistics alone, as one multiplication and one addition.
+    """Normalises by stored statistics alone, as one multiplication and one addition.
 
     Its variables are those of `blocks.BatchNorm`.
     """
@@ -67,7 +67,7 @@ class FrozenBatchNorm(nn.Module):
 
 
 class ConvUnit(nn.Module):
-    """Convolution without bias, batch normalisation, ReLU."""
+    """Applies a convolution without bias, batch normalisation, ReLU."""
 
     features: int
     size: tuple[int, int] = (1, 1)
@@ -91,18 +91,18 @@ class ConvUnit(nn.Module):
 
 
 class Mixed(nn.Module):
-    """A block of parallel branches: the common part of the five kinds below."""
+    """Applies parallel branches: the common part of the five kinds below."""
 
     dtype: Any = jnp.float32
 
     def unit(self, x, name, features, size=(1, 1), stride=1, pad=True):
-        """One `ConvUnit`; a square size may be given as one number."""
+        """Applies one `ConvUnit`; a square size may be given as one number."""
         size = (size, size) if isinstance(size, int) else size
         return ConvUnit(features, size, stride, pad, self.dtype, name=name)(x)
 
 
 class MixedA(Mixed):
-    """35 x 35: 1x1, 5x5, two 3x3, mean pool (Mixed_5b to 5d)."""
+    """Applies, at 35 x 35: 1x1, 5x5, two 3x3, mean pool (Mixed_5b to 5d)."""
 
     pool_features: int = 64
 
@@ -121,7 +121,7 @@ class MixedA(Mixed):
 
 
 class MixedB(Mixed):
-    """35 x 35 to 17 x 17 (Mixed_6a)."""
+    """Reduces 35 x 35 to 17 x 17 (Mixed_6a)."""
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b i j f"]:
@@ -136,7 +136,7 @@ class MixedB(Mixed):
 
 
 class MixedC(Mixed):
-    """17 x 17: 1x1, 7x7 in two steps, twice 7x7, mean pool (Mixed_6b to 6e)."""
+    """Applies, at 17 x 17: 1x1, 7x7 in two steps, twice 7x7, mean pool (Mixed_6b to 6e)."""
 
     middle: int = 128
 
@@ -158,7 +158,7 @@ class MixedC(Mixed):
 
 
 class MixedD(Mixed):
-    """17 x 17 to 8 x 8 (Mixed_7a)."""
+    """Reduces 17 x 17 to 8 x 8 (Mixed_7a)."""
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b i j f"]:
@@ -175,7 +175,7 @@ class MixedD(Mixed):
 
 
 class MixedE(Mixed):
-    """8 x 8: 1x1, split 3x3, deep split 3x3, pool (Mixed_7b with mean, 7c with maximum)."""
+    """Applies, at 8 x 8: 1x1, split 3x3, deep split 3x3, pool (Mixed_7b mean, 7c maximum)."""
 
     use_max_pool: bool = False
 
@@ -198,7 +198,7 @@ class MixedE(Mixed):
 
 
 class FIDInception(nn.Module):
-    """Images to Inception features.
+    """Maps images to Inception features.
 
     Attributes:
       dtype: type of the computation; published distances were measured in float32.
@@ -208,7 +208,7 @@ class FIDInception(nn.Module):
 
     @nn.compact
     def __call__(self, images: Float[Array, "b h w 3"]) -> InceptionFeatures:
-        """Features of images in [0, 1] of any size; they are resized to 299 x 299 bilinearly."""
+        """Returns features of images in [0, 1] of any size, resized to 299 x 299 bilinearly."""
 
         def unit(x, name, features, size=1, **settings):
             return ConvUnit(features, (size, size), dtype=self.dtype, name=name, **settings)(x)

@@ -46,7 +46,7 @@ def _conv(
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions and a shortcut."""
+    """Applies two 3x3 convolutions and a shortcut."""
 
     channels: int
     out_channels: int
@@ -69,7 +69,7 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3 (strided, dilated), 1x1 convolution and a shortcut."""
+    """Applies 1x1, 3x3 (strided, dilated) and 1x1 convolutions and a shortcut."""
 
     channels: int
     out_channels: int
@@ -94,7 +94,7 @@ class Bottleneck(nn.Module):
 
 
 class ResNet(nn.Module):
-    """Residual network without its classifier.
+    """Applies a residual network without its classifier.
 
     Strides are spent from the input on until the features are `output_stride` times smaller than
     the image; each later stage is dilated instead, its first block keeping the dilation of the
@@ -159,7 +159,7 @@ class ResNet(nn.Module):
 
 
 def stage_names(kind: str) -> Sequence[str]:
-    """Names of the residual blocks in order, e.g. `layer1_0`."""
+    """Returns the names of the residual blocks in order, e.g. `layer1_0`."""
     return [
         f"layer{stage}_{i}"
         for stage, count in enumerate(STAGE_BLOCKS[kind], start=1)

@@ -24,7 +24,7 @@ def channels_at(size: int, channel_multiplier: int) -> int:
 
 
 def scaled_leaky_relu(x: jax.Array) -> jax.Array:
-    """Leaky ReLU (slope 0.2) times sqrt(2), which keeps the variance of its input."""
+    """Applies leaky ReLU (slope 0.2) times sqrt(2), which keeps the variance of its input."""
     return jax.nn.leaky_relu(x, 0.2) * math.sqrt(2.0)
 
 
@@ -51,7 +51,7 @@ def upsample(x: jax.Array, taps: Sequence[float]) -> jax.Array:
 
 
 class EqualizedDense(nn.Module):
-    """Linear layer: the stored weight counts `rate / sqrt(inputs)` times, the bias `rate` times."""
+    """Applies a linear layer; its weight counts `rate / sqrt(inputs)` times, its bias `rate`."""
 
     features: int
     rate: float = 1.0
@@ -68,7 +68,7 @@ class EqualizedDense(nn.Module):
 
 
 class MappingNetwork(nn.Module):
-    """z [B, D] -> w [B, D]: pixel norm, then `num_layers` linear layers, learning rate x 0.01."""
+    """Maps z [B, D] to w [B, D]: pixel norm, then linear layers at learning rate x 0.01."""
 
     num_layers: int
     features: int
@@ -82,7 +82,7 @@ class MappingNetwork(nn.Module):
 
 
 class ModulatedConv(nn.Module):
-    """Convolution whose input channels are scaled by a style, one scale per image.
+    """Convolves input channels that a style scales, one scale per image.
 
     With `demodulate` every output channel is divided by the norm of its modulated kernel. Both are
     applied to the maps and not to the kernel, so that one convolution serves the whole batch.
@@ -126,7 +126,7 @@ def _convolve(x: jax.Array, kernel: jax.Array, **options) -> jax.Array:
 
 
 class StyledConv(nn.Module):
-    """Modulated 3x3 convolution, noise of learned strength, bias, scaled leaky ReLU."""
+    """Applies a modulated 3x3 convolution, noise of learned strength, bias, scaled leaky ReLU."""
 
     features: int
     upsample_taps: tuple[float, ...] | None = None
@@ -144,7 +144,7 @@ class StyledConv(nn.Module):
 
 
 class ToRGB(nn.Module):
-    """Modulated 1x1 convolution to three channels, added to the upsampled image so far."""
+    """Adds a modulated 1x1 convolution to three channels to the upsampled image so far."""
 
     upsample_taps: tuple[float, ...]
     dtype: Any = jnp.float32
@@ -157,7 +157,7 @@ class ToRGB(nn.Module):
 
 
 class StyleGAN2Generator(nn.Module):
-    """StyleGAN2 generator of square images, `size` a power of two from 8 to 1024.
+    """Generates square images by StyleGAN2, `size` a power of two from 8 to 1024.
 
     Collections: `params`; `noise` (`noise_0`, ... [1, H, W, 1], one map for each styled
     convolution, used where neither noise nor a random stream is given); `latent_statistics`
@@ -173,12 +173,12 @@ class StyleGAN2Generator(nn.Module):
 
     @property
     def num_convs(self) -> int:
-        """Number of styled convolutions."""
+        """Returns the number of styled convolutions."""
         return 2 * int(math.log2(self.size)) - 3
 
     @property
     def num_styles(self) -> int:
-        """Number of styles, L, that an extended latent code w+ [B, L, D] holds."""
+        """Returns the number of styles, L, that an extended latent code w+ [B, L, D] holds."""
         return self.num_convs + 1
 
     def setup(self):
@@ -202,7 +202,7 @@ class StyleGAN2Generator(nn.Module):
         self.w_mean = self.variable("latent_statistics", "w_mean", zeros, None, (self.style_dim,))
 
     def noise_shape(self, index: int) -> tuple[int, int, int, int]:
-        """Shape [1, H, W, 1] of the noise of styled convolution `index`."""
+        """Returns the shape [1, H, W, 1] of the noise of styled convolution `index`."""
         side = BASE_SIZE * 2 ** ((index + 1) // 2)
         return (1, side, side, 1)
 
@@ -217,7 +217,7 @@ class StyleGAN2Generator(nn.Module):
         truncation: float | jax.Array = 1.0,
         noise: Sequence[jax.Array] | None = None,
     ) -> jax.Array:
-        """Images [B, S, S, 3], about [-1, 1] and not clipped, of latents z [B, D].
+        """Returns images [B, S, S, 3], about [-1, 1] and not clipped, of latents z [B, D].
 
         Args:
           latents: z [B, D], standard normal.
@@ -232,11 +232,11 @@ class StyleGAN2Generator(nn.Module):
         return self.synthesize(w, noise=noise)
 
     def map_latents(self, z: jax.Array) -> jax.Array:
-        """z [B, D] -> w [B, D], not truncated."""
+        """Maps z [B, D] to w [B, D], not truncated."""
         return self.mapping(z)
 
     def synthesize(self, w: jax.Array, *, noise: Sequence[jax.Array] | None = None) -> jax.Array:
-        """Images [B, S, S, 3] of w [B, D], or of w+ [B, L, D] with one style for each layer."""
+        """Returns images [B, S, S, 3] of w [B, D], or of w+ [B, L, D], a style a layer."""
         if w.ndim == 2:
             w = jnp.broadcast_to(w[:, None], (w.shape[0], self.num_styles, w.shape[1]))
         if w.shape[1] != self.num_styles:
@@ -262,7 +262,7 @@ class StyleGAN2Generator(nn.Module):
 def mean_latent(
     module: StyleGAN2Generator, variables: Any, key: jax.Array, num_samples: int = 4096
 ) -> jax.Array:
-    """Mean of w [D] over random latents, the centre of truncation of a newly trained generator."""
+    """Returns the mean of w [D] over random latents, the centre of truncation."""
     z = jax.random.normal(key, (num_samples, module.style_dim))
     styles: Any = module.apply(variables, z, method="map_latents")
     return jnp.mean(styles, axis=0)

@@ -16,7 +16,7 @@ from ganseg_jax.models.convolution import Conv
 
 
 class DoubleConv(nn.Module):
-    """Twice: 3x3 convolution, batch normalisation, ReLU."""
+    """Applies twice: 3x3 convolution, batch normalisation, ReLU."""
 
     features: int
     dtype: Any = jnp.float32
@@ -30,7 +30,7 @@ class DoubleConv(nn.Module):
 
 
 class UNet(nn.Module):
-    """Encoder and decoder joined at every size.
+    """Joins encoder and decoder at every size.
 
     Attributes:
       num_classes: background included.
@@ -72,7 +72,7 @@ class UNet(nn.Module):
 
 
 def upsample_to(x: Float[Array, "b h w c"], height: int, width: int) -> Array:
-    """Twice the size, and where the halved side was odd its last row or column once more."""
+    """Doubles the size, and repeats the last row or column if the halved side was odd."""
     x = geometry.upsample_2x(x)
     missing = ((0, 0), (0, height - x.shape[1]), (0, width - x.shape[2]), (0, 0))
     return jnp.pad(x, missing, mode="edge")

@@ -44,7 +44,7 @@ def curves(rows: Sequence[dict]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 
 def curve_svg(name: str, steps: np.ndarray, values: np.ndarray) -> str:
-    """One chart: the mean over short stretches of steps as a line, their range as a band.
+    """Draws a chart: the mean over short stretches of steps as a line, their range as a band.
 
     The vertical axis is logarithmic where values are positive and span more than a factor of 300.
     Colours are the CSS classes `band`, `line`, `grid` and `tick` of the page.
@@ -92,7 +92,7 @@ def curve_svg(name: str, steps: np.ndarray, values: np.ndarray) -> str:
 
 
 def _stretches(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Mean step, and smallest, mean and largest value, of at most `_MOST_POINTS` stretches."""
+    """Returns the mean step, and smallest, mean and largest value, of each stretch."""
     edges = np.linspace(0, len(steps), min(len(steps), _MOST_POINTS) + 1).astype(int)[:-1]
     sizes = np.diff(np.append(edges, len(steps)))
     return (
@@ -109,7 +109,7 @@ def _padded(low: float, high: float) -> tuple[float, float]:
 
 
 def _ticks(low: float, high: float, about: int) -> list[float]:
-    """Round numbers between low and high, about so many of them."""
+    """Returns about so many round numbers between low and high."""
     span = max(high - low, 1e-30)
     magnitude = 10.0 ** math.floor(math.log10(span / about))
     step = next(

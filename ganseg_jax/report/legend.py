@@ -15,7 +15,7 @@ _LINE, _SQUARE, _GAP = 22, 12, 8  # pixels
 def with_legend(
     picture: UInt8[np.ndarray, "h w 3"], classes: Sequence[str]
 ) -> UInt8[np.ndarray, "g w 3"]:
-    """The picture below as many lines of coloured squares and names as they need.
+    """Returns the picture above as many lines of coloured squares and names as they need.
 
     Args:
       picture: any; it is not changed.

@@ -17,12 +17,12 @@ _SUPERSAMPLING = 4
 
 
 def enlarge(values: Shaped[np.ndarray, "n h w ..."], scale: int) -> Shaped[np.ndarray, "n i j ..."]:
-    """Every pixel repeated scale x scale times."""
+    """Repeats every pixel scale x scale times."""
     return np.repeat(np.repeat(np.asarray(values), scale, axis=1), scale, axis=2)
 
 
 def color_masks(masks: Float[np.ndarray, "n h w c"]) -> Images:
-    """Soft masks as the mixture of the classes' colours, the background dark."""
+    """Draws soft masks as the mixture of the classes' colours, the background dark."""
     masks = np.asarray(masks, np.float32)
     colors = palette(masks.shape[-1]).astype(np.float32)
     return np.clip(np.round(masks @ colors), 0, 255).astype(np.uint8)
@@ -31,7 +31,7 @@ def color_masks(masks: Float[np.ndarray, "n h w c"]) -> Images:
 def color_labels(
     labels: Integer[np.ndarray, "n h w"], colors: UInt8[np.ndarray, "c 3"] | None = None
 ) -> Images:
-    """Label maps in the classes' colours (`palette` by default), the background dark."""
+    """Draws label maps in the classes' colours (`palette` by default), the background dark."""
     labels = np.asarray(labels)
     if colors is None:
         colors = palette(int(labels.max(initial=0)) + 1)
@@ -41,7 +41,7 @@ def color_labels(
 def overlay_masks(
     images: Images, masks: Float[np.ndarray, "n h w c"], opacity: float = 0.65
 ) -> Images:
-    """Soft masks over images of the same size, each pixel as opaque as it is foreground."""
+    """Draws soft masks over images of their size, each pixel as opaque as it is foreground."""
     masks = np.asarray(masks, np.float32)
     colors = palette(masks.shape[-1])[1:].astype(np.float32)
     parts = masks[..., 1:]
@@ -56,7 +56,7 @@ def overlay_labels(
     colors: UInt8[np.ndarray, "c 3"] | None = None,
     opacity: float = 0.65,
 ) -> Images:
-    """Label maps over images of the same size, with a line in full colour along their borders."""
+    """Draws label maps over images of their size, with a line in full colour at their borders."""
     labels = np.asarray(labels)
     colored = color_labels(labels, colors).astype(np.float32)
     strength = (np.where(_borders(labels), 1.0, opacity) * (labels != 0))[..., None]
@@ -71,7 +71,7 @@ def draw_points(
     pixels: int | None = None,
     grid: str = "corners",
 ) -> Images:
-    """Points as small discs tied to their part's centre, a larger disc, in the part's colour.
+    """Draws points as small discs tied to their part's centre, a larger disc, in its colour.
 
     Args:
       images: enlarged images.
@@ -98,14 +98,14 @@ def draw_points(
 
 
 def _pale(images: np.ndarray, foreground: np.ndarray) -> np.ndarray:
-    """Images turned mostly grey where there is foreground, so that part colours keep their hue."""
+    """Turns images mostly grey where there is foreground, so that part colours keep their hue."""
     images = np.asarray(images, np.float32)
     grey = images @ np.array([[0.299], [0.587], [0.114]], np.float32)
     return images + 0.75 * foreground * (grey - images)
 
 
 def _to_canvas(points: np.ndarray, side: int, span: float) -> np.ndarray:
-    """(row, col) in [-1, 1] -> (x, y) in supersampled pixels, far outside where not finite."""
+    """Maps (row, col) in [-1, 1] to (x, y) in supersampled pixels, far outside if not finite."""
     points = np.nan_to_num(np.asarray(points, np.float64), nan=9.0, posinf=9.0, neginf=-9.0)
     return (np.clip(points, -9, 9)[..., ::-1] * span + 1) / 2 * side * _SUPERSAMPLING
 

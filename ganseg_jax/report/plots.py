@@ -51,7 +51,7 @@ def plot_embeddings(coordinates: Float[np.ndarray, "n c 2"]) -> UInt8[np.ndarray
 
 
 def rasterize(figure: Figure) -> UInt8[np.ndarray, "h w 3"]:
-    """A matplotlib figure as a picture."""
+    """Returns a matplotlib figure as a picture."""
     buffer = io.BytesIO()
     # The file's metadata and the user's style sheet must not change the picture.
     with matplotlib.rc_context(matplotlib.rcParamsDefault):

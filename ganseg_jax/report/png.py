@@ -12,7 +12,7 @@ from ganseg_jax.report.palette import palette
 
 
 def encode_png(picture: UInt8[np.ndarray, "h w 3"]) -> bytes:
-    """A uint8 picture, (H, W, 3) or (H, W), as the bytes of a PNG file.
+    """Returns a uint8 picture, (H, W, 3) or (H, W), as the bytes of a PNG file.
 
     Raises:
       ValueError: where it is something else.
@@ -29,7 +29,7 @@ def save_png(path: str | os.PathLike, picture: UInt8[np.ndarray, "h w 3"]) -> No
     """Writes a uint8 picture, (H, W, 3) or (H, W), as a PNG file, whole or not at all.
 
     Raises:
-      UserError: where the file cannot be written.
+      UserError: the file cannot be written.
     """
     write_whole(path, encode_png(picture))
 
@@ -42,7 +42,7 @@ def save_label_png(path: str | os.PathLike, labels: Integer[np.ndarray, "h w"]) 
       labels: 0 (background) to 255.
 
     Raises:
-      UserError: where the file cannot be written.
+      UserError: the file cannot be written.
     """
     image = Image.fromarray(np.asarray(labels).astype(np.uint8))
     image.putpalette(palette(256).tobytes())

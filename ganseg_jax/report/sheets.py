@@ -27,7 +27,7 @@ def sample_sheet(
     grid: str = "corners",
     photos: UInt8[np.ndarray, "n s s 3"] | None = None,
 ) -> Picture:
-    """Generated samples: rows of images, images with points, masks overlaid, and masks.
+    """Shows generated samples: rows of images, images with points, masks overlaid, and masks.
 
     Args:
       images: (N, S, S, 3) in [-1, 1].
@@ -64,7 +64,7 @@ def segmentation_sheet(
     columns: int = 8,
     scale: int | None = None,
 ) -> Picture:
-    """Segmented photos: rows of photos, predictions overlaid, and the true parts overlaid.
+    """Shows segmented photos: rows of photos, of predictions, and of the true parts.
 
     The true parts take the colours of the predicted parts that they overlap most with, one to one
     over the whole sheet, since the numbering of discovered parts is arbitrary.
@@ -95,7 +95,7 @@ def segmentation_sheet(
 
 
 def default_scale(size: int) -> int:
-    """Enlargement that brings an image of `size` pixels to about 128."""
+    """Returns the enlargement that brings an image of `size` pixels to about 128."""
     return max(1, round(128 / size))
 
 
@@ -136,7 +136,7 @@ def sheet(
       names: a caption under each column of a block.
 
     Raises:
-      ValueError: where there is no tile.
+      ValueError: there is no tile.
     """
     first = next(iter(rows.values()))
     count, height, width = first.shape[:3]
@@ -169,7 +169,7 @@ def sheet(
 
 
 def _title(canvas: Image.Image, text: str, y: int, height: int, strip: int) -> None:
-    """Text turned to read upwards, in the middle of a row's strip."""
+    """Draws text turned to read upwards, in the middle of a row's strip."""
     font = ImageFont.load_default(13)
     left, top, right, bottom = font.getbbox(text)
     if right - left > height:

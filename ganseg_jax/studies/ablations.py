@@ -69,7 +69,7 @@ Runs = dict[int, dict[str, float]]
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """One row of the table.
+    """Describes one row of the table.
 
     Attributes:
       name: also the name of its folder.
@@ -89,7 +89,7 @@ Settings = Mapping[str, Setting]
 
 
 def paper_settings(config: Config) -> dict[str, Setting]:
-    """The paper's ablations of a config by name, the full model first.
+    """Returns the paper's ablations of a config by name, the full model first.
 
     Where K changes, so does the concentration's weight: lambda_con = C_con K (GANSeg eq. 26), with
     C_con = lambda_con / K of the given config. A config without area loss has a setting with it.
@@ -134,7 +134,7 @@ def paper_settings(config: Config) -> dict[str, Setting]:
 
 
 def read_settings(path: str, config: Config) -> dict[str, Setting]:
-    """The settings of a JSON file by name, after the config as it is.
+    """Reads the settings of a JSON file by name, after the config as it is.
 
     Args:
       path: of a file `{NAME: {"description": TEXT, "fields": {FIELD: VALUE, ...}}, ...}` with
@@ -168,7 +168,7 @@ def read_settings(path: str, config: Config) -> dict[str, Setting]:
 
 
 def choose_settings(known: Settings, names: Sequence[str]) -> list[Setting]:
-    """The settings of these names; all, where no name is given.
+    """Returns the settings of these names; all if no name is given.
 
     Raises:
       UserError: for a name there is no setting of; the line lists those there are.
@@ -181,7 +181,7 @@ def choose_settings(known: Settings, names: Sequence[str]) -> list[Setting]:
 
 
 def config_of(config: Config, setting: Setting, seed: int) -> Config:
-    """The config of one run.
+    """Returns the config of one run.
 
     Raises:
       UserError: for a value of another type than the field's.
@@ -194,9 +194,9 @@ def config_of(config: Config, setting: Setting, seed: int) -> Config:
 
 
 def folder_of(config: Config, known: Settings, setting: Setting) -> str:
-    """Name of the folder of a setting's runs.
+    """Returns the name of the folder of a setting's runs.
 
-    Settings that change nothing (P = 4 where the config has 4 points) share the runs of the first
+    Settings that change nothing (P = 4 if the config has 4 points) share the runs of the first
     setting with the same config.
     """
     wanted = config_of(config, setting, 0)
@@ -214,7 +214,7 @@ def run_ablations(
 
     The three files are brought up to date after every setting, and hold all finished runs found in
     the workdir, those of earlier calls too. A run whose losses become infinite is reported and
-    left out; the others go on.
+    left out; the others continue.
 
     Args:
       config: of the full model.
@@ -272,7 +272,7 @@ def _is_finished(
 
 
 def finished_run(config: Config, folder: epath.Path) -> dict[str, float] | None:
-    """The figures of a finished run of this very config, or None where there is none."""
+    """Returns the figures of a finished run of this very config, or None if there is none."""
     path = folder / METRICS
     if not path.exists():
         return None
@@ -301,7 +301,7 @@ def found_runs(config: Config, workdir: epath.Path, known: Settings) -> dict[str
 def summarize(
     known: Settings, found: Mapping[str, Runs], diverged: Sequence[str]
 ) -> dict[str, Any]:
-    """What `W/ablations.json` holds: every figure, its mean and its spread over the seeds.
+    """Returns what `W/ablations.json` holds: every figure, its mean and its spread over the seeds.
 
     The spread is the standard deviation of a sample (n - 1), null where there is one seed.
     """
@@ -323,7 +323,7 @@ def summarize(
 
 
 def table_of(summary: Mapping[str, Any]) -> str:
-    """The main measures as a Markdown table: mean and spread over the seeds."""
+    """Returns the main measures as a Markdown table: mean and spread over the seeds."""
     rows = summary["settings"]
     measures = _main_measures(rows)
     titles = []

@@ -10,17 +10,17 @@ from typing import Any
 
 @dataclasses.dataclass
 class Case:
-    """Something that can be run step by step.
+    """Describes something that can be run step by step.
 
     Attributes:
       run: does one step and returns when it is done.
       prepare: makes the next step ready; not measured.
       prepare_penalized: makes a step with the gradient penalty ready, where most are without it.
       penalty_interval: each how many-th step is such a one.
-      compile_seconds: None where nothing is compiled.
-      flops: of a step over all devices, None where not known.
-      peak_memory: bytes on one device, None where not known.
-      communication: bytes that collectives of a step put together, None where nothing is compiled.
+      compile_seconds: None if nothing is compiled.
+      flops: of a step over all devices, None if not known.
+      peak_memory: bytes on one device, None if not known.
+      communication: bytes that collectives of a step put together, None if nothing is compiled.
       burst: steps that are only meaningful as a mean, because workers finish them together.
       facts: more entries of the result.
     """
@@ -38,7 +38,7 @@ class Case:
 
 
 def step_with_penalties(gan_settings: Any) -> tuple[int, bool]:
-    """A step with both generator penalties, and whether the gradient penalty is in it too.
+    """Returns a step with both generator penalties, and whether the gradient penalty is in it too.
 
     It is only where the intervals leave no step without it.
     """
@@ -53,7 +53,7 @@ def step_with_penalties(gan_settings: Any) -> tuple[int, bool]:
 
 
 def lower_gan_step(config: Any) -> tuple[Any, Any]:
-    """The GAN's step for all devices, and the one whose operations are those of most steps."""
+    """Returns the GAN's step for all devices, and the one to count operations of."""
     import jax
     import jax.numpy as jnp
 
@@ -239,7 +239,7 @@ def _stepping(
     prepare: Callable[[Any], Any] = lambda state: state,
     prepare_penalized: Callable[[Any], Any] | None = None,
 ) -> Case:
-    """A program from state to state; `counted` is the one whose operations are counted."""
+    """Returns a program from state to state; `counted` is the one whose operations are counted."""
     import jax
 
     from ganseg_jax.training import partition
@@ -267,7 +267,7 @@ def _stepping(
 
 
 def _repeating(lowered: Any, *arguments: Any) -> Case:
-    """A program that is given the same arguments each time."""
+    """Returns a program that is given the same arguments each time."""
     import jax
 
     program, compile_seconds = _compile(lowered)
@@ -287,7 +287,7 @@ def _compile(lowered: Any, options: dict[str, Any] | None = None) -> tuple[Any, 
 
 
 def flops(lowered: Any) -> float | None:
-    """XLA's count of operations, over all devices.
+    """Returns XLA's count of operations, over all devices.
 
     Of the program before the backend's own rewriting: afterwards matrix products and convolutions
     are library calls on some devices, which XLA counts as nothing.

@@ -66,7 +66,7 @@ def _group_size(line: str) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-    """What is assumed of one device and of the network.
+    """Holds what is assumed of one device and of the network.
 
     Attributes:
       flops: operations a second that the step reaches, not the peak.
@@ -82,7 +82,7 @@ class Chip:
 def step_seconds(
     flops: float, traffic: Mapping[str, Traffic], chips: int, chip: Chip
 ) -> tuple[float, float]:
-    """Estimated seconds of a step: of computing, and of communication that nothing overlaps with.
+    """Estimates a step's seconds: of computing, and of communication that nothing overlaps with.
 
     Computing is divided evenly. Reducing n bytes among c devices sends 2 n (c - 1) / c from each
     (ring: Patarasuk and Yuan 2009), the other kinds half of that; each collective takes the latency

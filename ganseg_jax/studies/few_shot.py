@@ -47,7 +47,7 @@ CANDIDATES, SMALLEST_PART, MOST_ON_BORDER = 4, 0.015, 3
 
 @dataclasses.dataclass(frozen=True)
 class StudySettings:
-    """Everything that decides the figures.
+    """Holds everything that decides the figures.
 
     Attributes:
       shots: numbers of labelled generated images.
@@ -80,7 +80,7 @@ class StudySettings:
     unet_depth: int = 3
 
     def few_shot(self, shots: int, seed: int) -> schema.FewShot:
-        """For one network; `shots` matters only where there is a head."""
+        """Returns the settings of one network; `shots` matters only if there is a head."""
         return schema.FewShot(
             head_kind=self.head_kind,
             mlp_hidden=self.mlp_hidden,
@@ -118,7 +118,7 @@ def label_by_hue(images: UInt8[np.ndarray, "n h w 3"]) -> UInt8[np.ndarray, "n h
 
 
 def hsv(images: UInt8[np.ndarray, "*s 3"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Hue in turns (0 for greys), saturation and value in [0, 1]."""
+    """Returns hue in turns (0 for greys), saturation and value in [0, 1]."""
     x = np.asarray(images, np.float32) / 255
     high, low = x.max(-1), x.min(-1)
     span = high - low
@@ -260,7 +260,7 @@ def _figures(measured: evaluate.Overlap) -> dict[str, Any]:
 
 
 def _labelled(folder: Path, source: Any, variables: Any, chosen: StudySettings, seed: int) -> Path:
-    """The folder of generated images with labels by rule, made where it is not there yet.
+    """Returns the folder of generated images with labels by rule; makes it if it is missing.
 
     Which images are labelled, `rows_to_label` decides.
     """
@@ -282,7 +282,7 @@ def _labelled(folder: Path, source: Any, variables: Any, chosen: StudySettings, 
 
 
 def rows_to_label(labels: UInt8[np.ndarray, "n h w"]) -> Int[np.ndarray, "n"]:
-    """All rows, those first that a person would choose to label.
+    """Returns all rows, those first that a person would choose to label.
 
     Images come last that hardly show one of the parts, or where parts' colours run into the
     background up to the border.

@@ -66,12 +66,12 @@ def write(
 
 
 def entry_folder(entry: dict[str, Any]) -> str:
-    """Name of a network's folder."""
+    """Returns the name of a network's folder."""
     return f"{entry['kind']}_{entry['labels']}_seed_{entry['seed']}"
 
 
 def means(summary: dict[str, Any], kind: str) -> dict[int, float]:
-    """Number of labels to the mean IoU, averaged over the seeds; in ascending order."""
+    """Returns the mean IoU over the seeds by the number of labels, in ascending order."""
     values: dict[int, list[float]] = {}
     for entry in summary["entries"]:
         if entry["kind"] == kind:
@@ -80,7 +80,7 @@ def means(summary: dict[str, Any], kind: str) -> dict[int, float]:
 
 
 def equal_supervision(curve: dict[int, float], value: float) -> str:
-    """How many labels the supervised curve needs for a value, interpolated in the logarithm."""
+    """Returns how many labels the supervised curve needs for a value (log-interpolated)."""
     counts, heights = np.array(list(curve)), np.maximum.accumulate(list(curve.values()))
     if value <= heights[0]:
         return f"at most {counts[0]}"
@@ -90,7 +90,7 @@ def equal_supervision(curve: dict[int, float], value: float) -> str:
 
 
 def table(summary: dict[str, Any], chosen: Any) -> str:
-    """The figures as Markdown."""
+    """Returns the figures as Markdown."""
     classes, dataset = summary["classes"], summary["dataset"].replace("_", " ")
     curve = means(summary, "supervised")
     lines = [
@@ -120,7 +120,7 @@ def table(summary: dict[str, Any], chosen: Any) -> str:
 
 
 def _labellers(summary: dict[str, Any]) -> str:
-    """Where the labels of generated images are from."""
+    """Says where the labels of generated images are from."""
     if "rule" not in summary:
         return "labels for generated images were given, not made by rule"
     return (
@@ -137,7 +137,7 @@ def _iou(figures: dict[str, Any]) -> str:
 
 
 def plot(summary: dict[str, Any]) -> UInt8[np.ndarray, "h w 3"]:
-    """Mean IoU against the number of labels; a dot for each seed, lines through the means."""
+    """Plots mean IoU against the number of labels; a dot for each seed, lines through the means."""
     figure = Figure(figsize=(6.4, 4.2), dpi=110, layout="constrained")
     axes = figure.subplots()
     for kind, (color, what) in LINES.items():

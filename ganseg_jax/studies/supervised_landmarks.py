@@ -91,7 +91,7 @@ def vary(
 
 
 def error(predicted: np.ndarray, truth: np.ndarray) -> float:
-    """Mean distance as a share of each photo's distance between the eyes."""
+    """Returns the mean distance as a share of each photo's distance between the eyes."""
     from ganseg_jax.evaluation import landmarks
 
     return landmarks.landmark_error(predicted, truth, landmarks.interocular_distance(truth))
@@ -100,7 +100,7 @@ def error(predicted: np.ndarray, truth: np.ndarray) -> float:
 def generate(
     generator: Any, variables: Any, count: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Generated images, uint8, and their parts' centres (N, K, 2), (row, col) in pixels."""
+    """Generates uint8 images, and their parts' centres (N, K, 2), (row, col) in pixels."""
     import jax
 
     from ganseg_jax import prng
@@ -118,7 +118,7 @@ def generate(
 
 
 def explained(centers: np.ndarray, found: np.ndarray) -> dict[str, float]:
-    """How much of the landmarks found in generated images their parts' centres tell.
+    """Measures how much of the landmarks in generated images their parts' centres tell.
 
     Args:
       centers: (N, K, 2).

@@ -4,7 +4,7 @@ python experiments/comparisons/torch_gan.py [--batch_size=2] [--threads=2] [--ch
 
 Needs torch and numpy only, in an environment of their own; nothing else here imports it. Written
 from the paper's equations the direct way: a convolution for each gamma and each beta, grids drawn
-anew, no layer merged. The structure is that of `configs/celeba_wild.py`, and the state_dict's
+again, no layer merged. The structure is that of `configs/celeba_wild.py`, and the state_dict's
 names are the published ones, so that `--check=tests/parity/goldens` can show that the same
 function is timed. Prints one JSON object.
 """
@@ -28,14 +28,14 @@ PARTS, POINTS, NOISE, EMBEDDING, HIDDEN, MARGIN = 8, 4, 256, 64, 128, 10
 
 
 def grid(size: int) -> torch.Tensor:
-    """(1, n, n, 2): row and column of the pixels of a stage and its margin."""
+    """Returns (1, n, n, 2): row and column of the pixels of a stage and its margin."""
     end = 1 + 2 * MARGIN / (size - 1)
     axis = torch.linspace(-end, end, size + 2 * MARGIN)
     return torch.stack(torch.meshgrid(axis, axis, indexing="ij"), -1)[None]
 
 
 def grow(x: torch.Tensor, size: int) -> torch.Tensor:
-    """Features (b, c, n, n) of one stage as the input of the stage of `size`."""
+    """Returns features (b, c, n, n) of one stage as the input of the stage of `size`."""
     if x.shape[-1] == size + 2 * MARGIN:
         return x
     x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
@@ -54,7 +54,7 @@ class Perceptron(nn.Sequential):
 
 
 class Start(nn.Module):
-    """sin and cos of a linear map of the differences to `anchors` anchors."""
+    """Computes sin and cos of a linear map of the differences to `anchors` anchors."""
 
     def __init__(self, anchors: int):
         super().__init__()
@@ -205,13 +205,13 @@ def _stages(block, widths):
 
 
 def draw(batch: int) -> list[torch.Tensor]:
-    """Latents; the background moves sideways only."""
+    """Draws latents; the background moves sideways only."""
     bg_pos = torch.stack([torch.zeros(batch), torch.rand(batch) * 2 - 1], -1)
     return [*(torch.randn(batch, NOISE) for _ in range(3)), bg_pos]
 
 
 def penalties(out: dict[str, torch.Tensor]) -> torch.Tensor:
-    """Concentration (mean over parts and batch, weight 10) and area (released form)."""
+    """Returns concentration (mean over parts and batch, weight 10) and area (released form)."""
     masks, size = out["masks"][:, :-1], out["masks"].shape[-1]
     axis = torch.linspace(-1, 1, size)
     pixels = torch.stack(torch.meshgrid(axis, axis, indexing="ij"), -1)
@@ -224,7 +224,7 @@ def penalties(out: dict[str, torch.Tensor]) -> torch.Tensor:
 
 
 def iteration(generator, discriminator, optimizers, real, penalized: bool) -> None:
-    """One update of the discriminator and one of the generator, without gradient penalty."""
+    """Updates the discriminator once and the generator once, without gradient penalty."""
     optimizer_g, optimizer_d = optimizers
     batch = real.shape[0]
     with torch.no_grad():
@@ -246,7 +246,7 @@ def iteration(generator, discriminator, optimizers, real, penalized: bool) -> No
 
 
 def check(goldens: Path) -> dict[str, float]:
-    """Relative errors of the k8 generator's golden tensors, evaluation mode."""
+    """Returns relative errors of the k8 generator's golden tensors, evaluation mode."""
     name = "celeba_wild_k8_linear"
     golden = np.load(goldens / f"generator_{name}.npz")
     generator = Generator()
@@ -281,7 +281,7 @@ def check(goldens: Path) -> dict[str, float]:
 
 
 def timed(run, repeats: int) -> float:
-    """Median seconds, after one call that is not counted."""
+    """Returns the median seconds, after one call that is not counted."""
     run()
     seconds = []
     for _ in range(repeats):

@@ -70,13 +70,13 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 def settle(
     stage: Stage, folder: epath.Path, keep: Collection[str], retrain: Collection[str]
 ) -> None:
-    """Decides whether a begun stage resumes or is trained anew; if anew, its folder is emptied.
+    """Decides whether a begun stage resumes or is trained again; if so, its folder is emptied.
 
     Args:
       stage: its declaration, with today's inputs.
       folder: of the stage.
       keep: names of stages that stay as they are even if their inputs have changed.
-      retrain: names of stages that are trained anew in any case.
+      retrain: names of stages that are trained again in any case.
 
     Raises:
       UserError: the inputs of a stage that is not derived have changed, and neither is asked for.
@@ -85,13 +85,13 @@ def settle(
         before = recorded(folder)
         changed = changes(before, stage.inputs) if before else []
         if stage.name in retrain:
-            _start_anew(stage, folder, "asked for with --retrain")
+            _start_again(stage, folder, "asked for with --retrain")
         elif changed and stage.name in keep:
             LOG.warning("%s: kept, though other now: %s", stage.name, ", ".join(changed))
             return
         elif changed and stage.derived:
             reason = f"other now: {', '.join(changed)}; --keep={stage.name} would keep it"
-            _start_anew(stage, folder, reason)
+            _start_again(stage, folder, reason)
         elif changed:
             raise UserError(
                 f"{folder} was trained on other inputs; other now: {', '.join(changed)}. "
@@ -102,7 +102,7 @@ def settle(
     record(stage, folder)
 
 
-def _start_anew(stage: Stage, folder: epath.Path, reason: str) -> None:
+def _start_again(stage: Stage, folder: epath.Path, reason: str) -> None:
     LOG.info("%s: is trained again (%s)", stage.name, reason)
     partition.wait_for_all(f"{stage.name} is decided")
     if jax.process_index() == 0:

@@ -16,8 +16,10 @@ import optax
 def adam(
     learning_rate: float, beta1: float, beta2: float, flat: bool = True
 ) -> optax.GradientTransformation:
-    """Adam (epsilon 1e-8) whose moments are single vectors, or with `flat=False` shaped as the
-    parameters, to be sharded like them: one vector would bring them all together on every device.
+    """Returns Adam (epsilon 1e-8) whose moments are single vectors.
+
+    With `flat=False` they have the parameters' shapes, to be sharded like them: one vector would
+    bring all of them together on every device.
     """
     plain = optax.adam(learning_rate, beta1, beta2)
     transform = optax.flatten(plain) if flat else plain
@@ -31,5 +33,5 @@ def adam(
 
 
 def flat_norm(tree: Any) -> jax.Array:
-    """L2 norm of all leaves together."""
+    """Returns the L2 norm of all leaves together."""
     return jnp.linalg.norm(jax.flatten_util.ravel_pytree(tree)[0])

@@ -16,12 +16,12 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
 def facts() -> dict[str, Any]:
-    """What somebody who wants to repeat this process's work has to know, fit for JSON.
+    """Returns what somebody who wants to repeat this process's work has to know, fit for JSON.
 
     Returns:
       `time` (ISO 8601 with the zone), `command`; JAX's `device`, `num_devices`, `num_processes`;
       `host` (the processor, and how many of its cores this process may use), `python`, `packages`
-      (name to version), and `commit` of this code, None where it is not known.
+      (name to version), and `commit` of this code, None if it is not known.
     """
     return {
         "time": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
@@ -37,7 +37,7 @@ def facts() -> dict[str, Any]:
 
 
 def processor() -> str:
-    """The processor's name, as far as the system says."""
+    """Returns the processor's name, as far as the system says."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -54,7 +54,7 @@ def usable_cores() -> int:
 
 
 def commit(folder: Path) -> str | None:
-    """The commit that `folder` has checked out, "-dirty" behind it where tracked files differ.
+    """Returns the commit that `folder` has checked out, with "-dirty" if tracked files differ.
 
     None where `folder` is not the top of a Git checkout, such as an installed package's (which may
     lie inside somebody else's), or Git is not there.

@@ -42,7 +42,7 @@ def test_what_is_finished_is_skipped(entry_point, workdir, puppets, tmp_path, ca
     said = capsys.readouterr().out
     assert said.count("mean IoU") == 2
 
-    # The same again draws the figures anew, and another number of labels is added to them.
+    # The same again draws the figures again, and another number of labels is added to them.
     (tmp_path / "study.png").unlink()
     entry_point("few_shot_study", shots=1, supervised="2,3", **given).main()
     content = json.loads((tmp_path / "study.json").read_text())

@@ -81,7 +81,7 @@ def test_a_set_put_aside_by_a_killed_preparation_comes_back(tmp_path, picture):
     assert visible(data) == ["image_folder"]
 
 
-def test_interrupted_preparation_leaves_nothing_and_is_done_anew(
+def test_interrupted_preparation_leaves_nothing_and_is_done_again(
     few_puppets, tmp_path, monkeypatch
 ):
     read_item = Puppets.read_item

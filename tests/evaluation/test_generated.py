@@ -82,7 +82,7 @@ def load(folder, compute, count=60, weights="a", split="train"):
     )
 
 
-def test_statistics_are_computed_once_and_anew_where_they_do_not_fit(tmp_path):
+def test_statistics_are_computed_once_and_again_where_they_do_not_fit(tmp_path):
     calls = []
 
     def compute():

@@ -1,4 +1,4 @@
-"""Quality against time: each step's run goes on from the one before, and is measured."""
+"""Quality against time: each run resumes from the one before, and is measured."""
 
 import json
 

@@ -5,10 +5,10 @@ given as `source`.  Its features:
 
   image              encoded JPEG or PNG, (H, W, 3)
   name               the image file's name
-  segmentation       encoded PNG label map (h, w, 1), 0 = background; where an image has no ground
+  segmentation       encoded PNG label map (h, w, 1), 0 = background; if an image has no ground
                      truth in a set that has some, one pixel of value 255
   landmarks          float32 (L, 2), (row, col) as fractions of the height and width, 1 = far edge
-  landmarks_visible  bool (L,); all False where an image has no ground truth
+  landmarks_visible  bool (L,); all False if an image has no ground truth
 
 `segmentation` and the landmarks are present in sets with ground truth of that kind.
 """
@@ -34,7 +34,7 @@ UNLABELED = 255
 
 @typing.runtime_checkable
 class Items(typing.Protocol):
-    """What a split is made of; iterated once."""
+    """Holds what a split is made of; iterated once."""
 
     def __len__(self) -> int: ...
 
@@ -43,14 +43,14 @@ class Items(typing.Protocol):
 
 @dataclasses.dataclass
 class Example:
-    """One image with its ground truth, as a builder reads it from the source.
+    """Holds one image with its ground truth, as a builder reads it from the source.
 
     Attributes:
       name: file name, unique within the set.
       image: the image file's bytes.
       labels: uint8 (h, w) label map covering the whole image, or None.
       landmarks: (L, 2) (row, col) as fractions of the image's height and width, or None.
-      visible: bool (L,), or None where all landmarks are.
+      visible: bool (L,), or None if all landmarks are.
     """
 
     name: str
@@ -61,10 +61,10 @@ class Example:
 
 
 class SetBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]  # TFDS has no types.
-    """Base of all data sets.
+    """Builds a data set; the base of all of them.
 
     A data set says which items each split has (`list_splits`, cheap) and how one is read
-    (`read_item`).  `part_names` and `landmark_names` are None where there is no such ground truth.
+    (`read_item`).  `part_names` and `landmark_names` are None if there is no such ground truth.
     """
 
     url_infos = None  # nothing is downloaded, so there are no checksums to look for
@@ -91,7 +91,7 @@ class SetBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # ty
         progress: bool = False,
         **kwargs: Any,
     ):
-        """See `ganseg_jax.data.prepare.prepare`, which is how builders are used."""
+        """Takes what `ganseg_jax.data.prepare.prepare` gives, which is how builders are used."""
         self._source = None if source is None else pathlib.Path(source)
         self.skipped: list[tuple[str, str]] = []
         self._verify_counts = verify_counts
@@ -140,7 +140,7 @@ class SetBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # ty
     def skip(self, name: str, reason: str) -> None:
         """Notes a file that is left out, or raises where the set must be complete."""
         if not self.SKIP_UNREADABLE:
-            raise UserError(f"{name}: {reason}; get {self.name} anew from its publisher")
+            raise UserError(f"{name}: {reason}; get {self.name} again from its publisher")
         self.skipped.append((name, reason))
 
     def metadata(self) -> dict[str, Any]:

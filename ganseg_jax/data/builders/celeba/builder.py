@@ -24,7 +24,7 @@ _WHERE = (
 
 
 class _Celeba(base.SetBuilder, skip_registration=True):  # type: ignore[call-arg]  # TFDS has no types.
-    """What both sets share; `test` has the images of `landmark_test`, as other sets have a test."""
+    """Builds both sets; `test` has the images of `landmark_test`, as other sets have a test."""
 
     CITATION = "Liu, Luo, Wang, Tang: Deep Learning Face Attributes in the Wild, ICCV 2015."
     IMAGE_FOLDER: str
@@ -56,7 +56,7 @@ class _Celeba(base.SetBuilder, skip_registration=True):  # type: ignore[call-arg
 
     def read_item(self, item: str) -> base.Example:
         if item not in self._landmarks:
-            raise UserError(f"{self.LANDMARK_LIST} has no line for {item}; get it anew")
+            raise UserError(f"{self.LANDMARK_LIST} has no line for {item}; get it again")
         data = self.read(self._folder / item)
         height, width = images.image_size(data, camera_rotation=False)
         xy = self._landmarks[item].reshape(5, 2)
@@ -66,7 +66,7 @@ class _Celeba(base.SetBuilder, skip_registration=True):  # type: ignore[call-arg
 
 
 class CelebaWild(_Celeba):
-    """CelebA-in-the-wild: images whose face box covers at least 30 % of them."""
+    """Builds CelebA-in-the-wild: images whose face box covers at least 30 % of them."""
 
     DESCRIPTION = "Uncropped CelebA photos in which the face is large, with five landmarks."
     LAYOUT = "a folder with img_celeba/, list_bbox_celeba.txt, list_landmarks_celeba.txt, " + _WHERE
@@ -93,15 +93,15 @@ class CelebaWild(_Celeba):
         try:
             height, width = images.image_size(self.read(self._folder / name), camera_rotation=False)
         except images.ImageError as error:
-            raise UserError(f"{self._folder / name}: {error}; get it anew") from error
+            raise UserError(f"{self._folder / name}: {error}; get it again") from error
         if name not in self._boxes:
-            raise UserError(f"list_bbox_celeba.txt has no line for {name}; get it anew")
+            raise UserError(f"list_bbox_celeba.txt has no line for {name}; get it again")
         _, _, box_width, box_height = self._boxes[name]
         return box_width * box_height >= _FACE_SHARE * height * width
 
 
 class CelebaAligned(_Celeba):
-    """CelebA, aligned and cropped to 178 x 218 px."""
+    """Builds CelebA, aligned and cropped to 178 x 218 px."""
 
     DESCRIPTION = "Aligned CelebA faces with five landmarks."
     LAYOUT = "a folder with img_align_celeba/, list_landmarks_align_celeba.txt, " + _WHERE

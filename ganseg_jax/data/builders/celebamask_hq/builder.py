@@ -36,7 +36,7 @@ _MASK_SIZE = 512
 
 
 class CelebamaskHq(base.SetBuilder):
-    """30,000 faces in CelebA's own split."""
+    """Builds 30,000 faces in CelebA's own split."""
 
     DESCRIPTION = "CelebA-HQ faces with nine parts."
     CITATION = "Lee, Liu, Wu, Luo: MaskGAN, CVPR 2020."
@@ -74,7 +74,7 @@ class CelebamaskHq(base.SetBuilder):
                 found = True
                 mask = images.decode_rgb(path.read_bytes())[..., 0] > 127
                 if mask.shape != labels.shape:
-                    raise UserError(f"{path} is not of {_MASK_SIZE}x{_MASK_SIZE} px; get it anew")
+                    raise UserError(f"{path} is not of {_MASK_SIZE}x{_MASK_SIZE} px; get it again")
                 labels[mask] = part_of.get(mask_name, 0)
         if not found:
             raise UserError(f"{folder} has no masks of {name}; is the data complete?")

@@ -13,7 +13,7 @@ _SPLIT_CODES = {"0": "train", "1": "validation", "2": "test"}
 
 
 class Cub(base.SetBuilder):
-    """11,788 birds, in the 10,000 / 788 / 1,000 split of ReDO (Chen, Artieres, Denoyer 2019)."""
+    """Builds 11,788 birds in ReDO's split, 10,000 / 788 / 1,000 (Chen, Artieres, Denoyer 2019)."""
 
     DESCRIPTION = "Birds with foreground masks and 15 parts."
     CITATION = "Wah, Branson, Welinder, Perona, Belongie: The Caltech-UCSD Birds-200-2011 Dataset."
@@ -56,7 +56,7 @@ class Cub(base.SetBuilder):
         # Grey levels are the share of annotators; a few masks have several equal channels.
         mask = mask[..., 0] if mask.ndim == 3 else mask
         if mask.shape != (height, width):
-            raise UserError(f"{mask_path} is not of its image's size; get it anew")
+            raise UserError(f"{mask_path} is not of its image's size; get it again")
         x, y, visible = self._landmarks[item].T
         return base.Example(
             name=item,

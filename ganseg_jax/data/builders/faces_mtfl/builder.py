@@ -10,7 +10,7 @@ _HELD_OUT_EVERY = 10
 
 
 class FacesMtfl(base.SetBuilder):
-    """12,995 faces of 80 x 80 px.
+    """Builds 12,995 faces of 80 x 80 px.
 
     Splits: `train`, MTFL's training images (LFW and web) without every tenth (the 10th, 20th, ...)
     by name, for the GAN and to fit landmark regressions; `landmark_test`, those 1,000; `test`,

@@ -15,7 +15,7 @@ _SPLITS = {"train": "tstid", "validation": "valid", "test": "trnid"}
 
 
 class Flowers(base.SetBuilder):
-    """8,189 flowers, in the split of ReDO: 6,149 / 1,020 / 1,020."""
+    """Builds 8,189 flowers in the split of ReDO: 6,149 / 1,020 / 1,020."""
 
     DESCRIPTION = "Flowers with foreground masks."
     CITATION = "Nilsback, Zisserman: Automated flower classification over many classes, 2008."
@@ -35,7 +35,7 @@ class Flowers(base.SetBuilder):
             return {split: table[key].ravel().tolist() for split, key in _SPLITS.items()}
         # A damaged file can fail in any way.
         except Exception as error:  # noqa: BLE001
-            raise UserError(f"{file} cannot be read ({error}); get it anew") from error
+            raise UserError(f"{file} cannot be read ({error}); get it again") from error
 
     def read_item(self, item: int) -> base.Example:
         name = f"image_{item:05d}.jpg"

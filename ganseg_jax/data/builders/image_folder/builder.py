@@ -41,7 +41,7 @@ _LABELED_SHARE = 0.2
 
 
 class ImageFolder(base.SetBuilder):
-    """Any folder of images; see the module's docstring for the layout."""
+    """Builds a set from any folder of images; see the module's docstring for the layout."""
 
     DESCRIPTION = "A folder of images with optional masks and landmarks."
     LAYOUT = (
@@ -142,7 +142,7 @@ class ImageFolder(base.SetBuilder):
 
 
 class _Listing:
-    """What lies in a folder: images, and which masks and landmarks belong to them."""
+    """Lists a folder: its images, and which masks and landmarks belong to them."""
 
     def __init__(self, root: pathlib.Path):
         files = sorted(_files(root))

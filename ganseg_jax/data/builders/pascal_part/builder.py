@@ -60,7 +60,7 @@ class _PascalPart(base.SetBuilder, skip_registration=True):  # type: ignore[call
                 labels[part.mask > 0] = label
         photo = images.decode_rgb(self.read(self._images / f"{name}.jpg"))
         if photo.shape[:2] != labels.shape:
-            raise UserError(f"{name}.jpg and its annotation differ in size; get them anew")
+            raise UserError(f"{name}.jpg and its annotation differ in size; get them again")
         buffer = io.BytesIO()
         Image.fromarray(photo[top:bottom, left:right]).save(buffer, "JPEG", quality=95)
         return base.Example(
@@ -90,7 +90,7 @@ class _PascalPart(base.SetBuilder, skip_registration=True):  # type: ignore[call
 
 
 class PascalPartCar(_PascalPart):
-    """Cars: wheels, windows, plates, lights and the body."""
+    """Builds cars: wheels, windows, plates, lights and the body."""
 
     DESCRIPTION = "Cars of PASCAL VOC 2010 with five parts."
     OBJECT, REST = "car", "body"
@@ -108,7 +108,7 @@ class PascalPartCar(_PascalPart):
 
 
 class PascalPartHorse(_PascalPart):
-    """Horses: head, neck and torso, legs, tail."""
+    """Builds horses: head, neck and torso, legs, tail."""
 
     DESCRIPTION = "Horses of PASCAL VOC 2010 with four parts."
     OBJECT, REST = "horse", "neck and torso"
@@ -127,7 +127,7 @@ def _objects(path: pathlib.Path) -> list[Any]:
         return list(np.atleast_1d(annotation.objects))
     # A damaged file can fail in any way.
     except Exception as error:  # noqa: BLE001
-        raise UserError(f"{path} cannot be read ({error}); get it anew") from error
+        raise UserError(f"{path} cannot be read ({error}); get it again") from error
 
 
 def _class_of(found: Any) -> str:

@@ -34,7 +34,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
 
 
 class PeopleCcp(base.SetBuilder):
-    """1,897 street photos; 803 label maps, of which all test and validation images have one."""
+    """Builds 1,897 street photos; 803 have label maps, among them all for validation and test."""
 
     DESCRIPTION = "Full-length street photos with clothing labels in six groups."
     CITATION = "Yang, Luo, Lin: Clothing Co-Parsing by Joint Image Segmentation and Labeling, 2014."

@@ -12,7 +12,7 @@ _SPLIT_SEEDS = {"train": 0, "validation": 1, "test": 2}
 
 
 class Puppets(base.SetBuilder):
-    """Rendered puppets: 6,000 training, 500 validation and 500 test images of 64 x 64 px."""
+    """Renders puppets: 6,000 training, 500 validation and 500 test images of 64 x 64 px."""
 
     DESCRIPTION = "Rendered articulated figures of five parts, with label maps and joints."
     EXPECTED_COUNTS = {"train": 6000, "validation": 500, "test": 500}

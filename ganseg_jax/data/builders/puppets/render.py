@@ -45,7 +45,7 @@ _MARGIN = 0.12  # room around the outermost joints
 
 @dataclasses.dataclass(frozen=True)
 class Puppets:
-    """Rendered figures.
+    """Holds rendered figures.
 
     Attributes:
       images: uint8 (N, S, S, 3).
@@ -175,7 +175,7 @@ def _chain(points, radii) -> list[tuple]:
 
 
 def _distance(px, py, to_image, scale, bones) -> tuple[np.ndarray, np.ndarray]:
-    """Signed distances [N, S, S] to the union of tapered bones, and the nearest one's radius."""
+    """Returns signed distances [N, S, S] to the union of tapered bones, and the nearest radius."""
     best = np.full(px.shape, np.inf)
     best_radius = np.zeros(px.shape)
     for start, end, r0, r1 in bones:
@@ -216,7 +216,7 @@ def _backgrounds(rng: np.random.Generator, n: int, px: np.ndarray, py: np.ndarra
 
 
 def _hsv_to_rgb(hue, saturation, value) -> np.ndarray:
-    """Hue in turns, saturation and value in [0, 1], any shape -> float32 (..., 3) in [0, 1]."""
+    """Maps hue in turns, saturation and value in [0, 1], any shape, to RGB (..., 3) in [0, 1]."""
     offsets = (hue[..., None] * 6.0 + np.array([5.0, 3.0, 1.0])) % 6.0
     ramp = np.clip(np.minimum(offsets, 4.0 - offsets), 0.0, 1.0)
     return (value[..., None] * (1.0 - saturation[..., None] * ramp)).astype(np.float32)

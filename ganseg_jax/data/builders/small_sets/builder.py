@@ -12,14 +12,14 @@ from ganseg_jax.errors import UserError
 
 
 class _ImagesAndLabels(base.SetBuilder, skip_registration=True):  # type: ignore[call-arg]  # TFDS has no types.
-    """A folder `images` of JPEG files beside a folder of label maps of the same names."""
+    """Builds a set from a folder `images` of JPEG files and a folder of label maps."""
 
     LABEL_FOLDER: ClassVar[str] = "parts"
     TEST_EVERY: ClassVar[int] = 5
     part_names: Sequence[str] = ()
 
     def list_splits(self) -> Mapping[str, list[str]]:
-        """Every `TEST_EVERY`-th image by name is for tests; the sets have no split of their own."""
+        """Takes every `TEST_EVERY`-th image by name for tests, as the sets have no split."""
         names = sorted(path.stem for path in (self.source / "images").glob("*.jpg"))
         test = names[:: self.TEST_EVERY]
         return {"train": sorted(set(names) - set(test)), "test": test}
@@ -29,7 +29,7 @@ class _ImagesAndLabels(base.SetBuilder, skip_registration=True):  # type: ignore
         path = self.source / self.LABEL_FOLDER / f"{item}.png"
         labels = self.to_parts(images.decode_labels(self.read(path)))
         if labels.max() > len(self.part_names):
-            raise UserError(f"{path} has the unknown label {labels.max()}; get it anew")
+            raise UserError(f"{path} has the unknown label {labels.max()}; get it again")
         return base.Example(f"{item}.jpg", data, labels=labels)
 
     def to_parts(self, labels: np.ndarray) -> np.ndarray:
@@ -38,7 +38,7 @@ class _ImagesAndLabels(base.SetBuilder, skip_registration=True):  # type: ignore
 
 
 class CarParts(_ImagesAndLabels):
-    """400 training and 100 test photos of cars with 18 parts."""
+    """Builds 400 training and 100 test photos of cars with 18 parts."""
 
     DESCRIPTION = "Cars with 18 parts."
     CITATION = "Pasupa et al.: Evaluation of deep learning algorithms for car parts, 2021."
@@ -57,7 +57,7 @@ class CarParts(_ImagesAndLabels):
         meta = json.loads((self.source / "meta.json").read_text())
         names = [meta["categories"][key].replace("_", " ") for key in meta["categories"]]
         if tuple(names[1:]) != self.part_names:
-            raise UserError(f"{self.source}/meta.json names other parts than expected; get it anew")
+            raise UserError(f"{self.source}/meta.json names other parts; get it again")
         splits: dict[str, list[str]] = {"train": [], "test": []}
         for name, _, _, kind in meta["rows"]:
             splits["train" if kind == "trainingset" else "test"].append(name)
@@ -69,7 +69,7 @@ class CarParts(_ImagesAndLabels):
 
 
 class HorsesWeizmann(_ImagesAndLabels):
-    """328 side views of horses with foreground masks."""
+    """Builds 328 side views of horses with foreground masks."""
 
     DESCRIPTION = "Horses with foreground masks."
     CITATION = "Borenstein, Ullman: Class-specific, top-down segmentation, ECCV 2002."
@@ -85,7 +85,7 @@ class HorsesWeizmann(_ImagesAndLabels):
 
 
 class WhiteBloodCells(_ImagesAndLabels):
-    """400 microscope photos of white blood cells with cytoplasm and nucleus.
+    """Builds 400 microscope photos of white blood cells with cytoplasm and nucleus.
 
     They come from two laboratories, 300 and 100 of them; both splits hold photos of both.
     """

@@ -68,7 +68,7 @@ def read_table(path: pathlib.Path) -> tuple[list[str], np.ndarray]:
         raise
     # A damaged pickle can fail in any way.
     except Exception as error:  # noqa: BLE001
-        raise UserError(f"{path} is no table of landmarks ({error}); get it anew") from error
+        raise UserError(f"{path} is no table of landmarks ({error}); get it again") from error
     return names, values
 
 
