@@ -11,7 +11,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # "Returns", "Holds", ... Words that look like it and are none:
 VERB = re.compile(r"[A-Z][a-z]*s\b")
-NO_VERBS = {"Always", "Images", "Its", "Labels", "Latents", "Losses", "Masks", "Names", "Points"}
+NO_VERBS = {"Always", "Images", "Its", "Labels", "Latents", "Losses", "Masks", "Points"}
 NO_VERBS |= {"Errors", "Features", "Samples", "This", "Thus", "Weights"}
 
 RIDDLES = {

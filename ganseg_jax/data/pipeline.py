@@ -33,7 +33,7 @@ class Split:
       names: the N file names.
       segmentation: int32 (N, S, S), 0 = background, -1 = no ground truth; None if no image has
         any.
-      landmarks: float32 (N, L, 2), (row, col) in pixels of the S-px image, in [0, S]; None where
+      landmarks: float32 (N, L, 2), (row, col) in pixels of the S-px image, in [0, S]; None if
         no image has any.
       visible: bool (N, L), or None with `landmarks`.
       part_names: names of the labels 1, 2, ...; None without segmentation.

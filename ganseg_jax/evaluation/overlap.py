@@ -54,7 +54,7 @@ def contingency(
       (num_pred, num_truth) int64. Tables of disjoint pixels add up.
 
     Raises:
-      ValueError: where shapes differ or a counted label is out of range.
+      ValueError: shapes differ or a counted label is out of range.
     """
     pred, truth = _same_shape(pred, truth)
     if where is not None:

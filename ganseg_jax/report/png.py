@@ -15,7 +15,7 @@ def encode_png(picture: UInt8[np.ndarray, "h w 3"]) -> bytes:
     """Returns a uint8 picture, (H, W, 3) or (H, W), as the bytes of a PNG file.
 
     Raises:
-      ValueError: where it is something else.
+      ValueError: it is something else.
     """
     picture = np.asarray(picture)
     if picture.dtype != np.uint8 or not (picture.ndim == 2 or picture.shape[2:] == (3,)):

@@ -56,7 +56,7 @@ def usable_cores() -> int:
 def commit(folder: Path) -> str | None:
     """Returns the commit that `folder` has checked out, with "-dirty" if tracked files differ.
 
-    None where `folder` is not the top of a Git checkout, such as an installed package's (which may
+    None if `folder` is not the top of a Git checkout, such as an installed package's (which may
     lie inside somebody else's), or Git is not there.
     """
 
