@@ -7,7 +7,7 @@ from jaxtyping import Float, UInt8
 
 from ganseg_jax.config import Config
 from ganseg_jax.errors import UserError
-from ganseg_jax.evaluation.references import FeatureFn
+from ganseg_jax.evaluation.references import FeatureMapFn
 from ganseg_jax.interop import weights
 from ganseg_jax.interop.torch_deeplab import load_backbone
 
@@ -19,7 +19,7 @@ _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _LEAST_SIZE = 128
 
 
-def load_feature_maps(config: Config) -> FeatureFn | None:
+def load_feature_maps(config: Config) -> FeatureMapFn | None:
     """Loads what gives the maps of `evaluation.backbone_checkpoint`; None if that is empty.
 
     The maps are an eighth of the image's size, and not negative. Images are normalised as for

@@ -112,24 +112,16 @@ def ari(table: Table) -> float:
     return float(2 * numerator / denominator)
 
 
-def part_agreement(pred: Labels, truth: Labels) -> dict[str, float]:
+def part_agreement(table: Table) -> dict[str, float]:
     """Measures how predicted and true parts agree over a set's pixels (Choudhury et al. 2021).
 
     Args:
-      pred: predicted labels, (N, H, W), 0 or larger.
-      truth: true labels, (N, H, W), background 0.
+      table: of predicted labels and true ones, whose column 0 is the background; see `contingency`.
 
     Returns:
       `part_nmi` and `part_ari` over all pixels, `foreground_nmi` and `foreground_ari` over the
       pixels of the true foreground.
     """
-    num_pred = int(np.max(pred, initial=0)) + 1
-    num_truth = int(np.max(truth, initial=0)) + 1
-    return table_agreement(contingency(pred, truth, num_pred, num_truth))
-
-
-def table_agreement(table: Table) -> dict[str, float]:
-    """Returns `part_agreement` from a contingency table whose column 0 is the background."""
     inside = table[:, 1:]
     return {
         "part_nmi": nmi(table),

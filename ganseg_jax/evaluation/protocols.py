@@ -152,7 +152,7 @@ def part_figures(segmented: Segmented, split: Split) -> Figures:
     num_truth = int(truth.max()) + 1
     if num_truth > 2:
         table = overlap.contingency(labels, truth, segmented.num_classes, num_truth)
-        figures |= overlap.table_agreement(table)
+        figures |= overlap.part_agreement(table)
     return _counted(figures, len(truth))
 
 

@@ -20,7 +20,7 @@ from ganseg_jax.data.pipeline import Split
 from ganseg_jax.evaluation.protocols import Figures, PredictFn, Protocol
 
 Images = UInt8[np.ndarray, "n s s 3"]
-FeatureFn = Callable[[Images], Float[np.ndarray, "n h w d"]]
+FeatureMapFn = Callable[[Images], Float[np.ndarray, "n h w d"]]
 
 
 def mean_mask(split: Split) -> PredictFn:
@@ -115,7 +115,7 @@ def kmeans(
 
 def feature_factorization(
     split: Split,
-    feature_fn: FeatureFn,
+    feature_fn: FeatureMapFn,
     num_parts: int,
     seed: int,
     max_images: int = 200,
@@ -178,7 +178,7 @@ def measure_references(
     num_parts: int,
     batch_size: int,
     seed: int,
-    feature_fn: FeatureFn | None = None,
+    feature_fn: FeatureMapFn | None = None,
 ) -> dict[str, Figures]:
     """Measures a protocol's references by the protocol itself.
 

@@ -116,17 +116,6 @@ def generate(
     return output, tuple(_feature(captured, layer, max_size) for layer in chosen)
 
 
-def extract(
-    module: nn.Module,
-    variables: Any,
-    latents: Any,
-    layers: Sequence[Layer | str],
-    **options: Any,
-) -> Features:
-    """Returns the feature maps alone; arguments as for `generate`."""
-    return generate(module, variables, latents, layers, **options)[1]
-
-
 def _feature(captured: Any, layer: Layer, max_size: int | None) -> Array:
     node = captured
     for name in layer.path.split("/"):
@@ -142,33 +131,33 @@ def _feature(captured: Any, layer: Layer, max_size: int | None) -> Array:
 
 
 @flax.struct.dataclass
-class FeatureStatistics:
+class ChannelStatistics:
     """Holds mean and standard deviation of each channel, [C_i] for each map."""
 
     mean: tuple[Float[Array, " c"], ...]
     deviation: tuple[Float[Array, " c"], ...]
 
 
-def statistics(features: Features) -> FeatureStatistics:
+def statistics(features: Features) -> ChannelStatistics:
     """Returns the statistics over all images and pixels.
 
     A channel that never changes gets the deviation 1.
     """
     axes = (0, 1, 2)
     deviations = [jnp.std(x, axes) for x in features]
-    return FeatureStatistics(
+    return ChannelStatistics(
         tuple(jnp.mean(x, axes) for x in features),
         tuple(jnp.where(d > 1e-6, d, 1.0) for d in deviations),
     )
 
 
-def unit_statistics(features: Features) -> FeatureStatistics:
+def unit_statistics(features: Features) -> ChannelStatistics:
     """Returns statistics with which `standardize` changes nothing; only shapes are read."""
     zeros = tuple(jnp.zeros(x.shape[-1:]) for x in features)
-    return FeatureStatistics(zeros, tuple(x + 1.0 for x in zeros))
+    return ChannelStatistics(zeros, tuple(x + 1.0 for x in zeros))
 
 
-def standardize(features: Features, by: FeatureStatistics) -> Features:
+def standardize(features: Features, by: ChannelStatistics) -> Features:
     """Returns features whose channels have mean 0 and deviation 1 if `by` are their statistics."""
     return tuple((x - m) / d for x, m, d in zip(features, by.mean, by.deviation, strict=True))
 

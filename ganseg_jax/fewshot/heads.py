@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from ganseg_jax import geometry
 from ganseg_jax.config import few_shot as schema
-from ganseg_jax.fewshot.features import Features, FeatureStatistics, largest
+from ganseg_jax.fewshot.features import ChannelStatistics, Features, largest
 from ganseg_jax.models.initialise import he_normal, zeros
 
 
@@ -54,7 +54,7 @@ FIRST_LAYER = {"cnn": ("projection", "weights"), "mlp": ("dense_0",)}
 """Path of the layer that reads the features, in each head's parameters."""
 
 
-def on_raw_features(kind: "HeadKind", params: Any, by: FeatureStatistics) -> Any:
+def on_raw_features(kind: "HeadKind", params: Any, by: ChannelStatistics) -> Any:
     """Returns parameters that do with raw features what the given ones do with standardised ones.
 
     (x - m) / d K + b = x (K / d) + b - (m / d) K, so the first layer takes in the statistics.

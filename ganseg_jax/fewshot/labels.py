@@ -173,10 +173,10 @@ def _label_map(
 ) -> UInt8[np.ndarray, "h w"]:
     if isinstance(source, _Polygons):
         return _paint(source, size, classes)
-    return read_label_map(source, size, classes)
+    return read_class_map(source, size, classes)
 
 
-def read_label_map(
+def read_class_map(
     path: epath.Path, size: tuple[int, int], classes: Sequence[str]
 ) -> UInt8[np.ndarray, "h w"]:
     """Returns an indexed or grey PNG as classes.

@@ -10,7 +10,7 @@ from etils import epath
 
 from ganseg_jax import prng
 from ganseg_jax.errors import UserError
-from ganseg_jax.fewshot.features import FeatureStatistics, named_layers
+from ganseg_jax.fewshot.features import ChannelStatistics, named_layers
 from ganseg_jax.fewshot.heads import kind_of, make_head, on_raw_features
 from ganseg_jax.fewshot.source import LARGEST_MAP, Source
 from ganseg_jax.loading import few_shot_config, restore_few_shot
@@ -53,6 +53,6 @@ def load_head(folder: epath.PathLike, module: nn.Module, variables: Any) -> Head
     like = {"params": params, "statistics/mean": channels, "statistics/deviation": channels}
     steps = settings.head.epochs * len(facts["images"])
     state = restore_few_shot(folder, "head", "head", like, steps)
-    by = FeatureStatistics(tuple(state["statistics/mean"]), tuple(state["statistics/deviation"]))
+    by = ChannelStatistics(tuple(state["statistics/mean"]), tuple(state["statistics/deviation"]))
     params = on_raw_features(kind_of(settings), state["params"], by)
     return Head(head, params, tuple(facts["classes"]), source)

@@ -21,8 +21,8 @@ from jaxtyping import Array, Float, Int, UInt8
 from ganseg_jax import prng
 from ganseg_jax.config import few_shot as schema
 from ganseg_jax.fewshot.features import (
+    ChannelStatistics,
     Features,
-    FeatureStatistics,
     largest,
     standardize,
     statistics,
@@ -68,7 +68,7 @@ class HeadState:
     step: Int[Array, ""]
     params: Any
     optimizer: Any
-    statistics: FeatureStatistics
+    statistics: ChannelStatistics
 
 
 @functools.partial(jax.jit, static_argnames=("head", "optimizer"), donate_argnums=2)
@@ -110,7 +110,7 @@ def init_state(
     optimizer: optax.GradientTransformation,
     features: Features,
     seed: int,
-    by: FeatureStatistics | None = None,
+    by: ChannelStatistics | None = None,
 ) -> HeadState:
     """Returns the state before the first step; only the shapes of `features` are used.
 

@@ -51,6 +51,8 @@ def evaluate(config: Config, workdir: epath.PathLike) -> dict[str, float]:
         placed = jax.device_put(variables)
         figures |= measure.measure_samples(config, generator, placed)
         pictures["embeddings"] = plot_embeddings(measure.embed_parts(config, generator, placed))
+    if (table := measure.fid_table(config, figures)) is not None:
+        measured.tables.append(table)
     logs = {s: files.read_rows(workdir / s / "metrics.jsonl") for s in trained_stages(config)}
     pictures["training"] = plot_training({stage: curves(rows) for stage, rows in logs.items()})
     card = run_card(config, workdir, logs) | {"notes": notes}

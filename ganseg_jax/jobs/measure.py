@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -18,6 +19,7 @@ from ganseg_jax.evaluation import (
     generated,
     inception,
     protocols,
+    published,
     references,
     without_labels,
 )
@@ -125,6 +127,14 @@ def measure_photos(config: Config, segmenter: Segmenter) -> Measured:
         shown.images[:SHOWN_PHOTOS],
         None if truth is None else truth[:SHOWN_PHOTOS],
     )
+
+
+def fid_table(config: Config, figures: Mapping[str, float]) -> Table | None:
+    """Returns the published FIDs with ours, if both are known for the data set."""
+    name = config.dataset.name
+    if "fid" not in figures or all(column.dataset != name for column in published.FID.columns):
+        return None
+    return published.FID.with_own(figures, name, config.model.num_parts)
 
 
 def _own_table(

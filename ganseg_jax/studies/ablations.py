@@ -22,7 +22,7 @@ from ganseg_jax.config import file as config_file
 from ganseg_jax.config.convert import checked, from_mapping, nested
 from ganseg_jax.config.setting import nearest
 from ganseg_jax.errors import UserError
-from ganseg_jax.evaluation import protocols
+from ganseg_jax.evaluation import protocols, published
 from ganseg_jax.jobs import train as pipeline
 from ganseg_jax.jobs.begin import check
 from ganseg_jax.report.measures import format_value, measure_of
@@ -347,6 +347,18 @@ def table_of(summary: Mapping[str, Any]) -> str:
     return text
 
 
+def published_tables(dataset: str) -> list[str]:
+    """Returns the paper's ablations on a data set as Markdown, to compare ours with."""
+    tables = []
+    for table in published.ABLATIONS.values():
+        chosen = [i for i, column in enumerate(table.columns) if column.dataset == dataset]
+        if chosen:
+            header = ["paper", *(table.columns[i].title for i in chosen)]
+            rows = [[name, *(str(values[i]) for i in chosen)] for name, values in table.rows]
+            tables.append(f"## {table.caption}\n\n{markdown_table(header, rows)}")
+    return tables
+
+
 def _write(
     config: Config,
     workdir: epath.Path,
@@ -358,7 +370,8 @@ def _write(
     if jax.process_index() or not rows:
         return summary
     files.write_json(workdir / "ablations.json", summary)
-    files.write_whole(workdir / "ablations.md", table_of(summary))
+    tables = [table_of(summary), *published_tables(config.dataset.name)]
+    files.write_whole(workdir / "ablations.md", "\n".join(tables))
     values = {name: row["values"] for name, row in rows.items()}
     if measures := _main_measures(rows):
         save_png(workdir / "ablations.png", plot_settings(values, measures[:4]))

@@ -33,7 +33,9 @@ def measured(predict_fn, split):
     np.testing.assert_allclose(probabilities.sum(-1), 1, rtol=1e-5)
     labels = probabilities.argmax(-1)
     iou = float(overlap.foreground_iou(labels, split.segmentation).mean())
-    return iou, overlap.part_agreement(labels, split.segmentation)["foreground_nmi"]
+    sizes = int(labels.max()) + 1, int(split.segmentation.max()) + 1
+    table = overlap.contingency(labels, split.segmentation, *sizes)
+    return iou, overlap.part_agreement(table)["foreground_nmi"]
 
 
 def test_mean_mask_is_the_share_of_labelled_images():

@@ -41,9 +41,8 @@ def test_features_are_the_outputs_of_the_named_layers(tiny):
     output, (first, second) = ft.generate(module, variables, latents, ["first", "second"])
     assert first.shape == (2, 4, 4, 5)
     np.testing.assert_array_equal(second, output)
-    cropped, averaged = ft.extract(
-        module, variables, latents, [ft.Layer("first", margin=1), "second"], max_size=4
-    )
+    layers = [ft.Layer("first", margin=1), "second"]
+    _, (cropped, averaged) = ft.generate(module, variables, latents, layers, max_size=4)
     np.testing.assert_array_equal(cropped, first[:, 1:3, 1:3])
     assert averaged.shape == (2, 4, 4, 2)
     np.testing.assert_allclose(averaged[1, 2, 3], second[1, 4:6, 6:8].mean((0, 1)), rtol=1e-5)
@@ -60,7 +59,7 @@ def test_features_are_the_outputs_of_the_named_layers(tiny):
 def test_layers_that_cannot_be_features_are_named(tiny, layer, message):
     module, variables, latents = tiny
     with pytest.raises(ValueError, match=message):
-        ft.extract(module, variables, latents, [layer])
+        ft.generate(module, variables, latents, [layer])
 
 
 def test_maps_must_divide():
@@ -111,7 +110,7 @@ def test_named_layers_of_stylegan2_have_5056_channels():
 
     def run(key, w):
         variables = module.init(key, w)
-        return ft.extract(module, variables, w, layers, max_size=512, method="synthesize")
+        return ft.generate(module, variables, w, layers, max_size=512, method="synthesize")[1]
 
     maps = jax.eval_shape(run, jax.random.key(0), jnp.zeros((1, 512)))
     assert sum(x.shape[-1] for x in maps) == 5056

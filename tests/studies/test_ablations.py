@@ -190,6 +190,13 @@ def test_one_seed_has_no_spread(fake_runs, tmp_path):
     assert "| `no_area` | no area loss | 1 | 0.6000 | 8.33 % |" in ablations.table_of(summary)
 
 
+def test_the_paper_s_figures_stand_below_ours():
+    parts, points, numbers = ablations.published_tables("celeba_wild")
+    assert "P = 3" in points and "6.08" in points and "0.644" not in points
+    assert "K = 32" in numbers and parts.count("|") > 6
+    assert ablations.published_tables("image_folder") == []
+
+
 def test_finished_runs_are_skipped_and_stay_in_the_table(fake_runs, tmp_path):
     config = config_with()
     first = ablations.run_ablations(config, str(tmp_path), ["full"], (0, 1))

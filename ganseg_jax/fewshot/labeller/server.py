@@ -25,8 +25,8 @@ from ganseg_jax.fewshot.labels import (
     MASK_SUFFIX,
     classes_json,
     image_files,
+    read_class_map,
     read_classes,
-    read_label_map,
 )
 from ganseg_jax.fewshot.train import UNLABELLED
 from ganseg_jax.files import write_whole
@@ -178,7 +178,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self._answer(http.HTTPStatus.NO_CONTENT)
             return
         try:
-            labels = read_label_map(path, self.server.sizes[name], self.server.classes)
+            labels = read_class_map(path, self.server.sizes[name], self.server.classes)
         except UserError as error:
             self._fail(http.HTTPStatus.CONFLICT, str(error))
             return
