@@ -10,6 +10,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from ganseg_jax.errors import UserError
+from ganseg_jax.files import resolve
 
 LOG = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ def read(folder: epath.PathLike, like: dict[str, Any]) -> tuple[int, dict[str, A
 
 def local_path(folder: epath.PathLike) -> epath.Path:
     """Returns a path as orbax wants it: absolute, or of a bucket."""
-    path = epath.Path(folder)
+    path = resolve(folder)
     return path if "://" in str(path) else epath.Path(path.absolute())
 
 

@@ -18,6 +18,11 @@ def is_remote(path: epath.PathLike) -> bool:
     return "://" in str(path)
 
 
+def resolve(path: epath.PathLike) -> epath.Path:
+    """Returns a path with `~` at its start replaced by the home folder."""
+    return epath.Path(path).expanduser()
+
+
 def write_whole(path: epath.PathLike, content: bytes | str) -> None:
     """Writes a file, whole or not at all, and makes missing folders.
 
@@ -39,7 +44,7 @@ def replacing(path: epath.PathLike) -> Iterator[pathlib.Path]:
     Raises:
       UserError: the folder or the file cannot be written (permission, full disk).
     """
-    path = epath.Path(path)
+    path = resolve(path)
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -71,7 +76,7 @@ def write_json(path: epath.PathLike, content: Any, **options: Any) -> None:
 
 def copy_folder(source: epath.PathLike, target: epath.PathLike) -> None:
     """Copies a folder; on a disk the copy gets its final name once all files are there."""
-    source, target = epath.Path(source), epath.Path(target)
+    source, target = resolve(source), resolve(target)
     if is_remote(target):
         _copy_files(source, target)
         return
@@ -95,7 +100,7 @@ def _copy_files(source: epath.Path, target: epath.Path) -> None:
 
 def read_rows(path: epath.PathLike) -> list[dict[str, Any]]:
     """Returns the rows of a JSON-lines file, without a last line that was cut off."""
-    path = epath.Path(path)
+    path = resolve(path)
     rows = []
     for line in path.read_text().splitlines() if path.exists() else []:
         try:
@@ -117,7 +122,7 @@ class Rows:
     """
 
     def __init__(self, path: epath.PathLike, kept: list[dict[str, Any]]):
-        self._path = epath.Path(path)
+        self._path = resolve(path)
         self._lines = [json.dumps(row) + "\n" for row in kept]
         self._written = 0
         self.flush(whole=True)

@@ -18,6 +18,7 @@ from ganseg_jax.config import file as config_file
 from ganseg_jax.config.convert import from_mapping
 from ganseg_jax.config.few_shot import FewShot
 from ganseg_jax.errors import UserError, command
+from ganseg_jax.files import resolve
 from ganseg_jax.models import build
 from ganseg_jax.models.autoencoder import MaskReader
 from ganseg_jax.models.generator import Generator
@@ -103,7 +104,7 @@ def restore_segmenter(
       UserError: there is no segmenter in the workdir, or it does not fit the config.
     """
     like = _shapes(build.build_segmenter(config), _images(config), train=False)
-    if self_trained and (epath.Path(workdir) / "self_training" / "checkpoints").exists():
+    if self_trained and (resolve(workdir) / "self_training" / "checkpoints").exists():
         return restore(workdir, "self_training", "student/segmenter", like)
     return restore(workdir, "segmenter", "segmenter", like)
 
@@ -128,7 +129,7 @@ def restore(workdir: epath.PathLike, stage: str, part: str, like: Any) -> Any:
     """
     from ganseg_jax import checkpoints  # Imports orbax, which packed models do without.
 
-    folder = epath.Path(workdir) / stage / "checkpoints"
+    folder = resolve(workdir) / stage / "checkpoints"
     if not folder.exists():
         name = "train_segmenter" if stage == "self_training" else f"train_{stage}"
         raise UserError(
@@ -143,7 +144,7 @@ def restore(workdir: epath.PathLike, stage: str, part: str, like: Any) -> Any:
 
 def is_few_shot(folder: epath.PathLike) -> bool:
     """Says whether `experiments.few_shot` wrote this folder, finished or not."""
-    path = epath.Path(folder) / "config.json"
+    path = resolve(folder) / "config.json"
     return path.exists() and "auto_shot" in json.loads(path.read_text())
 
 
@@ -155,7 +156,7 @@ def few_shot_config(folder: epath.PathLike) -> tuple[FewShot, dict[str, Any]]:
     """
     if not is_few_shot(folder):
         raise UserError(f"{folder} holds no few-shot result: run `{command('few_shot')}` first")
-    content = json.loads((epath.Path(folder) / "config.json").read_text())
+    content = json.loads((resolve(folder) / "config.json").read_text())
     known = FewShot.__dataclass_fields__.keys()
     settings = {name: value for name, value in content.items() if name in known}
     facts = {name: value for name, value in content.items() if name not in known}
@@ -179,7 +180,7 @@ def restore_few_shot(
     """
     from ganseg_jax import checkpoints
 
-    found = checkpoints.read(epath.Path(folder) / stage / "checkpoints", like)
+    found = checkpoints.read(resolve(folder) / stage / "checkpoints", like)
     step = found[0] if found else 0
     if found is None or step < num_steps:
         raise UserError(

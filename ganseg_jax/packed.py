@@ -15,6 +15,7 @@ from ganseg_jax import files
 from ganseg_jax.config import Config, with_fields
 from ganseg_jax.config import file as config_file
 from ganseg_jax.errors import UserError
+from ganseg_jax.files import resolve
 from ganseg_jax.interop import weights
 
 PARTS = ("generator", "segmenter")
@@ -43,7 +44,7 @@ def find(place: epath.PathLike) -> epath.Path | None:
 
     A folder that holds a model or a run goes before a model of the package of the same name.
     """
-    folder = epath.Path(place)
+    folder = resolve(place)
     if (folder / WEIGHTS).exists():
         return folder
     if (folder / "config.json").exists() or str(place) not in names():
@@ -82,7 +83,7 @@ def write(folder: epath.PathLike, config: Config, variables: dict[str, Any]) -> 
       UserError: a value does not fit into float16, or the folder cannot be written.
     """
     content = weights.encode(WEIGHTS, {part: _half(part, variables[part]) for part in PARTS})
-    files.write_whole(epath.Path(folder) / WEIGHTS, content)
+    files.write_whole(resolve(folder) / WEIGHTS, content)
     # Where the photos were is nobody's business but the run's.
     anonymous = with_fields(config, {"dataset.data_dir": "", "dataset.source": ""})
     config_file.save_config(anonymous, folder)

@@ -67,3 +67,11 @@ def test_a_folder_is_copied_whole(tmp_path):
 def test_remote_paths_are_told_apart(path, remote):
     assert files.is_remote(path) is remote
     assert files.is_remote(epath.Path(path)) is remote
+
+
+def test_the_home_folder_may_be_a_tilde(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    files.write_whole("~/new/a.txt", "content")
+    assert (tmp_path / "new" / "a.txt").read_text() == "content"
+    assert not (tmp_path / "~").exists()

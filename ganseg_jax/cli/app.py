@@ -104,6 +104,12 @@ def _known_configs() -> list[str]:
     return here or sorted(path.stem for path in _CONFIGS.glob("[!_]*.py"))
 
 
+def _expand_home(argument: str) -> str:
+    """Returns --flag=~/folder as shells leave it, with the home folder in the place of ~."""
+    flag, equals, value = argument.partition("=")
+    return f"{flag}={os.path.expanduser(value)}" if equals and value[:1] == "~" else argument
+
+
 def _find_config(argument: str) -> str:
     """Returns --config=FILE[:arg] with the package's own file if FILE is the name of one.
 
@@ -305,9 +311,14 @@ def _log_plainly() -> None:
 
 
 def _launched_in_parallel() -> bool:
-    """Says whether these are several TPU workers or SLURM tasks, which JAX finds by itself."""
+    """Says whether these are several TPU workers or SLURM tasks, which JAX finds by itself.
+
+    A batch script or a shell of `salloc` has SLURM_NTASKS too, but only `srun` starts tasks, and
+    only it sets SLURM_STEP_NODELIST.
+    """
     workers = os.environ.get("TPU_WORKER_HOSTNAMES", "").split(",")
-    return len(workers) > 1 or int(os.environ.get("SLURM_NTASKS", 1)) > 1
+    tasks = os.environ.get("SLURM_NTASKS", "1") if "SLURM_STEP_NODELIST" in os.environ else "1"
+    return len(workers) > 1 or int(tasks) > 1
 
 
 def run(main: Callable[[], None], uses_jax: bool = True) -> None:
@@ -374,7 +385,7 @@ _PARSED: list[bool] = []
 
 def _parse_flags(argv: list[str]) -> list[str]:
     try:
-        remaining = flags.FLAGS([_find_config(argument) for argument in argv])
+        remaining = flags.FLAGS([_expand_home(_find_config(argument)) for argument in argv])
     except flags.Error as error:
         if isinstance(error, flags.UnrecognizedFlagError):
             _fail(_unknown_flag(error))

@@ -11,6 +11,7 @@ from ganseg_jax.config.convert import checked, from_mapping, nested
 from ganseg_jax.config.schema import STAGES, Config
 from ganseg_jax.config.setting import flat, leaves
 from ganseg_jax.errors import UserError, command
+from ganseg_jax.files import resolve
 
 DERIVED = ("segmenter", "self_training")
 """Stages that are made from the GAN in minutes, and may be trained again in the same workdir."""
@@ -19,7 +20,7 @@ DERIVED = ("segmenter", "self_training")
 def save_config(config: Config, workdir: epath.PathLike) -> None:
     """Writes `W/config.json`, whole or not at all."""
     text = json.dumps(nested(flat(config)), indent=2) + "\n"
-    files.write_whole(epath.Path(workdir) / "config.json", text)
+    files.write_whole(resolve(workdir) / "config.json", text)
 
 
 def load_config(workdir: epath.PathLike) -> Config:
@@ -28,7 +29,7 @@ def load_config(workdir: epath.PathLike) -> Config:
     Raises:
       UserError: there is none, or it cannot be read.
     """
-    path = epath.Path(workdir) / "config.json"
+    path = resolve(workdir) / "config.json"
     if not path.exists():
         raise UserError(
             f"{workdir} has no config.json, so nothing was trained there: give the workdir of a "
@@ -87,8 +88,8 @@ def adopt_workdir(
     """
     checked(config)
     _check_files(config)
-    if (epath.Path(workdir) / "config.json").exists():
-        _check_same(config, load_config(workdir), epath.Path(workdir), given, retrain)
+    if (resolve(workdir) / "config.json").exists():
+        _check_same(config, load_config(workdir), resolve(workdir), given, retrain)
     save_config(config, workdir)
 
 
@@ -96,7 +97,7 @@ def _check_files(config: Config) -> None:
     values = flat(config)
     for name, leaf in leaves(Config).items():
         wanted, path = leaf.setting.file, values[name]
-        if wanted and path and not epath.Path(path).exists():
+        if wanted and path and not resolve(path).exists():
             raise UserError(f"{name}={path!r}: there is no such file; give {wanted}")
 
 

@@ -12,6 +12,7 @@ from PIL import Image
 from ganseg_jax import pixels
 from ganseg_jax.data import images
 from ganseg_jax.errors import UserError
+from ganseg_jax.files import resolve
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +42,7 @@ def find_photos(source: epath.PathLike, output: epath.PathLike) -> tuple[list[st
     Raises:
       UserError: there are none, or `--output` is a file or lies in the input.
     """
-    source, output = epath.Path(source), epath.Path(output)
+    source, output = resolve(source), resolve(output)
     if not source.exists():
         raise UserError(f"--input={source} does not exist: give a folder of photos, or a photo")
     if output.exists() and not output.is_dir():

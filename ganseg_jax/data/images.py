@@ -1,13 +1,14 @@
 """Reading and writing image files: whatever a folder holds, turned into plain 8-bit RGB."""
 
 import io
+import math
 import warnings
 
 import numpy as np
 from PIL import Image, ImageOps
 
 MAX_STORED_SIDE = 512
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp")
 
 _ORIENTATION_TAG = 0x0112
 
@@ -98,8 +99,8 @@ def read_label_map(data: bytes) -> np.ndarray:
     """Reads a mask or label map drawn by any program, to uint8 (H, W).
 
     Palette images give their indices, grey ones their values.  A mask that holds only 0 and 255,
-    or soft shades up to 255 (more than 64 different values), is a foreground mask: above 127
-    becomes 1.
+    or soft grey shades up to 255 (more than 64 different values), is a foreground mask: above 127
+    becomes 1.  Beside other labels, 255 means that a pixel has no ground truth.
 
     Raises:
       ImageError: if it is no image, or a colored one, whose colors do not say which part is which.
@@ -119,7 +120,8 @@ def read_label_map(data: bytes) -> np.ndarray:
     values = np.unique(labels)
     if values[-1] > 255:
         raise ImageError(f"a label map holds labels up to 255, this one has {values[-1]}")
-    if image.mode != "P" and values[-1] == 255 and (len(values) > 64 or set(values) <= {0, 255}):
+    soft = image.mode != "P" and len(values) > 64
+    if values[-1] == 255 and (soft or set(values) <= {0, 255}):
         labels = labels > 127
     return labels.astype(np.uint8)
 
@@ -157,14 +159,26 @@ def _open(data: bytes, *, draft: int | None = None, load: bool = True) -> Image.
 
 def _rgb(image: Image.Image) -> Image.Image:
     if image.mode in ("I", "I;16", "I;16B", "I;16L", "F"):
-        # 16-bit grey: the high byte of the full range, as for 16-bit color.
-        grey = np.clip(np.asarray(image, np.float64) / 257.0, 0.0, 255.0)
-        image = Image.fromarray(np.round(grey).astype(np.uint8))
+        image = Image.fromarray(_eight_bits(np.asarray(image, np.float64)))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         background = Image.new("RGBA", image.size, (255, 255, 255, 255))
         image = Image.alpha_composite(background, image)
     return image.convert("RGB")
+
+
+def _eight_bits(grey: np.ndarray) -> np.ndarray:
+    """Returns grey values of any range as uint8: 0 to 1, 8 bits, or as many bits as they need.
+
+    Cameras of 10 to 14 bits write 16-bit files whose upper bits are 0.
+    """
+    highest = float(grey.max(initial=0.0))
+    if highest <= 1.0 and (grey % 1.0).any():
+        white = 1.0
+    else:
+        bits = max(8, math.ceil(math.log2(highest + 1.0)))
+        white = 2.0**bits - 1.0
+    return np.round(np.clip(grey / white, 0.0, 1.0) * 255.0).astype(np.uint8)
 
 
 def _encode(image: Image.Image, file_format: str, **options) -> bytes:

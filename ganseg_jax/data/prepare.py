@@ -103,7 +103,7 @@ def prepare(
 
 def find_prepared(dataset: str, data_dir: str | os.PathLike) -> pathlib.Path | None:
     """Returns the folder of the newest prepared version of `dataset`, or None."""
-    folders = pathlib.Path(data_dir).glob(f"{dataset}/*/dataset_info.json")
+    folders = pathlib.Path(data_dir).expanduser().glob(f"{dataset}/*/dataset_info.json")
     versions = {}
     for folder in (path.parent for path in folders):
         if tfds.core.Version.is_valid(folder.name):

@@ -17,7 +17,8 @@ def foreground_iou(pred: Labels, truth: Labels) -> Float[np.ndarray, " n"]:
 
     Args:
       pred: predicted labels, (N, H, W).
-      truth: true labels, (N, H, W); only whether they are 0 matters.
+      truth: true labels, (N, H, W); only whether they are 0 matters. Pixels of -1 have no ground
+        truth and are left out.
 
     Returns:
       (N,) float64 in [0, 1]; two empty foregrounds agree, so they count as 1.
@@ -26,8 +27,9 @@ def foreground_iou(pred: Labels, truth: Labels) -> Float[np.ndarray, " n"]:
       ValueError: the shapes differ.
     """
     pred, truth = _same_shape(pred, truth)
-    pred_fg = (pred != 0).reshape(len(pred), -1)  # [N, H*W]
-    truth_fg = (truth != 0).reshape(len(truth), -1)
+    known = (truth >= 0).reshape(len(truth), -1)
+    pred_fg = (pred != 0).reshape(len(pred), -1) & known  # [N, H*W]
+    truth_fg = (truth != 0).reshape(len(truth), -1) & known
     intersection = np.count_nonzero(pred_fg & truth_fg, axis=1)
     union = np.count_nonzero(pred_fg | truth_fg, axis=1)
     return np.where(union == 0, 1.0, intersection / np.maximum(union, 1))

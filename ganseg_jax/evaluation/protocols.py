@@ -140,18 +140,19 @@ def fit_protocols(dataset: str) -> list[str]:
 def part_figures(segmented: Segmented, split: Split) -> Figures:
     """Measures foreground IoU and, if the truth tells parts apart, part agreement.
 
-    Images whose label map is -1 throughout have no ground truth and are left out.
+    Pixels of -1 have no ground truth and are left out, and so are images of such pixels alone.
     """
     if split.segmentation is None:
         return {}
-    labeled = (split.segmentation >= 0).all((1, 2))
+    labeled = (split.segmentation >= 0).any((1, 2))
     truth, labels = split.segmentation[labeled], segmented.labels[labeled]
     if not len(truth):
         return {}
     figures = {"foreground_iou": float(overlap.foreground_iou(labels, truth).mean())}
     num_truth = int(truth.max()) + 1
     if num_truth > 2:
-        table = overlap.contingency(labels, truth, segmented.num_classes, num_truth)
+        where = truth >= 0
+        table = overlap.contingency(labels, truth, segmented.num_classes, num_truth, where)
         figures |= overlap.part_agreement(table)
     return _counted(figures, len(truth))
 

@@ -31,8 +31,9 @@ def mean_mask(split: Split) -> PredictFn:
     """
     if split.segmentation is None:
         raise ValueError("the mean mask needs a split with label maps")
-    labeled = split.segmentation[(split.segmentation >= 0).all((1, 2))]
-    foreground = (labeled > 0).mean(0, dtype=np.float64).astype(np.float32)  # [S, S]
+    known = np.count_nonzero(split.segmentation >= 0, axis=0)  # [S, S]
+    inside = np.count_nonzero(split.segmentation > 0, axis=0)
+    foreground = (inside / np.maximum(known, 1)).astype(np.float32)
     return _constant(np.stack([1 - foreground, foreground], -1))
 
 

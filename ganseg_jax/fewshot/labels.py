@@ -20,11 +20,13 @@ from etils import epath
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 
+from ganseg_jax.data.images import IMAGE_SUFFIXES
 from ganseg_jax.errors import UserError, command
 from ganseg_jax.fewshot.train import UNLABELLED
+from ganseg_jax.files import resolve
 
 CLASSES_FILE = "classes.json"
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+
 MASK_SUFFIX = "_mask.png"
 _BACKGROUND_NAMES = ("background", "_background_")
 _IGNORE_NAMES = ("ignore", "__ignore__")
@@ -78,7 +80,7 @@ def read_labels(
       UserError: a label map of another size than its image, a class that is not known, a map
         without its image, nothing labelled, or a file that cannot be read; it is named.
     """
-    directory = epath.Path(directory)
+    directory = resolve(directory)
     images = image_files(directory)
     coco = _coco_files(directory, images)
     _check_orphans(directory, images)
@@ -121,7 +123,9 @@ def classes_json(classes: Sequence[str]) -> str:
     """
     if not classes or any(not name.strip() for name in classes):
         raise UserError("--classes: give at least one name, and no empty ones (head,torso,legs)")
-    if len(set(classes)) < len(classes) or any(name in _BACKGROUND_NAMES for name in classes):
+    if len(set(classes)) < len(classes) or any(
+        name.lower() in _BACKGROUND_NAMES for name in classes
+    ):
         raise UserError("--classes: every name once, and without the background")
     if len(classes) >= UNLABELLED:
         raise UserError(f"--classes: at most {UNLABELLED - 1} classes fit into a label map")
@@ -182,7 +186,7 @@ def read_class_map(
     """Returns an indexed or grey PNG as classes.
 
     Args:
-      path: of the PNG.
+      path: of the PNG; one of 0 and 255 alone is a mask of the only class.
       size: (height, width) that it must have.
       classes: names without the background; if empty, any value is a class.
 
@@ -203,6 +207,14 @@ def read_class_map(
         raise UserError(
             f"{path} is {values.shape[1]}x{values.shape[0]}, its image {size[1]}x{size[0]}"
         )
+    if set(np.unique(values)) == {0, UNLABELLED}:
+        # What paint programs make of a mask; as labels, it would have no labelled part.
+        if len(classes) > 1:
+            raise UserError(
+                f"{path} holds nothing but 0 and {UNLABELLED}, which means 'not labelled': give "
+                f"the pixels of {classes[0]} the value 1, those of {classes[1]} 2, and so on"
+            )
+        values = values // UNLABELLED
     known = len(classes) if classes else UNLABELLED - 1
     unknown = np.unique(values[(values > known) & (values != UNLABELLED)])
     if unknown.size:
@@ -223,9 +235,9 @@ def _paint(
         )
     labels = np.zeros(size, np.uint8)
     for name, points in source.shapes:
-        if name in _IGNORE_NAMES:
+        if name.lower() in _IGNORE_NAMES:
             value = UNLABELLED
-        elif name in _BACKGROUND_NAMES:
+        elif name.lower() in _BACKGROUND_NAMES:
             value = 0
         elif name in classes:
             value = list(classes).index(name) + 1
@@ -253,7 +265,7 @@ def _named_classes(sources: Sequence[epath.Path | _Polygons | None]) -> list[str
     """Returns the classes in the order in which the annotation files name them."""
     names = [n for s in sources if isinstance(s, _Polygons) for n in s.class_names]
     special = (*_BACKGROUND_NAMES, *_IGNORE_NAMES)
-    return [name for name in dict.fromkeys(names) if name not in special]
+    return [name for name in dict.fromkeys(names) if name.lower() not in special]
 
 
 def _read_json(path: epath.Path) -> Any:
@@ -263,10 +275,13 @@ def _read_json(path: epath.Path) -> Any:
         raise UserError(f"{path} cannot be read as JSON: {error}") from error
 
 
-def _points(path: epath.Path, values: Any) -> np.ndarray:
-    points = np.asarray(values, np.float64)
+def _points(where: epath.PathLike, values: Any) -> np.ndarray:
+    try:
+        points = np.asarray(values, np.float64)
+    except (TypeError, ValueError):
+        points = np.zeros(0)
     if points.ndim != 2 or points.shape[1:] != (2,) or not np.isfinite(points).all():
-        raise UserError(f"{path}: a shape's points must be pairs of numbers")
+        raise UserError(f"{where}: a shape's points must be pairs of numbers")
     return points
 
 
@@ -280,7 +295,7 @@ def _labelme(path: epath.Path) -> _Polygons:
         if kind == "rectangle" and len(points) == 2:
             (x0, y0), (x1, y1) = points
             points = np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)])
-        elif kind != "polygon":
+        elif kind != "polygon" and not (kind == "rectangle" and len(points) == 4):
             raise UserError(f"{path}: shapes of type {kind!r} are not read, draw polygons")
         shapes.append((str(shape.get("label")), points))
     height, width = content.get("imageHeight"), content.get("imageWidth")
@@ -302,29 +317,56 @@ def _coco_files(directory: epath.Path, images: dict[str, epath.Path]) -> dict[st
 
 
 def _coco(path: epath.Path, content: dict, images: dict[str, epath.Path]) -> dict[str, _Polygons]:
-    categories = {c["id"]: c["name"] for c in content.get("categories", [])}
-    order = [categories[i] for i in sorted(categories)]
-    entries = {entry["id"]: entry for entry in content["images"]}
-    for entry in entries.values():
-        if epath.Path(entry["file_name"]).stem not in images:
-            raise UserError(f"{path} annotates {entry['file_name']}, which the folder lacks")
-    shapes: dict[int, list[tuple[str, np.ndarray]]] = {}
+    for part in ("images", "annotations", "categories"):
+        entries = content.get(part, [])
+        if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
+            raise UserError(f"{path}: {part!r} must be a list of objects, as COCO files have it")
+    listed = {entry.get("id"): entry for entry in content["images"]}
+    for entry in listed.values():
+        if epath.Path(str(entry.get("file_name"))).stem not in images:
+            raise UserError(f"{path} annotates {entry.get('file_name')}, which the folder lacks")
+    categories = _coco_categories(path, content)
+    shapes: dict[Any, list[tuple[str, np.ndarray]]] = {}
     for annotation in content["annotations"]:
-        image, category = annotation["image_id"], annotation["category_id"]
-        if image not in entries or category not in categories:
+        image, category = annotation.get("image_id"), annotation.get("category_id")
+        if image not in listed or category not in categories:
             raise UserError(f"{path}: annotation {annotation.get('id')} has no image or category")
-        if not isinstance(annotation.get("segmentation"), list):
-            raise UserError(
-                f"{path}: annotation {annotation.get('id')} is run-length encoded; "
-                "export polygons, or indexed PNGs"
-            )
-        for flat in annotation["segmentation"]:
-            points = _points(path, np.reshape(flat, (-1, 2)))
-            shapes.setdefault(image, []).append((categories[category], points))
+        polygons = _coco_polygons(f"{path}: annotation {annotation.get('id')}", annotation)
+        shapes.setdefault(image, []).extend((categories[category], points) for points in polygons)
     # An image that the file lists without annotations was not labelled.
+    found = {}
+    for image, drawn in shapes.items():
+        entry = listed[image]
+        height, width = entry.get("height"), entry.get("width")
+        size = (int(height), int(width)) if height and width else None
+        stem = epath.Path(entry["file_name"]).stem
+        found[stem] = _Polygons(path, size, drawn, list(categories.values()))
+    return found
+
+
+def _coco_categories(path: epath.Path, content: dict) -> dict[Any, str]:
+    """Returns the names of categories by id, in its order, without those that group others."""
+    given = content.get("categories", [])
+    if any("id" not in entry or "name" not in entry for entry in given):
+        raise UserError(f"{path}: a category has no id or name")
+    used = {annotation.get("category_id") for annotation in content["annotations"]}
+    groups = {entry.get("supercategory") for entry in given}
     return {
-        epath.Path(entries[i]["file_name"]).stem: _Polygons(
-            path, (entries[i]["height"], entries[i]["width"]), drawn, order
-        )
-        for i, drawn in shapes.items()
+        entry["id"]: str(entry["name"])
+        for entry in sorted(given, key=lambda entry: entry["id"])
+        if entry["id"] in used or entry["name"] not in groups
     }
+
+
+def _coco_polygons(where: str, annotation: dict) -> list[np.ndarray]:
+    """Returns the polygons of an annotation, [P, 2] each as (x, y) in pixels."""
+    drawn = annotation.get("segmentation")
+    if isinstance(drawn, dict):
+        raise UserError(f"{where} is run-length encoded; export polygons, or indexed PNGs")
+    if not drawn:
+        raise UserError(f"{where} is a box without an outline; export polygons, or indexed PNGs")
+    if not isinstance(drawn, list) or not all(isinstance(flat, list) for flat in drawn):
+        raise UserError(f"{where}: 'segmentation' must be a list of polygons, each a list")
+    if any(len(flat) % 2 or len(flat) < 6 for flat in drawn):
+        raise UserError(f"{where}: a polygon needs three or more pairs of coordinates")
+    return [_points(where, np.reshape(flat, (-1, 2))) for flat in drawn]

@@ -29,6 +29,7 @@ from ganseg_jax.fewshot.heads import kind_of, make_head, on_raw_features
 from ganseg_jax.fewshot.labels import LabelSet, read_labels
 from ganseg_jax.fewshot.samples import read_latents
 from ganseg_jax.fewshot.source import Source
+from ganseg_jax.files import resolve
 from ganseg_jax.geometry import resize_bilinear
 from ganseg_jax.loading import few_shot_config
 from ganseg_jax.pixels import to_uint8
@@ -95,7 +96,7 @@ def prepare(
     Raises:
       UserError: the labels do not fit, or F was begun with other settings.
     """
-    folder = epath.Path(folder)
+    folder = resolve(folder)
     labelled = read_labels(labels, classes, shots)
     latents = read_latents(labels, labelled.names)
     size = jax.eval_shape(source.images, variables, latents).shape[1:3]

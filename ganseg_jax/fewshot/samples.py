@@ -14,7 +14,7 @@ from etils import epath
 
 from ganseg_jax.errors import UserError, command
 from ganseg_jax.fewshot.source import Source, latents_from_arrays, latents_to_arrays
-from ganseg_jax.files import write_whole
+from ganseg_jax.files import resolve, write_whole
 from ganseg_jax.pixels import to_uint8
 from ganseg_jax.report.png import save_png
 
@@ -30,7 +30,7 @@ def write_samples(
       UserError: the folder holds samples already (labels would no longer fit), or cannot be
         written.
     """
-    directory = epath.Path(directory)
+    directory = resolve(directory)
     if (directory / LATENTS_FILE).exists():
         raise UserError(
             f"{directory} holds images to label already; choose another folder, or remove it"
@@ -53,7 +53,7 @@ def save_latents(directory: epath.PathLike, names: list[str], arrays: Mapping[st
     """
     buffer = io.BytesIO()
     np.savez(buffer, names=np.array(names), **arrays)
-    write_whole(epath.Path(directory) / LATENTS_FILE, buffer.getvalue())
+    write_whole(resolve(directory) / LATENTS_FILE, buffer.getvalue())
 
 
 def read_latents(directory: epath.PathLike, names: list[str]) -> Any:
@@ -62,7 +62,7 @@ def read_latents(directory: epath.PathLike, names: list[str]) -> Any:
     Raises:
       UserError: the folder has no latents, or not those of a name.
     """
-    path = epath.Path(directory) / LATENTS_FILE
+    path = resolve(directory) / LATENTS_FILE
     if not path.exists():
         raise UserError(
             f"{directory} has no {LATENTS_FILE}: labels must lie in a folder written by "

@@ -15,6 +15,7 @@ from etils import epath
 
 from ganseg_jax import files
 from ganseg_jax.errors import UserError
+from ganseg_jax.files import resolve
 
 TORCH_SUFFIXES = (".model", ".pt", ".pth")
 SUFFIXES = (".npz", ".safetensors", *TORCH_SUFFIXES)
@@ -107,7 +108,7 @@ def flatten(content: Mapping[str, Any], prefix: str = "") -> dict[str, np.ndarra
 
 
 def _checked(path: epath.PathLike) -> epath.Path:
-    path = epath.Path(path)
+    path = resolve(path)
     if path.suffix not in SUFFIXES:
         raise UserError(f"{path}: weight files end in {', '.join(SUFFIXES)}")
     return path

@@ -12,6 +12,7 @@ from ganseg_jax import loading
 from ganseg_jax.config import Config, flat, with_fields
 from ganseg_jax.config import file as config_file
 from ganseg_jax.errors import UserError
+from ganseg_jax.files import resolve
 from ganseg_jax.interop import torch_ganseg
 from ganseg_jax.interop.conversion import StateDict, Variables, required_shape, strip_prefix
 from ganseg_jax.models.build import build_segmenter
@@ -172,7 +173,7 @@ def _save(stage: str, state: Any, step: int, workdir: str) -> None:
 
 
 def _folder(workdir: str, stage: str) -> epath.Path:
-    return epath.Path(workdir) / stage / "checkpoints"
+    return resolve(workdir) / stage / "checkpoints"
 
 
 def _begun(workdir: str, stage: str) -> bool:

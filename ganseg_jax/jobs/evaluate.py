@@ -11,6 +11,7 @@ from ganseg_jax.config import Config
 from ganseg_jax.data import pipeline
 from ganseg_jax.errors import command
 from ganseg_jax.evaluation.protocols import split_counts
+from ganseg_jax.files import resolve
 from ganseg_jax.jobs import measure
 from ganseg_jax.jobs.begin import prepare_data
 from ganseg_jax.models.build import build_generator
@@ -35,7 +36,7 @@ def evaluate(config: Config, workdir: epath.PathLike) -> dict[str, float]:
     Raises:
       UserError: a stage has not been trained or the data set is missing.
     """
-    workdir = epath.Path(workdir)
+    workdir = resolve(workdir)
     prepare_data(config)
     segmenter = loading.load_segmenter(workdir)
     measured = measure.measure_photos(config, segmenter)

@@ -19,6 +19,7 @@ from ganseg_jax.errors import UserError
 from ganseg_jax.fewshot import evaluate, pipeline
 from ganseg_jax.fewshot.heads import suitable_kind
 from ganseg_jax.fewshot.source import LARGEST_MAP, Source
+from ganseg_jax.files import resolve
 from ganseg_jax.interop import torch_stylegan2, weights
 from ganseg_jax.training import inputs
 
@@ -60,7 +61,7 @@ def few_shot(
     Raises:
       UserError: something is missing or does not fit.
     """
-    workdir = epath.Path(workdir)
+    workdir = resolve(workdir)
     source, variables = load_source(workdir, generator, layers)
     if chosen.head_kind == "auto":
         kind = suitable_kind(source.image_size(variables))

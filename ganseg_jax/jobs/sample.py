@@ -14,6 +14,7 @@ from ganseg_jax import prng
 from ganseg_jax.errors import UserError
 from ganseg_jax.fewshot.samples import LATENTS_FILE, save_latents
 from ganseg_jax.fewshot.source import latents_to_arrays
+from ganseg_jax.files import resolve
 from ganseg_jax.latents import Latents, sample_latents
 from ganseg_jax.loading import Variables
 from ganseg_jax.models.generator import Generator, GeneratorOutput
@@ -49,7 +50,7 @@ def write_samples(
     Raises:
       UserError: the folder holds samples already, or cannot be written.
     """
-    output = epath.Path(output)
+    output = resolve(output)
     if (output / LATENTS_FILE).exists():
         raise UserError(f"{output} holds samples already: choose another --output, or remove it")
     latents = sample_latents(prng.root_key(seed), count, generator.noise_dim)

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from ganseg_jax import files, pixels
 from ganseg_jax.data.folder import Photo, find_photos, read_photo
 from ganseg_jax.errors import UserError
+from ganseg_jax.files import resolve
 from ganseg_jax.report import overlays
 from ganseg_jax.report.legend import with_legend
 from ganseg_jax.report.png import save_label_png, save_png
@@ -44,7 +45,7 @@ def segment_folder(
       UserError: there are no photos, none of them can be read, or a result cannot be written.
     """
     names, root = find_photos(source, output)
-    output, results = epath.Path(output), result_names(names)
+    output, results = resolve(output), result_names(names)
     records: dict[str, Any] = {}
     skipped: dict[str, str] = {}
     shown: list[tuple[str, np.ndarray, np.ndarray]] = []

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from etils import epath
 
 from ganseg_jax.config import Config
+from ganseg_jax.files import resolve
 from ganseg_jax.jobs.begin import begin, prepare_data
 from ganseg_jax.jobs.evaluate import evaluate
 from ganseg_jax.training import autoencoder, gan, harness, inputs, segmenter, self_training
@@ -89,6 +90,6 @@ def train_stages(
 def _record_inputs(stages: dict[str, Callable[[], Stage]], workdir: epath.PathLike) -> None:
     """Records the inputs of stages that an older version trained, before any of them changes."""
     for name, declare in stages.items():
-        folder = epath.Path(workdir) / name
+        folder = resolve(workdir) / name
         if inputs.has_begun(folder) and inputs.recorded(folder) is None:
             inputs.record(declare(), folder)

@@ -31,8 +31,11 @@ def color_masks(masks: Float[np.ndarray, "n h w c"]) -> Images:
 def color_labels(
     labels: Integer[np.ndarray, "n h w"], colors: UInt8[np.ndarray, "c 3"] | None = None
 ) -> Images:
-    """Draws label maps in the classes' colours (`palette` by default), the background dark."""
-    labels = np.asarray(labels)
+    """Draws label maps in the classes' colours (`palette` by default), the background dark.
+
+    Pixels without a label (-1) look like the background.
+    """
+    labels = np.maximum(labels, 0)
     if colors is None:
         colors = palette(int(labels.max(initial=0)) + 1)
     return colors[labels]
@@ -57,7 +60,7 @@ def overlay_labels(
     opacity: float = 0.65,
 ) -> Images:
     """Draws label maps over images of their size, with a line in full colour at their borders."""
-    labels = np.asarray(labels)
+    labels = np.maximum(labels, 0)
     colored = color_labels(labels, colors).astype(np.float32)
     strength = (np.where(_borders(labels), 1.0, opacity) * (labels != 0))[..., None]
     mixed = _pale(images, strength > 0) * (1 - strength) + colored * strength

@@ -23,6 +23,7 @@ from ganseg_jax.config.convert import checked, from_mapping, nested
 from ganseg_jax.config.setting import nearest
 from ganseg_jax.errors import UserError
 from ganseg_jax.evaluation import protocols, published
+from ganseg_jax.files import resolve
 from ganseg_jax.jobs import train as pipeline
 from ganseg_jax.jobs.begin import check
 from ganseg_jax.report.measures import format_value, measure_of
@@ -145,7 +146,7 @@ def read_settings(path: str, config: Config) -> dict[str, Setting]:
       UserError: naming what is wrong with the file, or the field that does not exist.
     """
     try:
-        rows = json.loads(epath.Path(path).read_text())
+        rows = json.loads(resolve(path).read_text())
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read as JSON: {error}") from error
     if not isinstance(rows, dict) or not rows:
@@ -236,7 +237,7 @@ def run_ablations(
             check(config_of(config, setting, 0))
         except UserError as error:
             raise UserError(f"setting {setting.name}: {error}") from error
-    root = epath.Path(workdir)
+    root = resolve(workdir)
     diverged: list[str] = []
     for setting in chosen:
         missing = [seed for seed in seeds if not _is_finished(config, root, known, setting, seed)]

@@ -17,6 +17,7 @@ from ganseg_jax import files
 from ganseg_jax.config import Config, with_fields
 from ganseg_jax.errors import UserError
 from ganseg_jax.evaluation import protocols
+from ganseg_jax.files import resolve
 from ganseg_jax.jobs import train as pipeline
 from ganseg_jax.jobs.begin import begin, check
 from ganseg_jax.jobs.evaluate import training_seconds
@@ -65,7 +66,7 @@ def run_quality(
         raise UserError(f"--steps={','.join(map(str, steps))} must be positive whole numbers")
     check(config)
     others = {epath.Path(other).name: _read(epath.Path(other)) for other in beside}
-    root, points = epath.Path(workdir), []
+    root, points = resolve(workdir), []
     before: epath.Path | None = None
     for step in sorted(set(steps)):
         config = with_fields(config, {"gan.num_steps": step})

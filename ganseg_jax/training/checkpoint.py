@@ -13,6 +13,7 @@ from etils import epath
 
 from ganseg_jax.checkpoints import check_shapes, local_path, unreadable, warn_of_damage
 from ganseg_jax.errors import UserError
+from ganseg_jax.files import resolve
 
 
 class Checkpoints:
@@ -23,7 +24,7 @@ class Checkpoints:
     """
 
     def __init__(self, directory: epath.PathLike, keep: int = 2):
-        self.directory = epath.Path(directory)
+        self.directory = resolve(directory)
         self._damaged: list[int] = []
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
         try:

@@ -10,6 +10,7 @@ from etils import epath
 from jax.sharding import Mesh, Sharding
 
 from ganseg_jax import prng
+from ganseg_jax.files import resolve
 from ganseg_jax.training import inputs, loop, partition
 from ganseg_jax.training.batches import Batches
 from ganseg_jax.training.checkpoint import Checkpoints
@@ -40,7 +41,7 @@ def train(
         does not fit; there is no room to save; a scalar is not finite.
       Stopped: after SIGTERM, with the state saved, or Ctrl-C.
     """
-    folder = epath.Path(workdir) / stage.name
+    folder = resolve(workdir) / stage.name
     inputs.settle(stage, folder, keep, retrain)
     mesh = partition.make_mesh(None if stage.parallel else jax.local_devices()[:1])
     if stage.batch is not None:

@@ -16,6 +16,7 @@ from etils import epath
 
 from ganseg_jax import files
 from ganseg_jax.errors import UserError
+from ganseg_jax.files import resolve
 from ganseg_jax.training import partition
 from ganseg_jax.training.stage import Stage
 
@@ -36,18 +37,18 @@ def digest(tree: Any) -> str:
 
 def has_begun(folder: epath.PathLike) -> bool:
     """Says whether a stage has checkpoints in its folder."""
-    return (epath.Path(folder) / "checkpoints").exists()
+    return (resolve(folder) / "checkpoints").exists()
 
 
 def record(stage: Stage, folder: epath.PathLike) -> None:
     """Writes down what a stage is made from now."""
     if jax.process_index() == 0:
-        files.write_json(epath.Path(folder) / FILE, _plain(stage.inputs))
+        files.write_json(resolve(folder) / FILE, _plain(stage.inputs))
 
 
 def recorded(folder: epath.PathLike) -> dict[str, Any] | None:
     """Returns what a stage was made from; None if that was not written down."""
-    path = epath.Path(folder) / FILE
+    path = resolve(folder) / FILE
     return json.loads(path.read_text()) if path.exists() else None
 
 

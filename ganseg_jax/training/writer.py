@@ -11,6 +11,7 @@ import tensorboardX
 from etils import epath
 
 from ganseg_jax import files
+from ganseg_jax.files import resolve
 from ganseg_jax.report.png import encode_png
 from ganseg_jax.training import provenance
 
@@ -30,7 +31,7 @@ class Writer:
         self._active = jax.process_index() == 0
         if not self._active:
             return
-        self._folder = epath.Path(folder)
+        self._folder = resolve(folder)
         path = self._folder / "metrics.jsonl"
         kept = [row for row in files.read_rows(path) if row["step"] <= from_step]
         self._rows = files.Rows(path, kept)
@@ -84,6 +85,6 @@ def note_start(folder: epath.PathLike, step: int) -> None:
     """
     if jax.process_index():
         return
-    path = epath.Path(folder) / "starts.jsonl"
+    path = resolve(folder) / "starts.jsonl"
     rows = files.read_rows(path)
     files.Rows(path, [*rows, {"step": step} | provenance.facts()])

@@ -63,3 +63,39 @@ print(kept, by_default, faults())
     assert kept == str(platform.libc_ver()[0] == "glibc")
     if kept == "True":
         assert int(then) < 0.1 * int(by_default)
+
+
+@pytest.mark.parametrize(
+    "variables, parallel",
+    [
+        ({"SLURM_NTASKS": "4", "SLURM_PROCID": "0"}, False),  # A batch script without srun.
+        ({"SLURM_NTASKS": "4", "SLURM_STEP_NODELIST": "a"}, True),
+        ({"SLURM_NTASKS": "1", "SLURM_STEP_NODELIST": "a"}, False),
+        ({"TPU_WORKER_HOSTNAMES": "a,b"}, True),
+        ({}, False),
+    ],
+)
+def test_only_tasks_that_were_started_are_joined(monkeypatch, variables, parallel):
+    for name in ("SLURM_NTASKS", "SLURM_STEP_NODELIST", "TPU_WORKER_HOSTNAMES"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert app._launched_in_parallel() is parallel
+
+
+def test_the_home_folder_may_be_a_tilde(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/a")
+    assert app._expand_home("--workdir=~/run") == "--workdir=/home/a/run"
+    assert app._expand_home("--config.dataset.data_dir=~") == "--config.dataset.data_dir=/home/a"
+    assert app._expand_home("--classes=a~b") == "--classes=a~b"
+
+
+def test_configs_are_found_from_any_folder(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    for name in ("puppets", "puppets.py", "configs/puppets.py"):
+        found = app._find_config(f"--config={name}:size=32").removeprefix("--config=")
+        assert found.endswith("configs/puppets.py:size=32") and found.startswith("/")
+    for other in ("--config=none", "--config=mine/puppets.py", "--workdir=puppets"):
+        assert app._find_config(other) == other
+    (tmp_path / "puppets").write_text("")
+    assert app._find_config("--config=puppets") == "--config=puppets"

@@ -259,3 +259,35 @@ def test_damaged_files_do_not_empty_the_small_splits(folder, picture, tmp_path):
     result = prepared(source, tmp_path)
     assert result.counts == {"train": 7, "validation": 1, "test": 1}
     assert sorted(name for name, _ in result.skipped) == sorted(first)
+
+
+def test_masks_beside_a_folder_of_images_are_no_photos(folder, tmp_path, picture):
+    files = {}
+    for split in ("train", "val", "test"):
+        for number in range(2):
+            files[f"{split}/images/{number}.jpg"] = picture(16, 16, file_format="JPEG")
+            files[f"{split}/masks/{number}.png"] = np.eye(16, dtype=np.uint8)
+    result = prepared(folder(files), tmp_path)
+    assert result.counts == {"train": 2, "validation": 2, "test": 2} and not result.skipped
+    np.testing.assert_array_equal(load(tmp_path, "test", 16).segmentation[0], np.eye(16))
+
+
+def test_every_image_file_is_used_or_named(folder, tmp_path, picture):
+    jpeg = picture(16, 16, file_format="JPEG")
+    files = {f"a.{suffix}": jpeg for suffix in ("jpg", "jfif", "jpe", "ppm", "dng")}
+    result = prepared(folder(files | {"notes.txt": "none"}), tmp_path)
+    assert sum(result.counts.values()) == 3
+    assert sorted(name for name, _ in result.skipped) == ["a.dng", "a.ppm"]
+
+
+def test_pixels_of_255_have_no_ground_truth(folder, tmp_path, picture):
+    labels = np.zeros((16, 16), np.uint8)
+    labels[4:8], labels[8:12] = 2, 255
+    files = {f"images/{n}.jpg": picture(16, 16, file_format="JPEG") for n in range(3)}
+    files |= {f"masks/{n}.png": labels for n in range(3)}
+    prepared(folder(files), tmp_path)
+    split = load(tmp_path, "test", 16)
+    assert list(split.part_names) == ["part 1", "part 2"]
+    np.testing.assert_array_equal(
+        split.segmentation[0, :, 0], [0] * 4 + [2] * 4 + [-1] * 4 + [0] * 4
+    )

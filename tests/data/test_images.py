@@ -51,6 +51,27 @@ def test_sixteen_bit_grey_is_scaled_not_clipped():
     np.testing.assert_array_equal(stored(encoded(grey))[..., 1], [[0, 1, 100], [128, 255, 2]])
 
 
+@pytest.mark.parametrize("highest", [1023, 4095, 16383])
+def test_grey_of_10_to_14_bits_is_seen(highest):
+    grey = np.array([[0, highest // 2, highest]], np.uint16)
+    np.testing.assert_allclose(stored(encoded(grey))[..., 0], [[0, 127.5, 255]], atol=1)
+
+
+def test_grey_of_floats_is_seen():
+    for white in (1.0, 255.0):
+        grey = np.array([[0, 0.25, 1]], np.float32) * np.float32(white)
+        made = stored(encoded(grey, "TIFF"))[..., 0]
+        np.testing.assert_allclose(made, [[0, 63.75, 255]], atol=1)
+
+
+def test_palette_masks_of_0_and_255_are_foreground_masks():
+    image = Image.fromarray(np.array([[0, 255]], np.uint8)).convert("P")
+    buffer = io.BytesIO()
+    image.putdata([0, 255])
+    image.save(buffer, "PNG")
+    np.testing.assert_array_equal(images.read_label_map(buffer.getvalue()), [[0, 1]])
+
+
 def test_palette_with_transparent_color():
     image = Image.new("P", (2, 1))
     image.putpalette([10, 20, 30, 200, 100, 50])

@@ -214,3 +214,19 @@ def test_original_cub_lists_give_the_published_counts(tmp_path):
     assert {split: len(items) for split, items in splits.items()} == builder.EXPECTED_COUNTS
     first = builder._landmarks["001.Black_footed_Albatross/Black_Footed_Albatross_0046_18.jpg"]
     np.testing.assert_array_equal(first[:2], [[0, 0, 0], [312, 182, 1]])
+
+
+def test_celeba_as_kaggle_packs_it(tmp_path):
+    source = tmp_path / "source"
+    trees.celeba(source, aligned=True)
+    folder = source / "Img/img_align_celeba"
+    folder.rename(source / "Img/inner")
+    folder.mkdir()
+    (source / "Img/inner").rename(folder / "img_align_celeba")
+    for path in [*source.glob("Anno/*.txt"), *source.glob("Eval/*.txt")]:
+        lines = [",".join(line.split()) for line in path.read_text().splitlines()]
+        path.with_suffix(".csv").write_text("\n".join(lines))
+        path.unlink()
+    prepare.prepare("celeba_aligned", source, tmp_path / "data", verify_counts=False)
+    numbers = [int(name[:6]) for name in names("celeba_aligned", tmp_path, "train")]
+    assert numbers == [1, 2, 3, 4]

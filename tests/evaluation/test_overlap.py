@@ -14,6 +14,12 @@ def test_foreground_iou_by_hand():
     np.testing.assert_allclose(overlap.foreground_iou(pred, truth), [1 / 3, 1.0, 0.0])
 
 
+def test_pixels_without_ground_truth_are_left_out():
+    pred = np.array([[[1, 1], [1, 0]]])
+    truth = np.array([[[1, -1], [0, -1]]])
+    np.testing.assert_allclose(overlap.foreground_iou(pred, truth), [1 / 2])
+
+
 @pytest.mark.usefixtures("unchecked")
 def test_foreground_iou_refuses_other_shapes():
     with pytest.raises(ValueError, match=r"\(1, 2, 2\).*\(1, 2, 3\)"):

@@ -81,6 +81,15 @@ def test_images_without_ground_truth_are_left_out():
     assert figures["foreground_iou"] == 1 and figures["foreground_iou_count"] == 6
 
 
+def test_pixels_without_ground_truth_are_left_out():
+    split = scene(2, 10)
+    whole = protocols.get_protocol("people_parts").measure(perfect, {"test": split}, 4)
+    split.segmentation[:, :3] = -1
+    figures = protocols.get_protocol("people_parts").measure(perfect, {"test": split}, 4)
+    assert figures["foreground_iou"] == 1 and figures["part_nmi"] == pytest.approx(1)
+    assert figures.keys() == whole.keys() and figures["foreground_iou_count"] == 10
+
+
 def test_foreground_protocols_report_the_foreground_only():
     split = scene(3, 5)
 

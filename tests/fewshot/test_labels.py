@@ -177,3 +177,67 @@ def test_colour_pictures_and_other_folders_are_refused(folder):
 def test_class_names_that_cannot_be(classes):
     with pytest.raises(UserError, match="--classes"):
         classes_json(classes)
+
+
+def test_a_mask_of_0_and_255_is_the_only_class(folder):
+    (folder / "classes.json").write_text(classes_json(["head"]))
+    save_mask(folder / "one_mask.png", 255 * (TRUTH == 1))
+    found = read_labels(folder)
+    np.testing.assert_array_equal(found.labels[0], TRUTH == 1)
+    (folder / "classes.json").write_text(classes_json(["head", "torso"]))
+    with pytest.raises(UserError, match="nothing but 0 and 255.*head the value 1, .*torso 2"):
+        read_labels(folder)
+
+
+def test_rectangles_may_have_four_corners(folder):
+    corners = ("torso", [[2, 3], [4, 3], [4, 5], [2, 5]], "rectangle")
+    (folder / "one.json").write_text(labelme([HEAD, corners]))
+    np.testing.assert_array_equal(read_labels(folder).labels[0], TRUTH)
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [{"id": 0, "name": "parts", "supercategory": "none"}, {"id": 0, "name": "Background"}],
+)
+def test_categories_that_are_no_class(folder, extra):
+    (folder / "classes.json").unlink()
+    named = [
+        {"id": 5, "name": "torso", "supercategory": "parts"},
+        {"id": 3, "name": "head", "supercategory": "parts"},
+    ]
+    (folder / "labels.json").write_text(coco(categories=[extra, *named]))
+    found = read_labels(folder)
+    assert found.classes == ["background", "head", "torso"]
+    np.testing.assert_array_equal(found.labels[0], TRUTH)
+
+
+BOX = {"id": 1, "image_id": 7, "category_id": 3}
+POLYGON = [2, 1, 6, 1, 6, 3, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"annotations": [BOX | {"segmentation": [[*POLYGON, 3]]}]}, "annotation 1: .*pairs"),
+        ({"annotations": [BOX | {"segmentation": POLYGON}]}, "annotation 1: .*a list of polygons"),
+        ({"annotations": [BOX | {"segmentation": [[1, 2]]}]}, "annotation 1: .*three or more"),
+        ({"annotations": [BOX | {"segmentation": [["a"] * 6]}]}, "annotation 1: .*numbers"),
+        ({"annotations": [BOX]}, "annotation 1 is a box"),
+        ({"annotations": [{"id": 1, "image_id": 7}]}, "annotation 1 has no image or category"),
+        ({"annotations": {"id": 1}}, "'annotations' must be a list"),
+        ({"images": {"id": 7, "file_name": "one.png"}}, "'images' must be a list"),
+        ({"categories": [{"name": "head"}]}, "no id or name"),
+        ({"images": [{"id": 7}]}, "which the folder lacks"),
+    ],
+)
+def test_malformed_coco_files_are_named(folder, changes, message):
+    (folder / "labels.json").write_text(coco(**changes))
+    with pytest.raises(UserError, match=f"labels.json.*{message}"):
+        read_labels(folder)
+
+
+def test_an_image_without_size_takes_its_own(folder):
+    (folder / "labels.json").write_text(
+        coco(images=[{"id": 7, "file_name": "one.png"}]).replace('"image_id": 8', '"image_id": 7')
+    )
+    np.testing.assert_array_equal(read_labels(folder).labels[0], TRUTH)

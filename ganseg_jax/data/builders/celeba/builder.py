@@ -34,8 +34,10 @@ class _Celeba(base.SetBuilder, skip_registration=True):  # type: ignore[call-arg
 
     def list_splits(self) -> Mapping[str, list[str]]:
         self._folder = self.find(self.IMAGE_FOLDER)
-        self._landmarks = read_list(self.find(self.LANDMARK_LIST), columns=10)
-        partition = read_list(self.find("list_eval_partition.txt"), columns=1)
+        if (self._folder / self.IMAGE_FOLDER).is_dir():  # Kaggle's archive has it twice.
+            self._folder /= self.IMAGE_FOLDER
+        self._landmarks = self.find_list(self.LANDMARK_LIST, columns=10)
+        partition = self.find_list("list_eval_partition.txt", columns=1)
         mafl = {
             split: self.find(f"MAFL/{split}.txt", f"{split}.txt").read_text().split()
             for split in ("training", "testing")
@@ -49,6 +51,10 @@ class _Celeba(base.SetBuilder, skip_registration=True):  # type: ignore[call-arg
             "landmark_test": test,
             "test": test,
         }
+
+    def find_list(self, name: str, columns: int) -> dict[str, np.ndarray]:
+        """Reads a list, as its publisher has it or as Kaggle's .csv."""
+        return read_list(self.find(name, name.removesuffix(".txt") + ".csv"), columns)
 
     def select(self, names: list[str]) -> list[str]:
         """Keeps the images that the protocol uses."""
@@ -75,7 +81,7 @@ class CelebaWild(_Celeba):
     LANDMARK_LIST = "list_landmarks_celeba.txt"
 
     def list_splits(self) -> Mapping[str, list[str]]:
-        self._boxes = read_list(self.find("list_bbox_celeba.txt"), columns=4)
+        self._boxes = self.find_list("list_bbox_celeba.txt", columns=4)
         return super().list_splits()
 
     def select(self, names: list[str]) -> list[str]:
@@ -113,7 +119,7 @@ class CelebaAligned(_Celeba):
 
 
 def read_list(path: pathlib.Path, columns: int) -> dict[str, np.ndarray]:
-    """Reads one of CelebA's lists: lines of a file name and `columns` integers.
+    """Reads one of CelebA's lists: lines of a file name and `columns` integers, or the like as CSV.
 
     Headers, which have other shapes, are passed over.
 
@@ -123,7 +129,7 @@ def read_list(path: pathlib.Path, columns: int) -> dict[str, np.ndarray]:
     table = {}
     with path.open() as lines:
         for line in lines:
-            name, *cells = line.split() or [""]
+            name, *cells = line.replace(",", " ").split() or [""]
             if len(cells) == columns and name.endswith((".jpg", ".png")):
                 table[name] = np.array(cells, dtype=np.int64)
     if not table:

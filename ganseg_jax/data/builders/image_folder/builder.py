@@ -1,7 +1,7 @@
 """TFDS builder of any folder of images, with optional ground truth beside them.
 
-Images: every jpg, jpeg, png, webp and bmp file below the folder (below its `images/` if there is
-one).  Files of other image formats and unreadable ones are reported by name and left out.
+Images: every jpg (jpeg, jpe, jfif), png, webp and bmp file below the folder (below its `images/` if
+there is one).  Files of other image formats and unreadable ones are reported by name and left out.
 
 Splits: by the folders `train`, `validation` (or `val`) and `test` at the top if there are any.
 Otherwise by a hash of the name: 90 % train, 5 % validation, 5 % test.  Where only part of the
@@ -9,8 +9,9 @@ images has ground truth, the test split is made of these (at most a fifth of all
 of them go the way of the others), because training needs no labels.
 
 Masks: `masks/NAME.png` for the image NAME.jpg (folders are kept: `masks/train/a.png` for
-`train/a.jpg`), or `NAME_mask.png` beside the image.  Label maps, 0 = background, see
-`images.read_label_map`.  A file `parts.txt` may name labels 1, 2, ..., one per line.
+`train/a.jpg`), `train/masks/a.png` for `train/images/a.jpg`, or `NAME_mask.png` beside the image.
+Label maps, 0 = background, see `images.read_label_map`.  A file `parts.txt` may name labels 1, 2,
+..., one per line.
 
 Landmarks: `landmarks.csv` with the header `name,A_x,A_y,B_x,B_y,...` (A, B: landmark names) and one
 row per image: its name as a path relative to the folder, then pixel positions in the image as a
@@ -35,7 +36,11 @@ from ganseg_jax.errors import UserError
 
 _SPLIT_FOLDERS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
 _RESERVED_FOLDERS = {*_SPLIT_FOLDERS, "images", "masks"}
-_OTHER_IMAGES = (".gif", ".tif", ".tiff", ".heic", ".heif", ".avif", ".jp2", ".jxl")
+_OTHER_IMAGES = (
+    *(".gif", ".tif", ".tiff", ".heic", ".heif", ".avif", ".jp2", ".j2k", ".jxl", ".svg", ".psd"),
+    *(".ppm", ".pgm", ".pbm", ".pnm", ".pfm", ".tga", ".dds", ".exr", ".hdr", ".ico", ".pcx"),
+    *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".pef", ".raw"),
+)
 _EVALUATION_SHARE = 0.05
 _LABELED_SHARE = 0.2
 
@@ -110,7 +115,8 @@ class ImageFolder(base.SetBuilder):
         if item in self._masks:
             try:
                 example.labels = self._read_mask(self._masks[item], height, width)
-                self._highest_label = max(self._highest_label, int(example.labels.max()))
+                known = example.labels[example.labels != base.UNLABELED]
+                self._highest_label = max(self._highest_label, int(known.max(initial=0)))
             except (images.ImageError, OSError) as error:
                 self.skip(self._relative(self._masks[item]), str(error))
         if item in self._landmarks:
@@ -147,6 +153,8 @@ class _Listing:
     def __init__(self, root: pathlib.Path):
         files = sorted(_files(root))
         has_images_folder = any(name.startswith("images/") for name in files)
+        # Folders such as train/, with photos in train/images/ and their masks in train/masks/.
+        paired = {folder for folder, found, _ in (f.rpartition("/images/") for f in files) if found}
         self.root = root / "images" if has_images_folder else root
         self.skipped: list[tuple[str, str]] = []
         self.names: list[str] = []
@@ -154,9 +162,10 @@ class _Listing:
         for file in files:
             path, suffix = root / file, pathlib.PurePath(file).suffix.lower()
             stem = file.removesuffix(pathlib.PurePath(file).suffix)
-            if file.startswith("masks/"):
+            parent, _, inner = stem.rpartition("/masks/")
+            if file.startswith("masks/") or parent in paired:
                 if suffix == ".png":
-                    masks[stem.removeprefix("masks/")] = path
+                    masks[f"{parent}/images/{inner}" if parent else stem[len("masks/") :]] = path
                 elif suffix in images.IMAGE_SUFFIXES:
                     self.skipped.append((file, "masks must be PNG files"))
             elif has_images_folder and not file.startswith("images/"):
