@@ -7,10 +7,12 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from absl import logging as absl_logging
 from etils import epath
 
 from ganseg_jax.errors import UserError
 from ganseg_jax.files import resolve
+from ganseg_jax.quiet import quiet
 
 LOG = logging.getLogger(__name__)
 
@@ -32,6 +34,12 @@ def read(folder: epath.PathLike, like: dict[str, Any]) -> tuple[int, dict[str, A
     directory = local_path(folder)
     if not directory.exists():
         return None
+    # Orbax warns of what is meant: that nothing is written, and that only some parts are read.
+    with quiet(absl_logging.ERROR):
+        return _read(directory, like)
+
+
+def _read(directory: epath.Path, like: dict[str, Any]) -> tuple[int, dict[str, Any]] | None:
     manager = ocp.CheckpointManager(
         directory,
         options=ocp.CheckpointManagerOptions(read_only=True),

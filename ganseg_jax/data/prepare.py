@@ -20,6 +20,7 @@ from ganseg_jax.data import builders
 from ganseg_jax.data.builders import base
 from ganseg_jax.errors import UserError, command
 from ganseg_jax.files import is_remote
+from ganseg_jax.quiet import quiet
 
 LOG = logging.getLogger("ganseg_jax.data")
 _OWN_PHOTOS = "image_folder"
@@ -113,7 +114,7 @@ def find_prepared(dataset: str, data_dir: str | os.PathLike) -> pathlib.Path | N
 
 def open_builder(path: pathlib.Path):
     """Opens a prepared data set, without TFDS's notes about it."""
-    with _quiet():
+    with quiet(absl_logging.WARNING):
         return tfds.builder_from_directory(path)
 
 
@@ -191,7 +192,7 @@ def _build(builder_class, folder, source, data_dir, verify_counts, progress) -> 
         tfds.display_progress_bar(False)
         scratch_prefix = f".scratch-{builder.name}-"
         with tempfile.TemporaryDirectory(dir=data_dir, prefix=scratch_prefix) as scratch:
-            with contextlib.redirect_stdout(None), _quiet():
+            with contextlib.redirect_stdout(None), quiet(absl_logging.WARNING):
                 builder.download_and_prepare(download_dir=scratch)
     except Exception as error:
         # TFDS wraps what builders raise.
@@ -215,16 +216,6 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    before = absl_logging.get_verbosity()
-    absl_logging.set_verbosity(min(before, absl_logging.WARNING))
-    try:
-        yield
-    finally:
-        absl_logging.set_verbosity(before)
 
 
 @contextlib.contextmanager
