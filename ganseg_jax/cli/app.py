@@ -236,7 +236,8 @@ def start() -> None:
     """Joins the processes and turns the compilation cache on; call before using JAX.
 
     Raises:
-      UserError: only some of the three process flags are given.
+      UserError: only some of the three process flags are given, or the other processes cannot be
+        joined.
     """
     use_fast_cpu_convolutions()
     import jax
@@ -244,17 +245,19 @@ def start() -> None:
     address, num_processes = _COORDINATOR.value, _NUM_PROCESSES.value
     process_id = _PROCESS_ID.value
     given = [address, num_processes, process_id]
-    if any(value is not None for value in given):
+    if given == [None, 1, None]:
+        pass  # Alone, whatever is around.
+    elif any(value is not None for value in given):
         if any(value is None for value in given):
             raise UserError(
                 "--coordinator_address, --num_processes and --process_id belong together: "
-                "give all three or none"
+                "give all three or none, or --num_processes=1 to run alone"
             )
         # For processes without an accelerator; the others do not look at it.
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
         jax.distributed.initialize(address, num_processes, process_id)
     elif _launched_in_parallel():
-        jax.distributed.initialize()
+        _join_found_processes()
     # Programs that CPUs take from the cache do not keep to one order of collectives.
     unordered = jax.process_count() > 1 and jax.default_backend() == "cpu"
     cache = None if unordered else _CACHE.value or None
@@ -311,14 +314,34 @@ def _log_plainly() -> None:
 
 
 def _launched_in_parallel() -> bool:
-    """Says whether these are several TPU workers or SLURM tasks, which JAX finds by itself.
+    """Says whether JAX is to look for processes to join: TPU hosts, SLURM tasks, Open MPI ranks.
 
-    A batch script or a shell of `salloc` has SLURM_NTASKS too, but only `srun` starts tasks, and
-    only it sets SLURM_STEP_NODELIST.
+    Call it after `import jax`, which sets TPU_ML_PLATFORM on a host with TPU chips; there, only the
+    metadata server knows the other hosts. A batch script or a shell of `salloc` has SLURM_NTASKS
+    too, but only `srun` starts tasks, and only it sets SLURM_STEP_NODELIST.
     """
-    workers = os.environ.get("TPU_WORKER_HOSTNAMES", "").split(",")
-    tasks = os.environ.get("SLURM_NTASKS", "1") if "SLURM_STEP_NODELIST" in os.environ else "1"
-    return len(workers) > 1 or int(tasks) > 1
+    known = os.environ
+    tasks = int(known.get("SLURM_NTASKS", 1)) if "SLURM_STEP_NODELIST" in known else 1
+    on_tpu = known.get("TPU_ML_PLATFORM") == "JAX" and "TPU_SKIP_MDS_QUERY" not in known
+    workers = known.get("TPU_WORKER_HOSTNAMES", "").split(",")
+    ranks = int(known.get("OMPI_COMM_WORLD_SIZE", 1))
+    return on_tpu or len(workers) > 1 or tasks > 1 or ranks > 1
+
+
+def _join_found_processes() -> None:
+    import jax
+
+    # For processes without an accelerator; the others do not look at it.
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    try:
+        jax.distributed.initialize()
+    except (ValueError, RuntimeError, OSError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(
+            f"the other processes cannot be joined ({reason}): say where they are with "
+            "--coordinator_address, --num_processes and --process_id, or --num_processes=1 to run "
+            "alone"
+        ) from error
 
 
 def run(main: Callable[[], None], uses_jax: bool = True) -> None:
