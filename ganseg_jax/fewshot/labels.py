@@ -195,12 +195,16 @@ def read_class_map(
     """
     try:
         with path.open("rb") as file, Image.open(file) as image:
-            if image.mode not in ("P", "L", "1", "I;16", "I"):
-                raise UserError(
-                    f"{path} is a colour picture ({image.mode}); label maps are PNGs with a "
-                    "palette, or grey, whose values are the classes"
-                )
-            values = np.asarray(image).astype(np.int64)
+            if image.mode in ("P", "L", "1", "I;16", "I"):
+                values = np.asarray(image).astype(np.int64)
+            else:  # Some paint programs store grey as three equal channels.
+                channels = np.asarray(image.convert("RGB")).astype(np.int64)
+                values = channels[..., 0]
+                if (channels != values[..., None]).any():
+                    raise UserError(
+                        f"{path} is a colour picture ({image.mode}); label maps are PNGs with a "
+                        "palette, or grey, whose values are the classes"
+                    )
     except OSError as error:
         raise UserError(f"{path} cannot be read as an image: {error}") from error
     if values.shape != size:
@@ -270,7 +274,7 @@ def _named_classes(sources: Sequence[epath.Path | _Polygons | None]) -> list[str
 
 def _read_json(path: epath.Path) -> Any:
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_bytes().decode("utf-8-sig"))
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read as JSON: {error}") from error
 
@@ -345,16 +349,18 @@ def _coco(path: epath.Path, content: dict, images: dict[str, epath.Path]) -> dic
 
 
 def _coco_categories(path: epath.Path, content: dict) -> dict[Any, str]:
-    """Returns the names of categories by id, in its order, without those that group others."""
+    """Returns the names of the categories that are drawn, by id, in its order.
+
+    Others only group categories, or are classes of other files, and would get no labelled pixel.
+    """
     given = content.get("categories", [])
     if any("id" not in entry or "name" not in entry for entry in given):
         raise UserError(f"{path}: a category has no id or name")
     used = {annotation.get("category_id") for annotation in content["annotations"]}
-    groups = {entry.get("supercategory") for entry in given}
     return {
         entry["id"]: str(entry["name"])
         for entry in sorted(given, key=lambda entry: entry["id"])
-        if entry["id"] in used or entry["name"] not in groups
+        if entry["id"] in used
     }
 
 

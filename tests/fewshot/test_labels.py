@@ -166,7 +166,7 @@ def test_what_does_not_fit_is_named(folder, files, message):
 
 
 def test_colour_pictures_and_other_folders_are_refused(folder):
-    Image.new("RGB", (8, 6)).save(folder / "one_mask.png")
+    Image.new("RGB", (8, 6), "red").save(folder / "one_mask.png")
     with pytest.raises(UserError, match="colour picture"):
         read_labels(folder)
     with pytest.raises(UserError, match="is no folder"):
@@ -209,6 +209,23 @@ def test_categories_that_are_no_class(folder, extra):
     found = read_labels(folder)
     assert found.classes == ["background", "head", "torso"]
     np.testing.assert_array_equal(found.labels[0], TRUTH)
+
+
+def test_categories_that_nobody_drew_shift_no_class(folder):
+    (folder / "classes.json").unlink()
+    named = [{"id": 1, "name": "tail"}, {"id": 5, "name": "torso"}, {"id": 3, "name": "head"}]
+    content = coco(categories=named)
+    (folder / "labels.json").write_bytes(b"\xef\xbb\xbf" + content.encode())
+    found = read_labels(folder)
+    assert found.classes == ["background", "head", "torso"]
+    np.testing.assert_array_equal(found.labels[0], TRUTH)
+
+
+def test_grey_in_equal_channels_is_grey(folder):
+    Image.fromarray(np.repeat(TRUTH[..., None], 3, axis=-1)).convert("RGBA").save(
+        folder / "one_mask.png"
+    )
+    np.testing.assert_array_equal(read_labels(folder).labels[0], TRUTH)
 
 
 BOX = {"id": 1, "image_id": 7, "category_id": 3}
