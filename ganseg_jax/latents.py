@@ -44,9 +44,9 @@ def sample_latents(
         keys = prng.streams(keys)
     shape = (batch_size, noise_dim)
     return Latents(
-        z_point=jax.random.normal(keys["z_point"], shape),
-        z_app=jax.random.normal(keys["z_app"], shape),
-        z_bg_app=jax.random.normal(keys["z_bg_app"], shape),
+        z_point=jax.random.normal(keys["z_point"], shape, jnp.float32),
+        z_app=jax.random.normal(keys["z_app"], shape, jnp.float32),
+        z_bg_app=jax.random.normal(keys["z_bg_app"], shape, jnp.float32),
         u_bg_pos=jax.random.uniform(
             keys["u_bg_pos"], (batch_size, 2), jnp.float32, minval=-1.0, maxval=1.0
         ),

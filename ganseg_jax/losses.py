@@ -119,7 +119,7 @@ def cross_entropy(logits: Float[Array, "b h w c"], labels: Int[Array, "b h w"]) 
 def dice(logits: Float[Array, "b h w c"], labels: Int[Array, "b h w"]) -> Float[Array, ""]:
     """Returns 1 - (2 sum p t + 1e-8) / (sum p + sum t + 1e-8), mean over images and classes."""
     p = jax.nn.softmax(logits.astype(jnp.float32))
-    t = jax.nn.one_hot(labels, logits.shape[-1])
+    t = jax.nn.one_hot(labels, logits.shape[-1], dtype=jnp.float32)
     overlap = jnp.sum(p * t, axis=(1, 2))  # [B, C]
     total = jnp.sum(p, axis=(1, 2)) + jnp.sum(t, axis=(1, 2))
     return jnp.mean(1.0 - (2.0 * overlap + 1e-8) / (total + 1e-8))

@@ -15,10 +15,10 @@ where p are the network's probabilities, c colours in [0, 1], and q begins as p.
 """
 
 import itertools
+import math
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 ITERATIONS = 5
@@ -41,13 +41,16 @@ _LEAST = 1e-4
 def refine(
     images: Float[Array, "b h w 3"], probabilities: Float[Array, "b h w c"]
 ) -> Float[Array, "b h w c"]:
-    """Probabilities of the same classes, with edges at those of the images.
+    """Moves the edges of segmentations to those of the images.
 
     Memory: up to 4096 bytes for each pixel of each image, for its similarity to 1024 others.
 
     Args:
       images: in [-1, 1].
       probabilities: of the classes, summing to 1.
+
+    Returns:
+      Probabilities of the same classes.
     """
     colors = (images.astype(jnp.float32) + 1) / 2
     probabilities = probabilities.astype(jnp.float32)
@@ -66,7 +69,7 @@ def refine(
     similarity = jnp.exp(-distance / (2 * COLOR_WIDTH**2))  # [b, h * w, r]
     offsets = _neighbors()
     affinity = [
-        jnp.exp(-EDGE * jnp.sum((near - colors) ** 2, -1, keepdims=True)) / np.hypot(*offset)
+        jnp.exp(-EDGE * jnp.sum((near - colors) ** 2, -1, keepdims=True)) / math.hypot(*offset)
         for offset, near in zip(offsets, _shifted(colors, offsets), strict=True)
     ]
     prior = PRIOR * jnp.log(jnp.maximum(probabilities, _LEAST))

@@ -31,11 +31,13 @@ def random_transforms(
 ) -> tuple[Float[Array, "b 2 2"], Float[Array, "b 2"]]:
     """Draws matrix A and shift t of p -> A p + t, output to input, (row, col) in [-1, 1]."""
     keys = prng.streams(key, ("flip", "scale", "rotation", "translation"))
-    low, high = jnp.log(jnp.array(settings.scale))
+    low, high = jnp.log(jnp.array(settings.scale, jnp.float32))
     # From output to input, so that the factor by which the picture grows divides.
-    scale = jnp.exp(-jax.random.uniform(keys["scale"], (batch,), minval=low, maxval=high))
+    scale = jnp.exp(
+        -jax.random.uniform(keys["scale"], (batch,), jnp.float32, minval=low, maxval=high)
+    )
     limit = jnp.deg2rad(settings.rotation)
-    angle = jax.random.uniform(keys["rotation"], (batch,), minval=-limit, maxval=limit)
+    angle = jax.random.uniform(keys["rotation"], (batch,), jnp.float32, -limit, limit)
     mirror = jnp.where(jax.random.bernoulli(keys["flip"], settings.flip, (batch,)), -1.0, 1.0)
     cos, sin = jnp.cos(angle) * scale, jnp.sin(angle) * scale
     rows = jnp.stack([cos, -sin * mirror], axis=-1)
@@ -43,7 +45,9 @@ def random_transforms(
     matrix = jnp.stack([rows, cols], axis=1)  # [B, 2, 2]
     # A side is 2 long in these coordinates.
     reach = 2.0 * settings.translation
-    shift = jax.random.uniform(keys["translation"], (batch, 2), minval=-reach, maxval=reach)
+    shift = jax.random.uniform(
+        keys["translation"], (batch, 2), jnp.float32, minval=-reach, maxval=reach
+    )
     return matrix, -jnp.einsum("bij,bj->bi", matrix, shift)
 
 
@@ -52,8 +56,8 @@ def warp(
 ) -> Float[Array, "b h w c"]:
     """Reads maps at A p + t (bilinear, pixel centres at (2i + 1)/n - 1), mirrored at borders."""
     height, width = x.shape[1:3]
-    rows = (2 * jnp.arange(height) + 1) / height - 1
-    cols = (2 * jnp.arange(width) + 1) / width - 1
+    rows = (2 * jnp.arange(height, dtype=jnp.float32) + 1) / height - 1
+    cols = (2 * jnp.arange(width, dtype=jnp.float32) + 1) / width - 1
     grid = jnp.stack(jnp.meshgrid(rows, cols, indexing="ij"), axis=-1)  # [H, W, 2]
     places = jnp.einsum("bij,hwj->bhwi", matrix, grid) + shift[:, None, None, :]
     places = (places + 1) * jnp.array([height, width]) / 2 - 0.5  # pixels

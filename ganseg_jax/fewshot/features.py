@@ -153,7 +153,7 @@ def statistics(features: Features) -> ChannelStatistics:
 
 def unit_statistics(features: Features) -> ChannelStatistics:
     """Returns statistics with which `standardize` changes nothing; only shapes are read."""
-    zeros = tuple(jnp.zeros(x.shape[-1:]) for x in features)
+    zeros = tuple(jnp.zeros(x.shape[-1:], jnp.float32) for x in features)
     return ChannelStatistics(zeros, tuple(x + 1.0 for x in zeros))
 
 

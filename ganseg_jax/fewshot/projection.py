@@ -78,7 +78,7 @@ def multiscale_distance(
 
     It stands in if no perceptual network is given. Sizes go down to 8 pixels with equal weights.
     """
-    total, count = jnp.zeros(images.shape[0]), 0
+    total, count = jnp.zeros(images.shape[0], jnp.float32), 0
     error = images - targets
     while True:
         axes = (1, 2, 3)
@@ -93,7 +93,7 @@ def multiscale_distance(
 
 def noise_correlation(noise: Float[Array, "b h w 1"]) -> Float[Array, ""]:
     """Returns the squared mean product of noise and its shift by one pixel, at halved sizes."""
-    total = jnp.zeros(())
+    total = jnp.zeros((), jnp.float32)
     while True:
         for axis in (1, 2):
             total += jnp.sum(jnp.square(jnp.mean(noise * jnp.roll(noise, 1, axis), (1, 2, 3))))
@@ -153,7 +153,7 @@ def project(
         batch = targets.shape[0]
         for name, x in variables["noise"].items():
             key = prng.stream(root, name)
-            noise_maps[name] = jax.random.normal(key, (batch, *x.shape[1:]))
+            noise_maps[name] = jax.random.normal(key, (batch, *x.shape[1:]), jnp.float32)
     optimizer = optax.adam(learning_rate(settings))
     state = ProjectionState(
         jnp.int32(0), latents, noise_maps, optimizer.init((latents, noise_maps))
@@ -218,7 +218,9 @@ def _step(
     strength = settings.noise * jnp.square(jnp.maximum(0.0, 1.0 - part / settings.noise_until))
     leaves, structure = jax.tree.flatten(state.latents)
     keys = jax.random.split(prng.step_key(root, state.step, "noise"), len(leaves))
-    offsets = [jax.random.normal(key, x.shape) for key, x in zip(keys, leaves, strict=True)]
+    offsets = [
+        jax.random.normal(key, x.shape, jnp.float32) for key, x in zip(keys, leaves, strict=True)
+    ]
     spreads = jax.tree.leaves(spread)
     offsets = [x * strength * s for x, s in zip(offsets, spreads, strict=True)]
     offsets = jax.tree.unflatten(structure, offsets)

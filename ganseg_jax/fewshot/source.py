@@ -57,7 +57,7 @@ class Source:
         """Draws latents of `batch` images."""
         if not self.is_stylegan2:
             return sample_latents(key, batch, self.module.noise_dim)
-        z = jax.random.normal(key, (batch, self.module.style_dim))
+        z = jax.random.normal(key, (batch, self.module.style_dim), jnp.float32)
         mean = variables["latent_statistics"]["w_mean"]
         return mean + self.truncation * (
             self.module.apply(variables, z, method="map_latents") - mean

@@ -104,7 +104,7 @@ class AutoEncoder(nn.Module):
             masks=masks,
             points=jnp.broadcast_to(centers[:, :, None, :], per_part),
             part_centers=centers,
-            part_scales=jnp.zeros(centers.shape[:2]),
+            part_scales=jnp.zeros(centers.shape[:2], jnp.float32),
             part_embeddings=embeddings,
             heatmaps=jnp.zeros_like(masks[..., 1:]),
         )

@@ -207,7 +207,9 @@ class StyleGAN2Generator(nn.Module):
         return (1, side, side, 1)
 
     def _draw_noise(self, index: int) -> Callable[[], jax.Array]:
-        return lambda: jax.random.normal(self.make_rng("noise"), self.noise_shape(index))
+        return lambda: jax.random.normal(
+            self.make_rng("noise"), self.noise_shape(index), jnp.float32
+        )
 
     def __call__(
         self,
@@ -256,13 +258,15 @@ class StyleGAN2Generator(nn.Module):
         if self.is_initializing() or not self.has_rng("noise"):
             return [variable.value for variable in self.stored_noise]
         shapes = [self.noise_shape(i) for i in range(self.num_convs)]
-        return [jax.random.normal(self.make_rng("noise"), (batch, *s[1:])) for s in shapes]
+        return [
+            jax.random.normal(self.make_rng("noise"), (batch, *s[1:]), jnp.float32) for s in shapes
+        ]
 
 
 def mean_latent(
     module: StyleGAN2Generator, variables: Any, key: jax.Array, num_samples: int = 4096
 ) -> jax.Array:
     """Returns the mean of w [D] over random latents, the centre of truncation."""
-    z = jax.random.normal(key, (num_samples, module.style_dim))
+    z = jax.random.normal(key, (num_samples, module.style_dim), jnp.float32)
     styles: Any = module.apply(variables, z, method="map_latents")
     return jnp.mean(styles, axis=0)

@@ -44,7 +44,7 @@ def change_images(
 
 
 def _color(key: jax.Array, images: Array) -> Array:
-    amounts = jax.random.uniform(key, (3, images.shape[0], 1, 1, 1))
+    amounts = jax.random.uniform(key, (3, images.shape[0], 1, 1, 1), jnp.float32)
     images += amounts[0] - 0.5
     grey = jnp.mean(images, axis=3, keepdims=True)
     images = grey + (images - grey) * 2.0 * amounts[1]

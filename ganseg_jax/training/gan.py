@@ -187,7 +187,7 @@ def _discriminator_gradients(
         value, extra = jax.lax.cond(
             _every(step, s.gradient_penalty.interval),
             jax.value_and_grad(penalty),
-            lambda params: (jnp.zeros(()), jax.tree.map(jnp.zeros_like, params)),
+            lambda params: (jnp.zeros((), jnp.float32), jax.tree.map(jnp.zeros_like, params)),
             params,
         )
     return jax.tree.map(jnp.add, gradients, extra), metrics | {"gradient_penalty": value}

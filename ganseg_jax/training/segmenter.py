@@ -148,7 +148,7 @@ def update(
             "loss": loss,
             "cross_entropy": losses.cross_entropy(logits, labels),
             "dice": losses.dice(logits, labels),
-            "accuracy": jnp.mean(jnp.argmax(logits, -1) == labels),
+            "accuracy": jnp.mean(jnp.argmax(logits, -1) == labels, dtype=jnp.float32),
         }
         return loss, (mutated["batch_stats"], metrics)
 

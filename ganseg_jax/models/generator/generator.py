@@ -213,7 +213,7 @@ class Generator(nn.Module):
             points = self.point_generator(latents.z_point)
         else:
             batch = latents.z_point.shape[0]
-            points = jnp.zeros((batch, self.num_parts, self.points_per_part, 2))
+            points = jnp.zeros((batch, self.num_parts, self.points_per_part, 2), jnp.float32)
         embeddings, background_style = self.styles(latents.z_app, latents.z_bg_app)
         return self.decode(points, embeddings, background_style, latents.u_bg_pos, train=train)
 
