@@ -170,7 +170,7 @@ def _table(caption: str, header: Sequence[str], rows: Sequence[Sequence]) -> str
         body.append(f"<tr{css}>{line}</tr>")
     return (
         f"<section>{f'<h2>{_text(caption)}</h2>' if caption else ''}"
-        f'<div class="card scroll"><table><thead><tr>{head}</tr>'
+        f'<div class="card scroll"><table class="rows"><thead><tr>{head}</tr>'
         f"</thead><tbody>{''.join(body)}</tbody></table></div></section>"
     )
 
