@@ -51,3 +51,12 @@ def test_scale_of_rendering_does_not_change_the_scene():
     np.testing.assert_array_equal(small.joints, large.joints)
     agreement = (small.labels == large.labels[:, 1::2, 1::2]).mean()
     assert agreement > 0.93
+
+
+def test_distances_are_float32():
+    # In float64 single pixels of the set would round to another value.
+    bones = [((0, 0), (0, 1), 0.5, 0.25)]
+    grid = np.zeros((1, 4, 4), np.float32)
+    to_image = lambda point: np.array([point], np.float32)  # noqa: E731
+    distance, radius = render._distance(grid, grid, to_image, np.ones(1, np.float32), bones)
+    assert distance.dtype == radius.dtype == np.float32

@@ -176,8 +176,8 @@ def _chain(points, radii) -> list[tuple]:
 
 def _distance(px, py, to_image, scale, bones) -> tuple[np.ndarray, np.ndarray]:
     """Returns signed distances [N, S, S] to the union of tapered bones, and the nearest radius."""
-    best = np.full(px.shape, np.inf)
-    best_radius = np.zeros(px.shape)
+    best = np.full(px.shape, np.inf, np.float32)
+    best_radius = np.zeros(px.shape, np.float32)
     for start, end, r0, r1 in bones:
         a, b = to_image(start)[:, None, None], to_image(end)[:, None, None]  # [N, 1, 1, 2]
         dx, dy = px - a[..., 0], py - a[..., 1]  # [N, S, S]
