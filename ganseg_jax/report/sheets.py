@@ -112,7 +112,7 @@ def matched_colors(
 
     num_pred = int(np.max(predictions, initial=0)) + 1
     num_truth = int(np.max(truth, initial=0)) + 1
-    table = contingency(predictions, truth, num_pred, num_truth)[1:, 1:]
+    table = contingency(predictions, truth, num_pred, num_truth, truth >= 0)[1:, 1:]
     spare = iter(range(num_pred, num_pred + num_truth))
     index = np.zeros(num_truth, int)
     for part, label in zip(*linear_sum_assignment(-table), strict=True):

@@ -53,6 +53,15 @@ def test_segmentation_sheet_with_and_without_truth():
     assert captioned.shape[0] == without.shape[0] + 18
 
 
+def test_pixels_without_ground_truth_look_like_the_background():
+    images = np.full((1, 4, 4, 3), 200, np.uint8)
+    labels = np.ones((1, 4, 4), int)
+    truth = np.array([[[0, 0, 1, 1]] * 4])
+    void = np.where(truth == 0, -1, truth)
+    pictures = [sheets.segmentation_sheet(images, labels, t, scale=8) for t in (truth, void)]
+    np.testing.assert_array_equal(*pictures)
+
+
 def test_true_parts_take_the_colors_of_the_predicted_parts_they_overlap():
     truth = np.array([[[1, 1, 2, 2, 3, 0]]])
     pred = np.array([[[2, 2, 2, 1, 0, 0]]])
