@@ -67,7 +67,7 @@ class Segmenter:
         return self.centers_of(self.probabilities_as_seen(self.as_seen(images)), height, width)
 
     def as_seen(
-        self, images: Sequence[UInt8[np.ndarray, "h w 3"]] | UInt8[np.ndarray, "n h w 3"]
+        self, images: Sequence[UInt8[np.ndarray, "_ _ 3"]] | UInt8[np.ndarray, "n h w 3"]
     ) -> UInt8[np.ndarray, "n s t 3"]:
         """Returns photos, each of any size, at the size that the network sees."""
         if self.image_size is None:

@@ -129,7 +129,7 @@ class FeatureStatistics:
         return self.scatter / (self.count - 1)
 
 
-def feature_statistics(batches: Iterable[Float[np.ndarray, "n d"]]) -> FeatureStatistics:
+def feature_statistics(batches: Iterable[Float[np.ndarray, "_ d"]]) -> FeatureStatistics:
     """Returns the `FeatureStatistics` of all batches of features."""
     statistics = FeatureStatistics()
     for batch in batches:

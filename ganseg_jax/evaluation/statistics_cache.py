@@ -34,7 +34,7 @@ class SetStatistics:
     sample: Float[np.ndarray, "s d"]
 
 
-def collect(batches: Iterable[Float[np.ndarray, "n d"]]) -> SetStatistics:
+def collect(batches: Iterable[Float[np.ndarray, "_ d"]]) -> SetStatistics:
     """Statistics of a set from the features of its batches, which are not kept beyond a sample."""
     statistics, kept, count = FeatureStatistics(), [], 0
     for batch in batches:

@@ -134,8 +134,8 @@ def _feature(captured: Any, layer: Layer, max_size: int | None) -> Array:
 class ChannelStatistics:
     """Holds mean and standard deviation of each channel, [C_i] for each map."""
 
-    mean: tuple[Float[Array, " c"], ...]
-    deviation: tuple[Float[Array, " c"], ...]
+    mean: tuple[Float[Array, " _"], ...]
+    deviation: tuple[Float[Array, " _"], ...]
 
 
 def statistics(features: Features) -> ChannelStatistics:
