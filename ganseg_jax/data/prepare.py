@@ -180,14 +180,14 @@ def _set_aside(data_dir: pathlib.Path, dataset: str) -> Iterator[None]:
 
 def _build(builder_class, folder, source, data_dir, verify_counts, progress) -> Prepared:
     # Taken first: what is added meanwhile is noticed the next time.
-    listing = None if source is None else _listing(source)
+    listing = _listing(source) if source is not None and builder_class.name == _OWN_PHOTOS else None
     try:
         builder = builder_class(
             source=folder, verify_counts=verify_counts, progress=progress, data_dir=data_dir
         )
         if source is not None:
             builder.info.metadata["source"] = str(source)
-        if builder.name == _OWN_PHOTOS and source is not None:
+        if listing is not None:
             builder.info.metadata["listing"] = listing
         tfds.display_progress_bar(False)
         scratch_prefix = f".scratch-{builder.name}-"
