@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ganseg_jax.precision import EXACT
+
 GridKind = Literal["corners", "centers"]
 
 
@@ -73,8 +75,8 @@ def mass_centers(
     """Returns each map's centre of mass in [-1, 1]; the image's centre if the map is empty."""
     axis = pixel_axis(maps.shape[1], kind=kind)
     mass = jnp.sum(maps, axis=(1, 2)) + epsilon  # [B, K]
-    rows = jnp.einsum("bhwk,h->bk", maps, axis) / mass
-    cols = jnp.einsum("bhwk,w->bk", maps, axis) / mass
+    rows = jnp.einsum("bhwk,h->bk", maps, axis, precision=EXACT) / mass
+    cols = jnp.einsum("bhwk,w->bk", maps, axis, precision=EXACT) / mass
     return jnp.stack([rows, cols], axis=-1)
 
 
@@ -96,6 +98,36 @@ def _upsample_axis(x: Array, axis: int) -> Array:
 def upsample_2x(x: Float[Array, "b h w c"]) -> Float[Array, "b 2*h 2*w c"]:
     """Upsamples bilinearly by exactly 2 (half-pixel centres, edges replicated)."""
     return _upsample_axis(_upsample_axis(x, 1), 2)
+
+
+def upsample_2x_inside(x: Float[Array, "b h w c"], margin: int) -> Float[Array, "b i j c"]:
+    """Returns `crop(upsample_2x(x), margin)`.
+
+    On TPUs, if no edge is replicated, as one depthwise transposed convolution, which need not
+    interleave the pixels of two maps.
+    """
+    if not margin:
+        return upsample_2x(x)
+    channels = x.shape[-1]
+
+    def transposed(x: Array) -> Array:
+        taps = jnp.array([0.25, 0.75, 0.75, 0.25], x.dtype)
+        kernel = jnp.broadcast_to((taps[:, None] * taps)[..., None, None], (4, 4, 1, channels))
+        return jax.lax.conv_general_dilated(
+            x,
+            kernel,
+            window_strides=(1, 1),
+            padding=[(2 - margin, 2 - margin)] * 2,
+            lhs_dilation=(2, 2),
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            feature_group_count=channels,
+            precision=EXACT,
+        )
+
+    upsampled: Array = jax.lax.platform_dependent(
+        x, tpu=transposed, default=lambda x: crop(upsample_2x(x), margin)
+    )
+    return upsampled
 
 
 def unread_by_upsampling(margin: int) -> int:

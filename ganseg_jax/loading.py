@@ -74,7 +74,8 @@ def load_segmenter(workdir: epath.PathLike) -> Segmenter:
 
 
 def _segmenter(config: Config, module: nn.Module, variables: Variables) -> Segmenter:
-    return Segmenter(module, variables, config.image_size, refine=config.segmenter.refine)
+    refine, precision = config.segmenter.refine, config.evaluation.precision
+    return Segmenter(module, variables, config.image_size, refine=refine, precision=precision)
 
 
 def restore_generator(config: Config, workdir: epath.PathLike) -> Variables:

@@ -21,6 +21,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ganseg_jax.precision import EXACT
+
 ITERATIONS = 5
 PRIOR = 0.5
 """Exponent of the network's probabilities."""
@@ -64,7 +66,7 @@ def refine(
     distance = (
         jnp.sum(pixels**2, -1)[:, :, None]
         + jnp.sum(references**2, -1)[:, None]
-        - 2 * jnp.einsum("bic,bjc->bij", pixels, references, precision="highest")
+        - 2 * jnp.einsum("bic,bjc->bij", pixels, references, precision=EXACT)
     )
     similarity = jnp.exp(-distance / (2 * COLOR_WIDTH**2))  # [b, h * w, r]
     offsets = _neighbors()
@@ -76,7 +78,8 @@ def refine(
 
     def iterate(_: int, q: Array) -> Array:
         given = of_references(q)
-        density = jnp.einsum("bij,bjk->bik", similarity, given) / (given.sum(1) + 1e-3)[:, None]
+        summed = jnp.einsum("bij,bjk->bik", similarity, given, precision=EXACT)
+        density = summed / (given.sum(1) + 1e-3)[:, None]
         color = jnp.log(density + _LEAST).reshape(probabilities.shape)
         around = sum(w * near for w, near in zip(affinity, _shifted(q, offsets), strict=True))
         return jax.nn.softmax(prior + color + SMOOTHNESS * around)

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int, UInt8
 
 from ganseg_jax import pixels, refinement
 from ganseg_jax.evaluation.landmarks import part_centers
+from ganseg_jax.precision import Precision, of_products
 
 _REFINED_PIXELS = 2**15
 """Pixels that are refined at a time; each takes kilobytes."""
@@ -32,6 +33,7 @@ class Segmenter:
       classes: their names, background first; None if the parts have none.
       refine: bring the probabilities to the edges of each photo's colours
         (`ganseg_jax.refinement`), at the size that the network sees; may be changed at any time.
+      precision: how exactly an accelerator multiplies (`ganseg_jax.precision`).
     """
 
     def __init__(
@@ -42,10 +44,11 @@ class Segmenter:
         batch_size: int = 32,
         classes: Sequence[str] | None = None,
         refine: bool = False,
+        precision: Precision = "highest",
     ):
         self.module, self.image_size, self.batch_size = module, image_size, batch_size
         self.classes = None if classes is None else tuple(classes)
-        self.refine = refine
+        self.refine, self.precision = refine, precision
         self._variables = jax.device_put(variables)
 
     def __call__(self, images: UInt8[np.ndarray, "n h w 3"]) -> Int[np.ndarray, "n h w"]:
@@ -85,7 +88,7 @@ class Segmenter:
             # Always the same shape: a compiled program for each remainder would be wasteful.
             missing = min(self.batch_size, len(small)) - len(batch)
             padded = np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)])
-            result = _predict(self.module, self.refine, self._variables, padded)
+            result = _predict(self.module, self.refine, self.precision, self._variables, padded)
             results.append(np.asarray(result)[: len(batch)])
         shape = (*small.shape[:3], self.module.num_classes)
         return np.concatenate(results) if results else np.zeros(shape, np.float32)
@@ -110,10 +113,13 @@ def _stack(rows: list[np.ndarray], shape: tuple[int, ...], dtype: type) -> np.nd
     return np.stack(rows) if rows else np.zeros(shape, dtype)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _predict(module: nn.Module, refine: bool, variables: Any, images: Array) -> Array:
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _predict(
+    module: nn.Module, refine: bool, precision: Precision, variables: Any, images: Array
+) -> Array:
     x = pixels.to_unit_range(images)
-    logits: Any = module.apply(variables, x, train=False)
+    with of_products(precision):
+        logits: Any = module.apply(variables, x, train=False)
     probabilities = jax.nn.softmax(logits.astype(jnp.float32))
     if not refine:
         return probabilities

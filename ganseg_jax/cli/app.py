@@ -344,11 +344,16 @@ def _join_found_processes() -> None:
         ) from error
 
 
-def run(main: Callable[[], None], uses_jax: bool = True) -> None:
+def run(
+    main: Callable[[], None],
+    prepare: Callable[[], None] = lambda: None,
+    uses_jax: bool = True,
+) -> None:
     """Runs an entry point; a user's mistake ends it with one line and exit code 2.
 
     Args:
       main: reads its flags, which have been parsed by then.
+      prepare: what comes before JAX starts.
       uses_jax: False leaves JAX, which takes seconds to import, and the process flags alone.
     """
 
@@ -358,6 +363,7 @@ def run(main: Callable[[], None], uses_jax: bool = True) -> None:
         _log_plainly()
         _check_config()
         try:
+            prepare()
             if uses_jax:
                 start()
             main()

@@ -9,6 +9,7 @@ import dataclasses
 from typing import Any, Literal
 
 from ganseg_jax.config.setting import count, setting
+from ganseg_jax.precision import Precision
 
 STAGES = ("gan", "segmenter", "self_training", "autoencoder")
 """Sections of stages that are trained; each is also the name of a folder in the workdir."""
@@ -311,6 +312,9 @@ class Evaluation:
         change="anytime",
         file="a ResNet's weights, or leave it empty to measure no deep feature factorisation",
     )
+    precision: Precision = setting(
+        "highest", "As `precision`, in evaluation and sampling.", change="anytime"
+    )
     references: bool = setting(True, "Measure the simple references too.", change="anytime")
 
 
@@ -321,6 +325,13 @@ class Config:
     seed: int = setting(0, "Decides all randomness of the run.")
     image_size: int = count(128, "S, side of the images.", unit="pixels")
     dtype: Literal["float32", "bfloat16"] = setting("float32", "Type to compute in.")
+    precision: Precision = setting(
+        "default",
+        "How exactly accelerators multiply float32 values in training: default rounds the factors "
+        "to bfloat16 on a TPU and to TF32 on a GPU, high multiplies in three passes on a TPU, "
+        "highest rounds nothing. Coordinates are always exact.",
+        change="anytime",
+    )
     partition: Partition = Partition()
     dataset: Dataset = Dataset()
     model: Model = Model()

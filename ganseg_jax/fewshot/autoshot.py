@@ -22,6 +22,7 @@ from ganseg_jax.config import few_shot as schema
 from ganseg_jax.models.initialise import init_variables
 from ganseg_jax.models.unet import UNet
 from ganseg_jax.pixels import to_unit_range
+from ganseg_jax.precision import EXACT
 from ganseg_jax.training.batches import from_iterator
 from ganseg_jax.training.stage import Schedule, Stage
 
@@ -48,7 +49,7 @@ def random_transforms(
     shift = jax.random.uniform(
         keys["translation"], (batch, 2), jnp.float32, minval=-reach, maxval=reach
     )
-    return matrix, -jnp.einsum("bij,bj->bi", matrix, shift)
+    return matrix, -jnp.einsum("bij,bj->bi", matrix, shift, precision=EXACT)
 
 
 def warp(
@@ -59,7 +60,8 @@ def warp(
     rows = (2 * jnp.arange(height, dtype=jnp.float32) + 1) / height - 1
     cols = (2 * jnp.arange(width, dtype=jnp.float32) + 1) / width - 1
     grid = jnp.stack(jnp.meshgrid(rows, cols, indexing="ij"), axis=-1)  # [H, W, 2]
-    places = jnp.einsum("bij,hwj->bhwi", matrix, grid) + shift[:, None, None, :]
+    places = jnp.einsum("bij,hwj->bhwi", matrix, grid, precision=EXACT)
+    places = places + shift[:, None, None, :]
     places = (places + 1) * jnp.array([height, width]) / 2 - 0.5  # pixels
 
     def read(image: Array, places: Array) -> Array:

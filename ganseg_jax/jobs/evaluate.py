@@ -15,6 +15,7 @@ from ganseg_jax.files import resolve
 from ganseg_jax.jobs import measure
 from ganseg_jax.jobs.begin import prepare_data
 from ganseg_jax.models.build import build_generator
+from ganseg_jax.precision import of_products
 from ganseg_jax.report.curves import curves
 from ganseg_jax.report.page import write_report
 from ganseg_jax.report.plots import plot_embeddings, plot_training
@@ -39,19 +40,19 @@ def evaluate(config: Config, workdir: epath.PathLike) -> dict[str, float]:
     workdir = resolve(workdir)
     prepare_data(config)
     segmenter = loading.load_segmenter(workdir)
-    measured = measure.measure_photos(config, segmenter)
-    figures, notes = dict(measured.figures), []
-    pictures = {
-        "segmented": segmentation_sheet(measured.photos, segmenter(measured.photos), measured.truth)
-    }
-    # An auto-encoder draws nothing: its masks of photos are all there is to measure.
-    if config.model.kind == "gan":
-        generator = build_generator(config)
-        variables = loading.restore_generator(config, workdir)
-        notes = _notes(workdir, variables)
-        placed = jax.device_put(variables)
-        figures |= measure.measure_samples(config, generator, placed)
-        pictures["embeddings"] = plot_embeddings(measure.embed_parts(config, generator, placed))
+    with of_products(config.evaluation.precision):
+        measured = measure.measure_photos(config, segmenter)
+        figures, notes = dict(measured.figures), []
+        sheet = segmentation_sheet(measured.photos, segmenter(measured.photos), measured.truth)
+        pictures = {"segmented": sheet}
+        # An auto-encoder draws nothing: its masks of photos are all there is to measure.
+        if config.model.kind == "gan":
+            generator = build_generator(config)
+            variables = loading.restore_generator(config, workdir)
+            notes = _notes(workdir, variables)
+            placed = jax.device_put(variables)
+            figures |= measure.measure_samples(config, generator, placed)
+            pictures["embeddings"] = plot_embeddings(measure.embed_parts(config, generator, placed))
     if (table := measure.fid_table(config, figures)) is not None:
         measured.tables.append(table)
     logs = {s: files.read_rows(workdir / s / "metrics.jsonl") for s in trained_stages(config)}

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +20,7 @@ from ganseg_jax.latents import Latents, sample_latents
 from ganseg_jax.loading import Variables
 from ganseg_jax.models.generator import Generator, GeneratorOutput
 from ganseg_jax.pixels import to_uint8
+from ganseg_jax.precision import EXACT, of_products
 from ganseg_jax.report.png import save_label_png, save_png
 from ganseg_jax.report.sheets import sample_sheet
 
@@ -83,7 +85,13 @@ def _in_batches(
     latents = jax.device_get(latents)
     count = len(latents.z_point)
     size = min(BATCH_SIZE, count)
-    apply = jax.jit(lambda variables, latents: generator.apply(variables, latents, train=False))
+
+    @jax.jit
+    def apply(variables: Variables, latents: Latents) -> GeneratorOutput:
+        with of_products(EXACT):
+            output: Any = generator.apply(variables, latents, train=False)
+        return output
+
     variables = jax.device_put(variables)
     for start in range(0, count, size):
         rows = np.arange(start, start + size)

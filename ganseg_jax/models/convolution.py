@@ -5,11 +5,13 @@ only in the layout of the forward pass, unless it is in a program's outermost co
 conditional, as the gradient penalty is, derivatives in the layouts that JAX gives them take several
 times as long. There, all derivatives, of any order, are convolutions of that one layout; strided
 ones, whose second derivatives are slow everywhere, are differentiated as equivalent ones of stride
-1; and dilated ones leave out the taps that would only read padding.
+1; and dilated ones leave out the taps that would only read padding. Which form a program has is
+decided when it is lowered for a platform, not by the process that traces it.
 """
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -54,10 +56,21 @@ def _same(x: Array, kernel: Array, pads: tuple[int, int], dilation: int = 1) -> 
 def _kernel_gradient(x: Array, y: Array, pads: tuple[int, int], dilation: int) -> Array:
     """Returns sum over pixels of x(p + offset) y(p)^T for each offset in the kernel, [k, k, C, F].
 
-    As a convolution of the maps x, channels taken for a batch, by the kernel y.
+    On CPUs as a convolution of the maps x, channels taken for a batch, by the kernel y.
     """
-    maps, kernel = x.transpose(3, 1, 2, 0), y.transpose(1, 2, 0, 3)  # [C, H, W, B], [H, W, B, F]
-    return _convolve(maps, kernel, dilation, pads).transpose(1, 2, 0, 3)
+
+    def for_cpus(x: Array, y: Array) -> Array:
+        maps, kernel = x.transpose(3, 1, 2, 0), y.transpose(1, 2, 0, 3)  # [C, H, W, B] [H, W, B, F]
+        return _convolve(maps, kernel, dilation, pads).transpose(1, 2, 0, 3)
+
+    def transposed(x: Array, y: Array) -> Array:
+        size = 1 + sum(pads) // dilation
+        shape = jax.ShapeDtypeStruct((size, size, x.shape[-1], y.shape[-1]), x.dtype)
+        of_kernel = jax.linear_transpose(lambda k: _convolve(x, k, 1, pads, dilation), shape)
+        (gradient,) = of_kernel(y)
+        return gradient
+
+    return jax.lax.platform_dependent(x, y, cpu=for_cpus, default=transposed)
 
 
 _same.defvjp(
@@ -99,10 +112,21 @@ def _strided_by_blocks(x: Array, kernel: Array) -> Array:
     return _same(x, kernel, ((reach + 1) // 2, reach // 2))
 
 
-_strided.defvjp(
-    lambda x, kernel: (_strided(x, kernel), (x, kernel)),
-    lambda saved, y: jax.vjp(_strided_by_blocks, *saved)[1](y),
-)
+def _strided_gradients(saved: tuple[Array, Array], y: Array) -> tuple[Array, Array]:
+    def of(convolution: Callable[[Array, Array], Array]) -> Callable[..., tuple[Array, Array]]:
+        return lambda x, kernel, y: jax.vjp(convolution, x, kernel)[1](y)
+
+    reach = saved[1].shape[0] // 2
+    gradients: tuple[Array, Array] = jax.lax.platform_dependent(
+        *saved,
+        y,
+        cpu=of(_strided_by_blocks),
+        default=of(lambda x, kernel: _convolve(x, kernel, 2, (reach, reach))),
+    )
+    return gradients
+
+
+_strided.defvjp(lambda x, kernel: (_strided(x, kernel), (x, kernel)), _strided_gradients)
 
 
 def _inner_taps(x: Array, kernel: Array, dilation: int) -> Array:
@@ -153,14 +177,19 @@ def convolve(
         return jnp.einsum("bhwc,cf->bhwf", x[:, ::stride, ::stride], kernel[0, 0])
     pad = dilation * (size // 2)
     awkward = stride == 2 and (x.shape[1] % 2 or x.shape[2] % 2 or dilation > 1)
-    if awkward or jax.default_backend() != "cpu":
+    if awkward:
         return _convolve(x, kernel, stride, (pad, pad), dilation)
     if stride == 2:
         return _strided(x, kernel)
     inner = math.prod(_inner_share(n, size, dilation) for n in x.shape[1:3])
-    if dilation > 1 and inner < LEAST_INNER_SHARE:
-        return _inner_taps(x, kernel, dilation)
-    return _same(x, kernel, (pad, pad), dilation)
+    if dilation == 1 or inner >= LEAST_INNER_SHARE:
+        return _same(x, kernel, (pad, pad), dilation)
+    return jax.lax.platform_dependent(
+        x,
+        kernel,
+        cpu=lambda x, kernel: _inner_taps(x, kernel, dilation),
+        default=lambda x, kernel: _same(x, kernel, (pad, pad), dilation),
+    )
 
 
 class Conv(nn.Module):

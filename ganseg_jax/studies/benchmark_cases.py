@@ -52,54 +52,22 @@ def step_with_penalties(gan_settings: Any) -> tuple[int, bool]:
     return both, True
 
 
-def lower_gan_step(config: Any) -> tuple[Any, Any]:
-    """Returns the GAN's step for all devices, and the one to count operations of."""
-    import jax
-    import jax.numpy as jnp
-
-    from ganseg_jax.training import gan
-
-    networks, size = gan.Gan.of(config), config.image_size
-    whole, split, root = _places(config, "gan.batch_size", config.gan.batch_size)
-    state = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole),
-        jax.eval_shape(lambda: gan.init_state(networks, config.seed)),
-    )
-    shape = (config.gan.batch_size, size, size, 3)
-    batch = {"image": jax.ShapeDtypeStruct(shape, jnp.uint8, sharding=split)}
-
-    def lower(networks: gan.Gan) -> jax.stages.Lowered:
-        step = jax.jit(
-            functools.partial(gan.step, networks, batch_sharding=split),
-            in_shardings=(whole, whole, split),
-            out_shardings=whole,
-            donate_argnums=1,
-        )
-        return step.lower(root, state, batch)
-
-    counted = lowered = lower(networks)
-    _, penalized = step_with_penalties(networks.settings)
-    if not penalized and networks.settings.gradient_penalty.weight:
-        # XLA counts the dearer branch, that with the penalty; most steps take the other one.
-        from ganseg_jax.config import with_fields
-
-        without = with_fields(networks.settings, {"gradient_penalty.weight": 0.0})
-        counted = lower(dataclasses.replace(networks, settings=without))
-    return lowered, counted
-
-
 def _gan_step(config: Any) -> Case:
     import numpy as np
 
+    from ganseg_jax.config import with_fields
     from ganseg_jax.training import gan, partition
 
-    networks = gan.Gan.of(config)
-    s = networks.settings
-    whole, split, root = _places(config, "gan.batch_size", config.gan.batch_size)
+    networks, s = gan.Gan.of(config), config.gan
+    whole, split, root = _places("gan.batch_size", s.batch_size)
     number, penalized = step_with_penalties(s)
     state = partition.place(gan.init_state(networks, config.seed), whole)
-    batch = partition.place({"image": _photos(config, config.gan.batch_size)}, split)
-    lowered, counted = lower_gan_step(config)
+    batch = partition.place({"image": _photos(config, s.batch_size)}, split)
+    counted = lowered = _lower("gan_step", config)
+    if not penalized and s.gradient_penalty.weight:
+        # XLA counts the dearer branch, that with the penalty; most steps take the other one.
+        without = with_fields(config, {"gan.gradient_penalty.weight": 0.0})
+        counted = _lower("gan_step", without)
 
     def at(number: int, state: gan.GanState) -> gan.GanState:
         return dataclasses.replace(state, step=partition.place(np.int32(number), whole))
@@ -108,73 +76,49 @@ def _gan_step(config: Any) -> Case:
     if s.gradient_penalty.weight and not penalized:
         every = math.lcm(s.concentration.interval, s.area.interval, s.gradient_penalty.interval)
         prepare.append(functools.partial(at, every))
-    case = _stepping(lowered, counted, state, lambda state: (root, state, batch), *prepare)
+    case = _stepping(lowered, counted, state, lambda state: (root, (), state, batch), *prepare)
     case.penalty_interval = s.gradient_penalty.interval
     case.facts["gradient_penalty"] = penalized
     return case
 
 
 def _segmenter_step(config: Any) -> Case:
-    import jax
-
     from ganseg_jax.training import partition, segmenter
 
     networks = segmenter.Segmentation.of(config)
-    whole, split, root = _places(config, "segmenter.batch_size", config.segmenter.batch_size)
+    whole, _, root = _places("segmenter.batch_size", config.segmenter.batch_size)
     teacher = partition.place(_generator_variables(config), whole)
     state = partition.place(segmenter.init_state(networks, config.seed), whole)
-    step = jax.jit(
-        lambda root, teacher, state: segmenter.step(networks, root, teacher, split, state),
-        in_shardings=(whole, whole, whole),
-        out_shardings=whole,
-        donate_argnums=2,
-    )
-    lowered = step.lower(root, teacher, state)
-    return _stepping(lowered, lowered, state, lambda state: (root, teacher, state))
+    lowered = _lower("segmenter_step", config)
+    return _stepping(lowered, lowered, state, lambda state: (root, teacher, state, ()))
 
 
 def _generator(config: Any) -> Case:
-    import jax
-
     from ganseg_jax import latents
-    from ganseg_jax.models.build import build_generator
     from ganseg_jax.training import partition
 
-    generator, size = build_generator(config), config.gan.batch_size
-    whole, split, root = _places(config, "gan.batch_size", size)
+    size = config.gan.batch_size
+    whole, split, root = _places("gan.batch_size", size)
     variables = partition.place(_generator_variables(config), whole)
-    drawn = partition.place(latents.sample_latents(root, size, generator.noise_dim), split)
-
-    def apply(variables: Any, drawn: latents.Latents) -> tuple[jax.Array, jax.Array]:
-        out: Any = generator.apply(variables, drawn, train=False)
-        return out.image, out.masks
-
-    lowered = jax.jit(apply, in_shardings=(whole, split), out_shardings=split).lower(
-        variables, drawn
-    )
-    return _repeating(lowered, variables, drawn)
+    drawn = partition.place(latents.sample_latents(root, size, config.model.noise_dim), split)
+    return _repeating(_lower("generator", config), variables, drawn)
 
 
 def _segmenter(config: Any) -> Case:
-    import jax
-    import jax.numpy as jnp
-
-    from ganseg_jax.pixels import to_unit_range
     from ganseg_jax.training import partition, segmenter
 
     networks, size = segmenter.Segmentation.of(config), config.segmenter.batch_size
-    whole, split, _ = _places(config, "segmenter.batch_size", size)
+    whole, split, _ = _places("segmenter.batch_size", size)
     variables = partition.place(segmenter.init_state(networks, config.seed).segmenter, whole)
     photos = partition.place(_photos(config, size), split)
+    return _repeating(_lower("segmenter", config), variables, photos)
 
-    def predict(variables: Any, photos: jax.Array) -> jax.Array:
-        logits: Any = networks.segmenter.apply(variables, to_unit_range(photos), train=False)
-        return jnp.argmax(logits, -1).astype(jnp.uint8)
 
-    lowered = jax.jit(predict, in_shardings=(whole, split), out_shardings=split).lower(
-        variables, photos
-    )
-    return _repeating(lowered, variables, photos)
+def _lower(what: str, config: Any) -> Any:
+    from ganseg_jax.studies import programs
+    from ganseg_jax.training import partition
+
+    return programs.LOWER[what](config, partition.make_mesh())
 
 
 def _input_pipeline(config: Any) -> Case:
@@ -207,7 +151,7 @@ def _input_pipeline(config: Any) -> Case:
     return Case(lambda: next(data), burst=2 * max(1, dataset.num_threads), facts=facts)
 
 
-def _places(config: Any, field: str, batch_size: int) -> tuple[Any, Any, Any]:
+def _places(field: str, batch_size: int) -> tuple[Any, Any, Any]:
     """Shardings of what is whole on every device and of batches, and the root key."""
     from ganseg_jax import prng
     from ganseg_jax.training import partition

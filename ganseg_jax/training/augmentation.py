@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ganseg_jax import prng
+from ganseg_jax.precision import EXACT
 
 Change = Literal["color", "translation", "cutout"]
 
@@ -59,7 +60,7 @@ def _translation(key: jax.Array, images: Array) -> Array:
     # Products with shifted identities, which every device does well, and in parallel over images.
     place = jnp.arange(size)
     rows, cols = (place[:, None] == place[None, :] + shifts).astype(images.dtype)  # [B, S, S]
-    return jnp.einsum("bij,bjkc,blk->bilc", rows, images, cols)
+    return jnp.einsum("bij,bjkc,blk->bilc", rows, images, cols, precision=EXACT)
 
 
 def _cutout(key: jax.Array, images: Array) -> Array:

@@ -6,7 +6,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
 from ganseg_jax import prng
@@ -54,8 +53,30 @@ def from_iterator(data: Any, example: Any, mesh: Mesh) -> Batches:
         to_argument=lambda local: partition.place(local, whole),
         draw=lambda batch, step: batch,
         sharding=whole,
-        example=_placed(example, whole),
+        example=partition.shapes(example, whole),
     )
+
+
+def shapes_of_photos(size: int, batch_size: int) -> Callable[[Mesh], Batches]:
+    """Returns a source that only says what batches of photos look like, to compile for them.
+
+    Args:
+      size: S, side of the images.
+      batch_size: B.
+    """
+
+    def source(mesh: Mesh) -> Batches:
+        split = partition.batch_split(mesh)
+        image = jax.ShapeDtypeStruct((batch_size, size, size, 3), jnp.uint8)
+        return Batches(
+            data=None,
+            to_argument=lambda local: partition.global_batch(local, mesh),
+            draw=lambda batch, step: batch,
+            sharding=split,
+            example=partition.shapes({"image": image}, split),
+        )
+
+    return source
 
 
 def photos(config: Config, batch_size: int, field: str) -> Callable[[Mesh], Batches]:
@@ -95,15 +116,7 @@ def _from_host(config: Config, mesh: Mesh, batch_size: int) -> Batches:
         process_index=jax.process_index(),
         process_count=jax.process_count(),
     )
-    split = partition.batch_split(mesh)
-    image = jax.ShapeDtypeStruct((batch_size, size, size, 3), jnp.uint8)
-    return Batches(
-        data,
-        to_argument=lambda local: partition.global_batch(local, mesh),
-        draw=lambda batch, step: batch,
-        sharding=split,
-        example=_placed({"image": image}, split),
-    )
+    return dataclasses.replace(shapes_of_photos(size, batch_size)(mesh), data=data)
 
 
 def _on_devices(config: Config, mesh: Mesh, batch_size: int) -> Batches:
@@ -124,13 +137,6 @@ def _on_devices(config: Config, mesh: Mesh, batch_size: int) -> Batches:
         sharding=whole,
         example=argument,
     )
-
-
-def _placed(example: Any, sharding: NamedSharding) -> Any:
-    def placed(x: np.ndarray | jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
-
-    return jax.tree.map(placed, example)
 
 
 def _check_memory(needed: int) -> None:

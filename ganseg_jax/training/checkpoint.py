@@ -1,6 +1,7 @@
 """Writes checkpoints and resumes from them: state and data position together."""
 
 import contextlib
+import json
 import os
 import re
 from collections.abc import Iterator
@@ -71,8 +72,7 @@ class Checkpoints:
           data: a Grain iterator, set to the saved position, or None.
 
         Raises:
-          UserError: naming a parameter that has another shape; the data position was saved by
-            another number of processes; no checkpoint can be read.
+          UserError: naming a parameter that has another shape; no checkpoint can be read.
         """
         with self._writing():
             self._manager.wait_until_finished()
@@ -80,15 +80,18 @@ class Checkpoints:
         damaged = []
         for step in steps:
             check_shapes(self._manager, step, like, self.directory)
-            self._check_processes(step, data)
             items = {
                 "state": ocp.args.StandardRestore(jax.tree.map(_abstract, like)),
             }
             # Converted checkpoints have no data position: they train on from the first photo.
-            if data is not None and (self.directory / str(step) / "data").exists():
+            positioned = data is not None and (self.directory / str(step) / "data").exists()
+            position = self._position(step) if positioned else None
+            if positioned and position is None:
                 items["data"] = grain.PyGrainCheckpointRestore(data)
             try:
                 restored = self._manager.restore(step, args=ocp.args.Composite(**items))
+                if position is not None:
+                    data.set_state(json.loads(position.read_text()))
             except Exception as error:  # Whatever the storage layer raises for damaged files.
                 warn_of_damage(self.directory / str(step), error)
                 damaged.append(step)
@@ -125,18 +128,15 @@ class Checkpoints:
                 "command resumes from there once there is room"
             ) from error
 
-    def _check_processes(self, step: int, data: Any) -> None:
-        if data is None:
-            return
-        folder = self.directory / str(step) / "data"
-        files = list(folder.glob("process_*-of-*.json")) if folder.exists() else []
-        if files:
-            count = int(files[0].name.removesuffix(".json").rsplit("-", 1)[1])
-            if count != jax.process_count():
-                raise UserError(
-                    f"the data position in {folder} was saved by {count} processes and cannot be "
-                    f"taken up by {jax.process_count()}: continue with {count} processes"
-                )
+    def _position(self, step: int) -> epath.Path | None:
+        """Returns the file of a saved data position if other processes saved it, else None.
+
+        All processes have the same position, the number of global batches read, and the global
+        order of photos does not depend on their number.
+        """
+        files = sorted((self.directory / str(step) / "data").glob("process_*-of-*.json"))
+        own = f"process_{jax.process_index()}-of-{jax.process_count()}.json"
+        return None if any(file.name == own for file in files) else next(iter(files), None)
 
 
 def _abstract(x: Any) -> Any:

@@ -23,8 +23,8 @@ from ganseg_jax.models.discriminator import Discriminator
 from ganseg_jax.models.generator import Generator, GeneratorOutput
 from ganseg_jax.models.initialise import init_variables
 from ganseg_jax.report.sheets import sample_sheet
+from ganseg_jax.training import batches
 from ganseg_jax.training.augmentation import CHANGES, Change, change_images
-from ganseg_jax.training.batches import photos
 from ganseg_jax.training.optimizer import adam, flat_norm
 from ganseg_jax.training.stage import Schedule, Stage
 
@@ -369,19 +369,42 @@ def sheet_arrays(out: GeneratorOutput) -> tuple[np.ndarray, np.ndarray, np.ndarr
     return image, masks, points, centers
 
 
+def outline(config: Config) -> Stage:
+    """Returns the stage that trains a config's GAN, as far as it is known without photos.
+
+    Raises:
+      UserError: naming the field that does not fit.
+    """
+    gan = Gan.of(config)
+
+    def update_on(
+        root: jax.Array, constants: Any, state: GanState, batch: Any, split: jax.sharding.Sharding
+    ) -> tuple[GanState, Metrics]:
+        return step(gan, root, state, batch, split)
+
+    return Stage(
+        name="gan",
+        schedule=Schedule.of(config.gan),
+        seed=config.seed,
+        init=lambda: init_state(gan, config.seed),
+        step=update_on,
+        batch=("gan.batch_size", config.gan.batch_size),
+        batches=batches.shapes_of_photos(config.image_size, config.gan.batch_size),
+        derived=False,
+        whole=("generator", "discriminator"),
+        fsdp=config.partition.fsdp,
+        precision=config.precision,
+        retry=config.gan.on_nonfinite == "retry",
+    )
+
+
 def declare(config: Config) -> Stage:
     """Returns the stage that trains a config's GAN on prepared photos.
 
     Raises:
       UserError: naming the field that does not fit.
     """
-    gan, latents = Gan.of(config), sheet_latents(config)
-    dataset = config.dataset
-
-    def update_on(
-        root: jax.Array, constants: Any, state: GanState, batch: Any, split: jax.sharding.Sharding
-    ) -> tuple[GanState, Metrics]:
-        return step(gan, root, state, batch, split)
+    gan, latents, dataset = Gan.of(config), sheet_latents(config), config.dataset
 
     def view(constants: Any, state: GanState) -> GeneratorOutput:
         output: Any = gan.generator.apply(state.sampling_variables, latents, train=False)
@@ -391,21 +414,12 @@ def declare(config: Config) -> Stage:
         grid = gan.generator.grid
         return sample_sheet(*sheet_arrays(out), grid=grid)
 
-    return Stage(
-        name="gan",
-        schedule=Schedule.of(config.gan),
-        seed=config.seed,
-        init=lambda: init_state(gan, config.seed),
-        step=update_on,
-        batch=("gan.batch_size", config.gan.batch_size),
-        batches=photos(config, config.gan.batch_size, "gan.batch_size"),
+    return dataclasses.replace(
+        outline(config),
+        batches=batches.photos(config, config.gan.batch_size, "gan.batch_size"),
         inputs={"photos": pipeline.fingerprint(dataset.name, dataset.data_dir)},
-        derived=False,
         view=view,
         picture=picture,
-        whole=("generator", "discriminator"),
-        fsdp=config.partition.fsdp,
-        retry=config.gan.on_nonfinite == "retry",
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from etils import epath
 from jax.sharding import Mesh, Sharding
 
-from ganseg_jax import prng
+from ganseg_jax import precision, prng
 from ganseg_jax.files import resolve
 from ganseg_jax.training import inputs, loop, partition
 from ganseg_jax.training.batches import Batches
@@ -96,6 +96,26 @@ def prepare(
     )
 
 
+def lower(stage: Stage, mesh: Mesh) -> jax.stages.Lowered:
+    """Returns the program of a stage's update for a mesh; the devices need not be there.
+
+    Args:
+      stage: its declaration or outline.
+      mesh: the devices, or those of a topology's description.
+    """
+    batches, state = stage.batches(mesh), jax.eval_shape(stage.init)
+    shardings = partition.state_shardings(state, mesh, stage.fsdp)
+    whole = partition.replicated(mesh)
+    root = jax.eval_shape(lambda: prng.root_key(stage.seed))
+    program: jax.stages.Lowered = program_of(stage, mesh, batches, shardings).lower(
+        partition.shapes(root, whole),
+        partition.shapes(stage.constants, whole),
+        partition.shapes(state, shardings),
+        batches.example,
+    )
+    return program
+
+
 def _drawing(stage: Stage, constants: Any, whole: Sharding) -> Callable[[Any], np.ndarray] | None:
     if stage.view is None or stage.picture is None:
         return None
@@ -119,7 +139,8 @@ def program_of(stage: Stage, mesh: Mesh, batches: Batches, shardings: Any) -> An
         if stage.fsdp:
             parts = {name: getattr(state, name) for name in stage.whole}
             state = state.replace(**partition.gathered(parts, mesh))
-        return stage.step(root, constants, state, batch, split)
+        with precision.of_products(stage.precision):
+            return stage.step(root, constants, state, batch, split)
 
     return jax.jit(
         update,

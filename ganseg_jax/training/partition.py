@@ -97,6 +97,22 @@ def place(tree: Any, sharding: Any) -> Any:
         return jax.tree.map(put, tree, sharding)
 
 
+def shapes(tree: Any, sharding: Any) -> Any:
+    """Returns the shapes of arrays as they lie on the devices, to compile for without placing any.
+
+    Args:
+      tree: arrays or shapes.
+      sharding: of all of them, or a tree with one for each.
+    """
+
+    def shape(x: Any, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
+
+    if isinstance(sharding, NamedSharding):
+        return jax.tree.map(lambda x: shape(x, sharding), tree)
+    return jax.tree.map(shape, tree, sharding)
+
+
 def global_batch(local: Any, mesh: Mesh) -> Any:
     """Returns this process's part of a batch as part of a global array, split over the mesh."""
     sharding = batch_split(mesh)

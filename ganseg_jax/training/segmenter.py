@@ -21,8 +21,7 @@ from ganseg_jax.models.deeplab import DeepLabV3
 from ganseg_jax.models.generator import Generator
 from ganseg_jax.models.initialise import init_variables
 from ganseg_jax.report.sheets import segmentation_sheet
-from ganseg_jax.training import inputs
-from ganseg_jax.training.gan import sheet_latents
+from ganseg_jax.training import gan, inputs
 from ganseg_jax.training.optimizer import adam, flat_norm
 from ganseg_jax.training.stage import Schedule, Stage
 
@@ -194,13 +193,45 @@ def step(
     return update(segmentation, state, samples.image, labels, prng.stream(key, "dropout"))
 
 
+def outline(config: Config) -> Stage:
+    """Returns the stage that trains a config's segmenter, as far as it is known without a GAN.
+
+    Its constants are the shapes of the generator's variables.
+
+    Raises:
+      UserError: naming the field that does not fit.
+    """
+    segmentation = Segmentation.of(config)
+    return Stage(
+        name="segmenter",
+        schedule=Schedule.of(config.segmenter),
+        seed=config.seed,
+        init=lambda: init_state(segmentation, config.seed, config.segmenter.backbone_checkpoint),
+        step=lambda root, teacher, state, batch, split: step(
+            segmentation, root, teacher, split, state
+        ),
+        batch=("segmenter.batch_size", config.segmenter.batch_size),
+        constants=generator_shapes(config),
+        whole=("segmenter",),
+        fsdp=config.partition.fsdp,
+        precision=config.precision,
+        retry=config.segmenter.on_nonfinite == "retry",
+    )
+
+
+def generator_shapes(config: Config) -> Any:
+    """Returns the shapes of a trained generator's variables."""
+    network = gan.Gan.of(config)
+    return jax.eval_shape(lambda: gan.init_state(network, config.seed).generator)
+
+
 def declare(config: Config, workdir: epath.PathLike) -> Stage:
     """Returns the stage that trains a config's segmenter on the workdir's generator.
 
     Raises:
       UserError: naming the field that does not fit; there is no GAN in the workdir.
     """
-    segmentation, latents = Segmentation.of(config), sheet_latents(config)
+    segmentation, latents = Segmentation.of(config), gan.sheet_latents(config)
     generator = loading.restore_generator(config, workdir)
 
     def view(teacher: Any, state: SegmenterState) -> tuple[Array, Array, Array]:
@@ -212,15 +243,8 @@ def declare(config: Config, workdir: epath.PathLike) -> Stage:
         images, predicted, masks = shown
         return segmentation_sheet(pixels.to_uint8(images), predicted, masks)
 
-    return Stage(
-        name="segmenter",
-        schedule=Schedule.of(config.segmenter),
-        seed=config.seed,
-        init=lambda: init_state(segmentation, config.seed, config.segmenter.backbone_checkpoint),
-        step=lambda root, teacher, state, batch, split: step(
-            segmentation, root, teacher, split, state
-        ),
-        batch=("segmenter.batch_size", config.segmenter.batch_size),
+    return dataclasses.replace(
+        outline(config),
         constants=generator,
         inputs={
             "generator": inputs.digest(generator),
@@ -228,7 +252,4 @@ def declare(config: Config, workdir: epath.PathLike) -> Stage:
         },
         view=view,
         picture=picture,
-        whole=("segmenter",),
-        fsdp=config.partition.fsdp,
-        retry=config.segmenter.on_nonfinite == "retry",
     )

@@ -28,9 +28,8 @@ from ganseg_jax.config.file import stage_settings
 from ganseg_jax.data import pipeline
 from ganseg_jax.latents import sample_latents
 from ganseg_jax.report.sheets import segmentation_sheet
-from ganseg_jax.training import inputs, segmenter
+from ganseg_jax.training import batches, inputs, segmenter
 from ganseg_jax.training.augmentation import change_images
-from ganseg_jax.training.batches import photos
 from ganseg_jax.training.gan import SHEET_SAMPLES
 from ganseg_jax.training.stage import Schedule, Stage
 
@@ -161,6 +160,44 @@ def _in_turn(generated: Array, real: Array) -> Array:
     return both.reshape(-1, *real.shape[1:])
 
 
+def outline(config: Config) -> Stage:
+    """Returns the stage that trains a config's segmenter further, as far as known without photos.
+
+    Its constants are the shapes of the generator's variables; its segmenter is untrained.
+
+    Raises:
+      UserError: naming the field that does not fit.
+    """
+    segmentation, batch_size = of_config(config), config.self_training.batch_size
+
+    def update(
+        root: jax.Array, constants: Any, state: SelfTrainingState, batch: Any, split: Any
+    ) -> tuple[SelfTrainingState, Metrics]:
+        refine = config.self_training.refine_labels
+        return step(
+            segmentation, root, constants, split, state, batch["image"], refine_labels=refine
+        )
+
+    def untrained() -> SelfTrainingState:
+        first = segmenter.init_state(segmentation, config.seed)
+        return state_from_variables(segmentation, first.segmenter)
+
+    return Stage(
+        name=NAME,
+        schedule=Schedule.of(config.self_training),
+        seed=config.seed,
+        init=untrained,
+        step=update,
+        constants=segmenter.generator_shapes(config),
+        batch=("self_training.batch_size", batch_size),
+        batches=batches.shapes_of_photos(config.image_size, batch_size),
+        whole=("student", "teacher"),
+        fsdp=config.partition.fsdp,
+        precision=config.precision,
+        retry=config.self_training.on_nonfinite == "retry",
+    )
+
+
 def declare(config: Config, workdir: epath.PathLike) -> Stage:
     """Returns the stage that trains the workdir's segmenter further, on photos too.
 
@@ -180,23 +217,11 @@ def declare(config: Config, workdir: epath.PathLike) -> Stage:
         logits: Any = segmentation.segmenter.apply(state.student.segmenter, images, train=False)
         return jnp.argmax(logits, -1)
 
-    def update(
-        root: jax.Array, constants: Any, state: SelfTrainingState, batch: Any, split: Any
-    ) -> tuple[SelfTrainingState, Metrics]:
-        refine = config.self_training.refine_labels
-        return step(
-            segmentation, root, constants, split, state, batch["image"], refine_labels=refine
-        )
-
-    return Stage(
-        name=NAME,
-        schedule=Schedule.of(config.self_training),
-        seed=config.seed,
+    return dataclasses.replace(
+        outline(config),
         init=lambda: state_from_variables(segmentation, trained),
-        step=update,
         constants=generator,
-        batch=("self_training.batch_size", batch_size),
-        batches=photos(config, batch_size, "self_training.batch_size"),
+        batches=batches.photos(config, batch_size, "self_training.batch_size"),
         inputs={
             "photos": pipeline.fingerprint(dataset.name, dataset.data_dir),
             "generator": inputs.digest(generator),
@@ -205,7 +230,4 @@ def declare(config: Config, workdir: epath.PathLike) -> Stage:
         },
         view=view,
         picture=lambda labels: segmentation_sheet(shown, labels),
-        whole=("student", "teacher"),
-        fsdp=config.partition.fsdp,
-        retry=config.self_training.on_nonfinite == "retry",
     )

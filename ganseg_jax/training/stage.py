@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, Sharding
 
+from ganseg_jax.precision import Precision
 from ganseg_jax.training.batches import Batches, no_batches
 
 Scalars = dict[str, jax.Array]
@@ -50,6 +51,7 @@ class Stage:
       picture: arrays of `view`, on the host -> uint8 picture (H, W, 3).
       whole: fields of the state that an update needs whole on every device.
       fsdp: split the state over the devices between updates.
+      precision: of the networks' products of float32 values; see `precision`.
       parallel: split batches over all devices; otherwise one device does all.
       retry: if a scalar is not finite, resume from the last checkpoint with other keys.
     """
@@ -68,5 +70,6 @@ class Stage:
     picture: Callable[[Any], np.ndarray] | None = None
     whole: tuple[str, ...] = ()
     fsdp: bool = False
+    precision: Precision = "default"
     parallel: bool = True
     retry: bool = False

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 from ganseg_jax.models.blocks import MLP
 from ganseg_jax.models.initialise import Initialiser, standard_normal, zeros
+from ganseg_jax.precision import EXACT
 
 PART_SCALES = ("std", "norm_variance", "mean_abs")
 PartScale = Literal["std", "norm_variance", "mean_abs"] | float
@@ -78,7 +79,7 @@ def spread_start(
 
 
 class PointGenerator(nn.Module):
-    """Makes the K parts' P points from z_point: tanh(MLP / divisor), always float32.
+    """Makes the K parts' P points from z_point: tanh(MLP / divisor), in full float32.
 
     Before training the part centres lie spread over `spread` of half the image, in a `layout`: if
     they happen to lie close together, one part takes most of the object. 0 leaves them to chance.
@@ -104,7 +105,8 @@ class PointGenerator(nn.Module):
     @nn.compact
     def __call__(self, z_point: Float[Array, "b d"]) -> Float[Array, "b k p 2"]:
         count = self.num_parts * self.points_per_part
-        out = MLP(2 * count, self.hidden, self.layers, self.start(), name="mlp")(z_point)
+        mlp = MLP(2 * count, self.hidden, self.layers, self.start(), EXACT, name="mlp")
+        out = mlp(z_point)
         points = jnp.tanh(out / self.divisor)
         return points.reshape(-1, self.num_parts, self.points_per_part, 2)
 

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 from ganseg_jax import geometry
 from ganseg_jax.models.blocks import dense
 from ganseg_jax.models.initialise import standard_normal
+from ganseg_jax.precision import EXACT
 
 
 class OffsetEncoding(nn.Module):
@@ -31,10 +32,10 @@ class OffsetEncoding(nn.Module):
         self, positions: Float[Array, "b n 2"], grid: Float[Array, "h w 2"]
     ) -> Float[Array, "b h w c"]:
         batch, count = positions.shape[:2]
-        layer = dense(self.channels // 2, name="offsets")
+        layer = dense(self.channels // 2, name="offsets", precision=EXACT)
         from_positions = layer(positions.reshape(batch, 2 * count))  # [B, C/2]
         kernel = nn.meta.unbox(layer.variables["params"]["kernel"]).reshape(count, 2, -1)
-        from_pixels = jnp.einsum("hwi,nic->hwc", grid, kernel)
+        from_pixels = jnp.einsum("hwi,nic->hwc", grid, kernel, precision=EXACT)
         phase = jnp.pi * (from_positions[:, None, None, :] - from_pixels)
         return jnp.concatenate([jnp.sin(phase), jnp.cos(phase)], axis=-1).astype(self.dtype)
 
@@ -78,7 +79,7 @@ def to_next_stage(x: Array, size: int, next_size: int | None, margin: int) -> Ar
     if next_size in (None, size):
         return x
     unread = geometry.unread_by_upsampling(margin)
-    return geometry.crop(geometry.upsample_2x(x), margin - 2 * unread)
+    return geometry.upsample_2x_inside(x, margin - 2 * unread)
 
 
 def through_stages(

@@ -1,6 +1,0 @@
-"""Runs `ganseg_jax.cli.scaling`; `--help` describes it."""
-
-import runpy
-
-if __name__ == "__main__":
-    runpy.run_module("ganseg_jax.cli.scaling", run_name="__main__", alter_sys=True)
