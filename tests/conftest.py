@@ -41,3 +41,14 @@ def unchecked():
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture
+def tpu_forms(monkeypatch):
+    """Computes here what is meant for TPUs."""
+    import jax
+
+    def choose(*args, default, tpu=None, **others):
+        return (tpu or default)(*args)
+
+    monkeypatch.setattr(jax.lax, "platform_dependent", choose)

@@ -23,7 +23,19 @@ LEAKY_SLOPE = 0.2
 
 def leaky_relu(x: Array) -> Array:
     """Applies LeakyReLU of slope 0.2, the only activation of the published GAN."""
-    return jax.nn.leaky_relu(x, LEAKY_SLOPE)
+    return _leaky_relu(x)
+
+
+@jax.custom_jvp
+def _leaky_relu(x: Array) -> Array:
+    return jnp.where(x >= 0, x, LEAKY_SLOPE * x)
+
+
+@_leaky_relu.defjvp
+def _leaky_relu_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    # The sign is read off the result, so that no backward pass needs the argument as well.
+    y, (tangent,) = _leaky_relu(*primals), tangents
+    return y, jnp.where(y >= 0, tangent, LEAKY_SLOPE * tangent)
 
 
 def _moments(
@@ -166,40 +178,72 @@ def neighbourhoods(x: Float[Array, "b h w c"]) -> Float[Array, "b h w 9*c"]:
 
 
 class StyleConv(nn.Module):
-    """Applies a 3x3 convolution with zero padding to a `StyleMap`.
+    """Computes `count` maps of hidden features from a `StyleMap`: LeakyReLU of 3x3 convolutions.
 
     conv(sum_k m_k w_k) = sum_k conv_1(m_k) contracted with (kernel w_k): the maps' 3x3
     neighbourhoods are multiplied with K kernels per image, and the E-channel map is never made.
-    With few embedding channels to a part that gains nothing, and the map is made; on TPUs, whose
-    lanes the neighbourhoods' channels do not fill, it always is.
+    With few embedding channels to a part that gains nothing, and the map is made. On TPUs, whose
+    lanes the neighbourhoods' channels do not fill, it always is, and each of the results has a
+    convolution of its own, because splitting one would copy it.
     """
 
     features: int
+    count: int
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, style: StyleMap) -> Float[Array, "b h w f"]:
+    def __call__(self, style: StyleMap) -> list[Array]:
         parts, channels = style.embeddings.shape[1:]
-        kernel = self.param("kernel", he_leaky, (3, 3, channels, self.features), jnp.float32)
-        bias = self.param("bias", zeros, (self.features,), jnp.float32)
+        features = self.count * self.features
+        kernel = self.param("kernel", he_leaky, (3, 3, channels, features), jnp.float32)
+        bias = self.param("bias", zeros, (features,), jnp.float32)
         weights = style.weights.astype(self.dtype)
         kernel, bias = kernel.astype(self.dtype), bias.astype(self.dtype)
         embeddings = style.embeddings.astype(self.dtype)
 
-        def of_map(weights: Array, embeddings: Array, kernel: Array) -> Array:
-            return convolve(jnp.einsum("bhwk,bke->bhwe", weights, embeddings), kernel)
+        def split(x: Array) -> list[Array]:
+            return jnp.split(x, self.count, axis=-1)
 
-        def of_factors(weights: Array, embeddings: Array, kernel: Array) -> Array:
-            kernels = jnp.einsum("ijef,bke->bijkf", kernel, embeddings)
-            kernels = kernels.reshape(-1, 9 * parts, self.features)  # [B, 9K, F]
-            return jnp.einsum("bhwi,bif->bhwf", neighbourhoods(weights), kernels)
+        def make_map(weights: Array, embeddings: Array) -> Array:
+            return jnp.einsum("bhwk,bke->bhwe", weights, embeddings)
 
-        if channels < 4 * parts:
-            return of_map(weights, embeddings, kernel) + bias
-        x: Array = jax.lax.platform_dependent(
-            weights, embeddings, kernel, tpu=of_map, default=of_factors
+        def apart(weights: Array, embeddings: Array, kernel: Array, bias: Array) -> list[Array]:
+            x = make_map(weights, embeddings)
+            layers = zip(split(kernel), split(bias), strict=True)
+            return [leaky_relu(convolve(x, kernel) + bias) for kernel, bias in layers]
+
+        def together(weights: Array, embeddings: Array, kernel: Array, bias: Array) -> list[Array]:
+            if channels < 4 * parts:
+                x = convolve(make_map(weights, embeddings), kernel)
+            else:
+                kernels = jnp.einsum("ijef,bke->bijkf", kernel, embeddings)
+                kernels = kernels.reshape(-1, 9 * parts, features)  # [B, 9K, F]
+                x = jnp.einsum("bhwi,bif->bhwf", neighbourhoods(weights), kernels)
+            return split(leaky_relu(x + bias))
+
+        hidden: list[Array] = jax.lax.platform_dependent(
+            weights, embeddings, kernel, bias, tpu=apart, default=together
         )
-        return x + bias
+        return hidden
+
+
+class StyleFeatures(nn.Module):
+    """Computes hidden features of a style for each of `count` modulations, in one layer.
+
+    Published models have a layer for each modulation; all of a block read the same style, so that
+    one with their features side by side is the same function.
+    """
+
+    hidden: int
+    count: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, style: StyleMap | Float[Array, "b e"]) -> list[Array]:
+        if isinstance(style, StyleMap):
+            return StyleConv(self.hidden, self.count, dtype=self.dtype, name="layer")(style)
+        x = dense(self.count * self.hidden, dtype=self.dtype, name="layer")(style)
+        return jnp.split(leaky_relu(x), self.count, axis=-1)
 
 
 class Modulation(nn.Module):
@@ -231,27 +275,6 @@ class Modulation(nn.Module):
             modulation = modulation[:, None, None, :]
         gamma, beta = jnp.split(modulation, 2, axis=-1)
         return (1 + gamma) * x + beta
-
-
-class StyleFeatures(nn.Module):
-    """Computes hidden features of a style for each of `count` modulations, in one layer.
-
-    Published models have a layer for each modulation; all of a block read the same style, so that
-    one with their features side by side is the same function.
-    """
-
-    hidden: int
-    count: int
-    dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(self, style: StyleMap | Float[Array, "b e"]) -> list[Array]:
-        features = self.count * self.hidden
-        if isinstance(style, StyleMap):
-            x = StyleConv(features, dtype=self.dtype, name="layer")(style)
-        else:
-            x = dense(features, dtype=self.dtype, name="layer")(style)
-        return jnp.split(leaky_relu(x), self.count, axis=-1)
 
 
 class ModulatedResBlock(nn.Module):

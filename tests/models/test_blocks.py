@@ -81,13 +81,16 @@ def test_batch_norm_statistics_are_float32_for_bfloat16():
 
 
 @pytest.mark.parametrize(("parts", "channels"), [(2, 8), (3, 11)], ids=["rank-K", "map"])
-def test_style_conv_is_the_convolution_of_the_map(parts, channels):
+@pytest.mark.parametrize("form", ["here", "on TPUs"])
+def test_style_conv_is_the_convolution_of_the_map(parts, channels, form, request):
+    if form == "on TPUs":
+        request.getfixturevalue("tpu_forms")
     style = style_map(parts, channels)
-    layer = blocks.StyleConv(5)
+    layer = blocks.StyleConv(5, 2)
     variables = with_random_biases(init_variables(layer, 0, style))
-    direct = np.einsum("bhwk,bke->bhwe", style.weights, style.embeddings)
-    expected = conv3x3(direct, variables["params"])
-    np.testing.assert_allclose(layer.apply(variables, style), expected, atol=1e-4)
+    expected = features_by_hand(style, variables["params"], 2)
+    for found, hidden in zip(layer.apply(variables, style), expected, strict=True):
+        np.testing.assert_allclose(found, hidden, atol=1e-4)
 
 
 def features_by_hand(style, layer, count):

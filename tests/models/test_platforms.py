@@ -26,16 +26,6 @@ def layouts(text):
     return set(re.findall(r"dim_numbers = (\S.*?->\[.*?\])", text))
 
 
-@pytest.fixture
-def tpu_forms(monkeypatch):
-    """Computes here what is meant for TPUs."""
-
-    def choose(*args, default, tpu=None, **others):
-        return (tpu or default)(*args)
-
-    monkeypatch.setattr(jax.lax, "platform_dependent", choose)
-
-
 @pytest.fixture(scope="module")
 def networks():
     """(loss, shapes of its variables) of each network."""

@@ -90,3 +90,12 @@ def test_output(case, mode, tolerance):
     errors = errors_of(run(module, variables, latents, mode), golden, mode, area_form)
     print(f"{mode}:", {key: f"{error:.1e}" for key, error in errors.items()})
     assert max(errors.values()) <= tolerance, errors
+
+
+# The goldens' running means are random, far from the maps' own: the variances, which are taken
+# around them, lose more digits than in training.
+@pytest.mark.parametrize(("mode", "tolerance"), [("eval", 1e-4), ("train", 5e-4)])
+def test_output_in_the_form_for_tpus(case, tpu_forms, mode, tolerance):
+    golden, module, variables, latents, area_form = case
+    errors = errors_of(run(module, variables, latents, mode), golden, mode, area_form)
+    assert max(errors.values()) <= tolerance, errors

@@ -125,12 +125,14 @@ def test_first_parameter_that_differs_is_named(tmp_path, like, message):
         restored(tmp_path / "c", like)
 
 
-def test_data_position_of_other_processes_is_refused(tmp_path):
+def test_data_position_of_other_processes_is_taken_up(tmp_path):
     saved(tmp_path / "c")
     (position,) = (tmp_path / "c" / "4" / "data").glob("*.json")
+    own, others = numbers(), numbers()
+    restored(tmp_path / "c", data=own)
     position.rename(position.with_name("process_0-of-2.json"))
-    with pytest.raises(UserError, match="saved by 2 processes.*taken up by 1.*with 2 processes"):
-        restored(tmp_path / "c", data=numbers())
+    restored(tmp_path / "c", data=others)
+    assert next(others) == next(own) != next(numbers())
 
 
 def test_folder_that_cannot_be_written_is_named(tmp_path):
