@@ -115,7 +115,7 @@ def test_penalized_steps_have_the_gradient_penalty(monkeypatch, interval):
     seen = []
 
     class Program:
-        def __call__(self, root, state, batch):
+        def __call__(self, root, constants, state, batch):
             seen.append(int(state.step))
             return state, {}
 
