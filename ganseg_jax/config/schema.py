@@ -313,7 +313,7 @@ class Evaluation:
         file="a ResNet's weights, or leave it empty to measure no deep feature factorisation",
     )
     precision: Precision = setting(
-        "highest", "As `precision`, in evaluation and sampling.", change="anytime"
+        "highest", "As `precision`, for evaluation and segmenting photos.", change="anytime"
     )
     references: bool = setting(True, "Measure the simple references too.", change="anytime")
 

@@ -36,7 +36,10 @@ CHIPS = {
     "TPU v6 lite": Chip(1.75e9, 918e12, 1640e9, 32 * 2**30),
     "TPU7x": Chip(2.2e9, 1153.5e12, 3690e9, 96 * 2**30),
 }
-"""By the name that JAX gives them; of v4 and 7x, a device is one of a chip's two cores."""
+"""By the name that JAX gives them; those in `CORES` are half a chip."""
+
+CORES = ("TPU v4", "TPU7x")
+"""Kinds whose described slices have a device for each of a chip's two cores."""
 
 EXAMPLES = ("v4:2x2x1", "v5e:2x2", "v5e:4x4", "v5p:2x2x1", "v6e:2x2", "tpu7x:2x2x1")
 
