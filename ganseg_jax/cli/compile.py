@@ -4,9 +4,9 @@ python -m experiments.compile --config=configs/X.py --topology=v5e:2x2
     [--what=gan_step|segmenter_step|self_training_step|generator|segmenter] [--num_slices=1]
     [--batch_size=N] [--dtype=float32|bfloat16] [--hlo=FILE] [--against=OTHER.json]
 
-Compiles the very program that training runs, with the TPU's own compiler (pip install
-"ganseg-jax[tpu]"), and reads what the compiler expects of it: memory, time, operations, traffic.
-This is the compiler's estimate, not a measurement: operations that overlap are added, and
+Compiles the very program that training runs on photos from the host, with the TPU's own compiler
+(pip install "ganseg-jax[tpu]"), and reads what the compiler expects of it: memory, time,
+operations, traffic. This is an estimate, not a measurement: operations that overlap are added, and
 collectives are not counted. It depends on program and compiler alone, so that two programs can be
 compared exactly. Half an hour is possible for large configs on a small machine.
 
@@ -28,11 +28,20 @@ from absl import flags
 
 from ganseg_jax.cli import app
 
+_BATCH_FIELDS = {
+    "gan_step": "gan.batch_size",
+    "segmenter_step": "segmenter.batch_size",
+    "self_training_step": "self_training.batch_size",
+    "generator": "gan.batch_size",
+    "segmenter": "segmenter.batch_size",
+}
+"""The setting that says how many images each program takes."""
+
 CONFIG = app.define_config()
 _WHAT = flags.DEFINE_enum(
     "what",
     "gan_step",
-    ["gan_step", "segmenter_step", "self_training_step", "generator", "segmenter"],
+    list(_BATCH_FIELDS),
     "The program.",
 )
 _TOPOLOGY = flags.DEFINE_string("topology", None, "Kind and shape of the slice: v5e:2x2.")
@@ -57,21 +66,20 @@ def main() -> None:
 
     from ganseg_jax import files
     from ganseg_jax.config import with_fields
+    from ganseg_jax.config.setting import flat
     from ganseg_jax.errors import UserError
     from ganseg_jax.studies import compiled, programs, slices
     from ganseg_jax.training import partition
 
     topology, what = app.required(_TOPOLOGY), _WHAT.value
     before = _result(_AGAINST.value) if _AGAINST.value else None
-    field = programs.BATCH_FIELDS[what]
+    field = _BATCH_FIELDS[what]
     given = {field: _BATCH_SIZE.value, "dtype": _DTYPE.value}
     changed = {name: value for name, value in given.items() if value is not None}
     config = with_fields(CONFIG.value, changed)
     devices = slices.devices_of(topology, _SLICES.value)
     chip = slices.chip_of(devices[0])
-    batch = config
-    for part in field.split("."):
-        batch = getattr(batch, part)
+    batch = flat(config)[field]
     mesh = partition.make_mesh(list(devices))
     partition.check_batch_size(field, batch, mesh)
     facts: dict[str, Any] = {

@@ -10,6 +10,7 @@ from ganseg_jax.errors import UserError
 from ganseg_jax.evaluation.references import FeatureMapFn
 from ganseg_jax.interop import weights
 from ganseg_jax.interop.torch_deeplab import load_backbone
+from ganseg_jax.precision import EXACT, of_products
 
 FIELD = "evaluation.backbone_checkpoint"
 
@@ -44,7 +45,8 @@ def load_feature_maps(config: Config) -> FeatureMapFn | None:
         x = images.astype(jnp.float32) / 255
         x = (x - jnp.array(_MEAN)) / jnp.array(_STD)
         x = jax.image.resize(x, (batch, size, size, 3), "linear")
-        return module.apply(variables, x, train=False)
+        with of_products(EXACT):
+            return module.apply(variables, x, train=False)
 
     def feature_fn(images: UInt8[np.ndarray, "n s s 3"]) -> Float[np.ndarray, "n h w d"]:
         return np.asarray(maps_of(variables, images))

@@ -17,6 +17,7 @@ from jaxtyping import Array, Float
 from ganseg_jax.geometry import GridKind
 from ganseg_jax.latents import Latents
 from ganseg_jax.models.generator import Generator
+from ganseg_jax.precision import EXACT, of_products
 
 DecodeFn = Callable[[Float[Array, "b k p 2"]], tuple[Array, Array]]
 
@@ -68,15 +69,16 @@ def decoder(
 
     @jax.jit
     def decode(points):
-        output: Any = module.apply(
-            variables,
-            points,
-            embeddings,
-            background_style,
-            latents.u_bg_pos,
-            train=False,
-            method="decode",
-        )
+        with of_products(EXACT):
+            output: Any = module.apply(
+                variables,
+                points,
+                embeddings,
+                background_style,
+                latents.u_bg_pos,
+                train=False,
+                method="decode",
+            )
         return output.masks, output.image
 
     return points, decode

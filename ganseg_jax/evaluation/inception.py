@@ -16,6 +16,7 @@ from ganseg_jax.errors import UserError
 from ganseg_jax.evaluation import image_quality, statistics_cache
 from ganseg_jax.interop import weights
 from ganseg_jax.interop.torch_inception import load_fid_inception
+from ganseg_jax.precision import EXACT, of_products
 
 FIELD = "evaluation.inception_checkpoint"
 
@@ -33,7 +34,13 @@ class FeatureNetwork:
     def __init__(self, module: Any, variables: Any, fingerprint: str, batch_size: int = 32):
         self.fingerprint, self.batch_size = fingerprint, batch_size
         self._variables = jax.device_put(variables)
-        self._pool3 = jax.jit(lambda v, x: module.apply(v, x.astype(jnp.float32) / 255).pool3)
+
+        @jax.jit
+        def pool3(variables: Any, images: Any) -> Any:
+            with of_products(EXACT):
+                return module.apply(variables, images.astype(jnp.float32) / 255).pool3
+
+        self._pool3 = pool3
 
     def __call__(self, images: UInt8[np.ndarray, "n s s 3"]) -> Float[np.ndarray, "n d"]:
         """Returns features of images of one size."""

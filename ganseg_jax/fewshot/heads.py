@@ -15,6 +15,7 @@ from ganseg_jax import geometry
 from ganseg_jax.config import few_shot as schema
 from ganseg_jax.fewshot.features import ChannelStatistics, Features, largest
 from ganseg_jax.models.initialise import he_normal, zeros
+from ganseg_jax.precision import EXACT
 
 
 class PixelProjection(nn.Module):
@@ -70,7 +71,7 @@ def on_raw_features(kind: "HeadKind", params: Any, by: ChannelStatistics) -> Any
     first = params
     for name in FIRST_LAYER[kind]:
         first = first[name]
-    shift = (mean / deviation) @ first["kernel"]
+    shift = jnp.matmul(mean / deviation, first["kernel"], precision=EXACT)
     return jax.tree_util.tree_map_with_path(change, params)
 
 

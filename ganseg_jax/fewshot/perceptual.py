@@ -19,6 +19,7 @@ from ganseg_jax.errors import UserError
 from ganseg_jax.interop import weights
 from ganseg_jax.interop.conversion import required_shape
 from ganseg_jax.models.convolution import convolve
+from ganseg_jax.precision import EXACT
 
 # Names in torchvision's VGG-16: the convolutions of each block, pooling between the blocks.
 BLOCKS = ((0, 2), (5, 7), (10, 12, 14), (17, 19, 21), (24, 26, 28))
@@ -44,7 +45,10 @@ class PerceptualDistance:
     ) -> Float[Array, "b"]:
         pairs = zip(self._blocks(images), self._blocks(others), self.channel_weights, strict=True)
         distances = (
-            jnp.mean(jnp.square(_normalize(a) - _normalize(b)) @ weights, axis=(1, 2))
+            jnp.mean(
+                jnp.matmul(jnp.square(_normalize(a) - _normalize(b)), weights, precision=EXACT),
+                axis=(1, 2),
+            )
             for a, b, weights in pairs
         )
         return functools.reduce(jnp.add, distances)

@@ -44,8 +44,8 @@ def _moments(
     """Returns mean and biased variance of each channel.
 
     On TPUs the map is read once instead of twice: the variance is the mean square of x - `near`
-    less the square of its mean. The closer `near` is to the mean, the less is lost to cancellation;
-    its relative error is about 6e-8 (1 + (mean - near)^2 / variance).
+    less the square of its mean. Cancellation multiplies the relative error of a float32 sum by
+    1 + (mean - near)^2 / variance.
 
     Args:
       x: a map, float32.

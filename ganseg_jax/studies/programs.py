@@ -11,6 +11,7 @@ from ganseg_jax import latents, prng
 from ganseg_jax.config import Config
 from ganseg_jax.models.build import build_generator
 from ganseg_jax.pixels import to_unit_range
+from ganseg_jax.precision import of_products
 from ganseg_jax.training import gan, harness, partition, segmenter, self_training
 from ganseg_jax.training.stage import Stage
 
@@ -23,14 +24,13 @@ def _generator(config: Config, mesh: Mesh) -> jax.stages.Lowered:
     )
 
     def apply(variables: Any, drawn: latents.Latents) -> tuple[jax.Array, jax.Array]:
-        out: Any = generator.apply(variables, drawn, train=False)
+        with of_products(config.evaluation.precision):
+            out: Any = generator.apply(variables, drawn, train=False)
         return out.image, out.masks
 
     lowered: jax.stages.Lowered = jax.jit(
         apply, in_shardings=(whole, split), out_shardings=split
-    ).lower(
-        partition.shapes(segmenter.generator_shapes(config), whole), partition.shapes(drawn, split)
-    )
+    ).lower(partition.shapes(gan.generator_shapes(config), whole), partition.shapes(drawn, split))
     return lowered
 
 
@@ -41,7 +41,8 @@ def _segmenter(config: Config, mesh: Mesh) -> jax.stages.Lowered:
     photos = jax.ShapeDtypeStruct((size, config.image_size, config.image_size, 3), jnp.uint8)
 
     def predict(variables: Any, photos: jax.Array) -> jax.Array:
-        logits: Any = networks.segmenter.apply(variables, to_unit_range(photos), train=False)
+        with of_products(config.evaluation.precision):
+            logits: Any = networks.segmenter.apply(variables, to_unit_range(photos), train=False)
         return jnp.argmax(logits, -1).astype(jnp.uint8)
 
     lowered: jax.stages.Lowered = jax.jit(
@@ -62,18 +63,9 @@ def _step_of(outline: Callable[[Config], Stage]) -> Callable[[Config, Mesh], jax
 
 LOWER: dict[str, Callable[[Config, Mesh], jax.stages.Lowered]] = {
     "gan_step": _step_of(gan.outline),
-    "segmenter_step": _step_of(segmenter.outline),
-    "self_training_step": _step_of(self_training.outline),
+    "segmenter_step": _step_of(lambda c: segmenter.outline(c, gan.generator_shapes(c))),
+    "self_training_step": _step_of(lambda c: self_training.outline(c, gan.generator_shapes(c))),
     "generator": _generator,
     "segmenter": _segmenter,
 }
 """(config, mesh) -> lowered program, by its name on the command line."""
-
-BATCH_FIELDS = {
-    "gan_step": "gan.batch_size",
-    "segmenter_step": "segmenter.batch_size",
-    "self_training_step": "self_training.batch_size",
-    "generator": "gan.batch_size",
-    "segmenter": "segmenter.batch_size",
-}
-"""The setting that says how many images each program takes."""

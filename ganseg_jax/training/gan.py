@@ -135,6 +135,13 @@ def init_state(gan: Gan, seed: int) -> GanState:
     return state_from_variables(gan, generator, discriminator)
 
 
+def generator_shapes(config: Config) -> Any:
+    """Returns the shapes of a generator's variables."""
+    gan = Gan.of(config)
+    latents, _ = example_inputs(gan)
+    return jax.eval_shape(lambda: init_variables(gan.generator, config.seed, latents, train=True))
+
+
 def state_from_variables(gan: Gan, generator: Any, discriminator: Any) -> GanState:
     """Returns a state of step 0 around given variables (converted checkpoints, for example)."""
     return GanState(

@@ -21,7 +21,8 @@ from ganseg_jax.models.deeplab import DeepLabV3
 from ganseg_jax.models.generator import Generator
 from ganseg_jax.models.initialise import init_variables
 from ganseg_jax.report.sheets import segmentation_sheet
-from ganseg_jax.training import gan, inputs
+from ganseg_jax.training import inputs
+from ganseg_jax.training.gan import sheet_latents
 from ganseg_jax.training.optimizer import adam, flat_norm
 from ganseg_jax.training.stage import Schedule, Stage
 
@@ -193,10 +194,12 @@ def step(
     return update(segmentation, state, samples.image, labels, prng.stream(key, "dropout"))
 
 
-def outline(config: Config) -> Stage:
-    """Returns the stage that trains a config's segmenter, as far as it is known without a GAN.
+def outline(config: Config, generator: Any) -> Stage:
+    """Returns the stage that trains a config's segmenter, as far as it is known without a workdir.
 
-    Its constants are the shapes of the generator's variables.
+    Args:
+      config: of the run.
+      generator: variables of the trained generator, or their shapes.
 
     Raises:
       UserError: naming the field that does not fit.
@@ -211,18 +214,12 @@ def outline(config: Config) -> Stage:
             segmentation, root, teacher, split, state
         ),
         batch=("segmenter.batch_size", config.segmenter.batch_size),
-        constants=generator_shapes(config),
+        constants=generator,
         whole=("segmenter",),
         fsdp=config.partition.fsdp,
         precision=config.precision,
         retry=config.segmenter.on_nonfinite == "retry",
     )
-
-
-def generator_shapes(config: Config) -> Any:
-    """Returns the shapes of a trained generator's variables."""
-    network = gan.Gan.of(config)
-    return jax.eval_shape(lambda: gan.init_state(network, config.seed).generator)
 
 
 def declare(config: Config, workdir: epath.PathLike) -> Stage:
@@ -231,7 +228,7 @@ def declare(config: Config, workdir: epath.PathLike) -> Stage:
     Raises:
       UserError: naming the field that does not fit; there is no GAN in the workdir.
     """
-    segmentation, latents = Segmentation.of(config), gan.sheet_latents(config)
+    segmentation, latents = Segmentation.of(config), sheet_latents(config)
     generator = loading.restore_generator(config, workdir)
 
     def view(teacher: Any, state: SegmenterState) -> tuple[Array, Array, Array]:
@@ -244,8 +241,7 @@ def declare(config: Config, workdir: epath.PathLike) -> Stage:
         return segmentation_sheet(pixels.to_uint8(images), predicted, masks)
 
     return dataclasses.replace(
-        outline(config),
-        constants=generator,
+        outline(config, generator),
         inputs={
             "generator": inputs.digest(generator),
             "settings": stage_settings(config, "segmenter"),

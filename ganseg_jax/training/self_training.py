@@ -160,10 +160,14 @@ def _in_turn(generated: Array, real: Array) -> Array:
     return both.reshape(-1, *real.shape[1:])
 
 
-def outline(config: Config) -> Stage:
+def outline(config: Config, generator: Any) -> Stage:
     """Returns the stage that trains a config's segmenter further, as far as known without photos.
 
-    Its constants are the shapes of the generator's variables; its segmenter is untrained.
+    Its segmenter is untrained.
+
+    Args:
+      config: of the run.
+      generator: variables of the trained generator, or their shapes.
 
     Raises:
       UserError: naming the field that does not fit.
@@ -188,7 +192,7 @@ def outline(config: Config) -> Stage:
         seed=config.seed,
         init=untrained,
         step=update,
-        constants=segmenter.generator_shapes(config),
+        constants=generator,
         batch=("self_training.batch_size", batch_size),
         batches=batches.shapes_of_photos(config.image_size, batch_size),
         whole=("student", "teacher"),
@@ -218,9 +222,8 @@ def declare(config: Config, workdir: epath.PathLike) -> Stage:
         return jnp.argmax(logits, -1)
 
     return dataclasses.replace(
-        outline(config),
+        outline(config, generator),
         init=lambda: state_from_variables(segmentation, trained),
-        constants=generator,
         batches=batches.photos(config, batch_size, "self_training.batch_size"),
         inputs={
             "photos": pipeline.fingerprint(dataset.name, dataset.data_dir),

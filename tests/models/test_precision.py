@@ -7,10 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ganseg_jax import geometry, losses, refinement
-from ganseg_jax.models.build import build_generator
+from ganseg_jax import geometry, loading, losses, refinement, segmenter
+from ganseg_jax.models.build import build_generator, build_segmenter
 from ganseg_jax.models.initialise import init_variables
 from ganseg_jax.precision import of_products
+from ganseg_jax.studies import programs
 from ganseg_jax.training import gan, harness, partition
 from tests.tiny_config import config_with
 
@@ -144,3 +145,21 @@ def test_rounding_moves_no_point_heatmap_or_centre(setting):
         # A hundredth of a pixel.
         np.testing.assert_allclose(moved, centers, atol=0.01 * 2 / 31)
         np.testing.assert_allclose(found.masks, exact.masks, atol=0.01)
+
+
+@pytest.mark.parametrize("setting", ["default", "highest"])
+def test_photos_are_segmented_at_the_precision_for_evaluation(setting):
+    config = config_with(evaluation__precision=setting)
+    network = build_segmenter(config)
+    size = config.image_size
+    image = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
+    variables = init_variables(network, 0, image, train=False)
+    made = loading._segmenter(config, network, variables)
+    photos = jax.ShapeDtypeStruct(image.shape, jnp.uint8)
+    lowered = segmenter._predict.lower(network, False, made.precision, variables, photos)
+    kinds = [kinds for where, kinds in products(lowered) if "DeepLabV3" in where]
+    assert len(kinds) > 20 and all(each == [setting.upper()] * 2 for each in kinds)
+    for what in ("segmenter", "generator"):  # Those that are measured and compiled are the same.
+        program = programs.LOWER[what](config, partition.make_mesh(jax.devices()[:1]))
+        kinds = [kinds for where, kinds in products(program) if where]
+        assert (["DEFAULT"] * 2 in kinds) == (setting == "default")
