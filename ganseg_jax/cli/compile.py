@@ -80,7 +80,7 @@ def main() -> None:
     devices = slices.devices_of(topology, _SLICES.value)
     chip = slices.chip_of(devices[0])
     batch = flat(config)[field]
-    mesh = partition.make_mesh(list(devices))
+    mesh = slices.mesh_of(devices)
     partition.check_batch_size(field, batch, mesh)
     facts: dict[str, Any] = {
         "what": what,
@@ -218,7 +218,8 @@ def _result(path: str) -> dict[str, Any]:
 
 def _too_large(message: str, field: str, batch: int, devices: int) -> str:
     """Says that a program needs too much memory, and about which batch would fit."""
-    sizes = re.search(r"[Uu]sed ([\d.]+)([GMK])i?B? of ([\d.]+)([GMK])", message)
+    size = r"\(?([\d.]+)([GMK])\)?"
+    sizes = re.search(f"{size} (?:of|exceeds available HBM) {size}", message)
     hint = "a smaller batch, bfloat16 or a larger slice needs less"
     if sizes:
         unit = {"G": 1.0, "M": 2**-10, "K": 2**-20}

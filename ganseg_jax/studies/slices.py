@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import jax
+    from jax.sharding import Mesh
 
 from ganseg_jax.errors import UserError
 
@@ -87,6 +88,21 @@ def devices_of(topology: str, num_slices: int = 1) -> "Sequence[jax.Device]":
             f"{', '.join(EXAMPLES)}, and larger ones whose sides are multiples of 2"
         ) from error
     return list(described.devices)
+
+
+def mesh_of(devices: "Sequence[jax.Device]") -> "Mesh":
+    """Returns a mesh of described devices along the `data` axis, as training makes it.
+
+    JAX makes none of single cores, though it compiles for one; their order changes no estimate.
+    """
+    import numpy as np
+    from jax.sharding import AxisType, Mesh
+
+    from ganseg_jax.training import partition
+
+    if devices[0].device_kind not in CORES:
+        return partition.make_mesh(list(devices))
+    return Mesh(np.array(devices), (partition.DATA_AXIS,), axis_types=(AxisType.Auto,))
 
 
 def chip_of(device: "jax.Device") -> Chip:

@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
+from jax.experimental import mesh_utils, multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from orbax.checkpoint import multihost
 
@@ -23,6 +23,12 @@ MIN_SHARDED = 2**14
 def make_mesh(devices: list[jax.Device] | None = None) -> Mesh:
     """Returns a mesh of all devices (of all processes) along the `data` axis."""
     devices = jax.devices() if devices is None else devices
+    slices = {getattr(device, "slice_index", None) for device in devices}
+    if len(slices) > 1:
+        # Neighbours on the axis are of one slice: fewest values go through the slower network.
+        each = (len(devices) // len(slices),)
+        arranged = mesh_utils.create_hybrid_device_mesh(each, (len(slices),), devices)
+        return Mesh(arranged, (DATA_AXIS,), axis_types=(AxisType.Auto,))
     return jax.make_mesh(
         (len(devices),), (DATA_AXIS,), axis_types=(AxisType.Auto,), devices=devices
     )

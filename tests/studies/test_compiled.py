@@ -72,26 +72,49 @@ def test_a_missing_compiler_is_one_line(monkeypatch):
         slices.leave_out_hosts()
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "the total memory required for HLO temporaries (40.00G) exceeds available HBM (16.00G).",
+        "Ran out of memory in memory space hbm. Used 40.00G of 16.00G hbm.",
+    ],
+)
+def test_about_how_many_images_fit_is_said(said):
+    from ganseg_jax.cli import compile
+
+    answer = compile._too_large(f"RESOURCE_EXHAUSTED: {said}", "gan.batch_size", 64, 4)
+    assert answer == (
+        "gan.batch_size=64 does not fit: it needs 40.0 GiB a device of 16.0; about 24 fit"
+    )
+    answer = compile._too_large(said, "gan.batch_size", 8, 8)
+    assert answer.endswith("take bfloat16 or a larger slice")
+
+
 @pytest.mark.skipif(
     importlib.util.find_spec("libtpu") is None,
     reason='needs the compiler for TPUs: pip install "ganseg-jax[tpu]"',
 )
-@pytest.mark.parametrize("topology", ["v5e:2x2", "v5e:3x7"])
-def test_compiling_for_a_slice_that_is_not_there(topology, tmp_path):
+@pytest.mark.parametrize(
+    ("topology", "num_slices", "devices"),
+    [("v5e:2x2", 1, 4), ("v5e:2x2", 2, 8), ("v4:2x2x1", 1, 8), ("v5e:3x7", 1, 0)],
+)
+def test_compiling_for_a_slice_that_is_not_there(topology, num_slices, devices, tmp_path):
     command = [sys.executable, "-m", "experiments.compile", "--config=configs/tiny.py"]
+    command += [f"--topology={topology}", f"--num_slices={num_slices}"]
     done = subprocess.run(
-        [*command, f"--topology={topology}", f"--hlo={tmp_path / 'hlo.txt'}"],
+        [*command, f"--hlo={tmp_path / 'hlo.txt'}"],
         cwd=pathlib.Path(__file__).parents[2],
         env=os.environ | {"XLA_FLAGS": ""},
         capture_output=True,
         text=True,
     )
-    if topology == "v5e:3x7":
+    if not devices:
         assert done.returncode == 2 and "--topology=v5e:3x7" in done.stderr
         assert "Traceback" not in done.stderr
         return
+    assert done.returncode == 0, done.stderr
     facts = json.loads(done.stdout.splitlines()[-1])
-    assert facts["devices"] == 4 and facts["fits"] and facts["batch_size"] == 8
+    assert facts["devices"] == devices and facts["fits"] and facts["batch_size"] == 8
     assert 0 < facts["estimated_ms"] < facts["estimated_ms_with_gradient_penalty"]
     assert facts["collectives"]["all-reduce"]["bytes"] > 0
     assert "ENTRY" in (tmp_path / "hlo.txt").read_text()
