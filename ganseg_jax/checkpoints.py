@@ -9,6 +9,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging as absl_logging
 from etils import epath
+from flax import traverse_util
 
 from ganseg_jax.errors import UserError
 from ganseg_jax.files import resolve
@@ -47,7 +48,7 @@ def _read(directory: epath.Path, like: dict[str, Any]) -> tuple[int, dict[str, A
         item_handlers={"state": ocp.PyTreeCheckpointHandler()},
     )
     steps = sorted(manager.all_steps(), reverse=True)
-    item = _nested(like)
+    item = traverse_util.unflatten_dict(like, sep="/")
     arrays = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), item)
     wanted = ocp.args.PyTreeRestore(item, restore_args=arrays, partial_restore=True)
     for step in steps:
@@ -117,17 +118,6 @@ def check_shapes(
                 f"{_described(saved.get(name))} there and {_described(wanted.get(name))} here; use "
                 "the config it was trained with, or another --workdir"
             )
-
-
-def _nested(parts: dict[str, Any]) -> dict[str, Any]:
-    tree: dict[str, Any] = {}
-    for path, part in parts.items():
-        *above, last = path.split("/")
-        place = tree
-        for name in above:
-            place = place.setdefault(name, {})
-        place[last] = part
-    return tree
 
 
 def _at(tree: Any, path: str) -> Any:

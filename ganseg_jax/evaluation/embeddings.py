@@ -2,7 +2,6 @@
 
 import numpy as np
 from jaxtyping import Float
-from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
 NUM_SAMPLES = 320
@@ -26,6 +25,8 @@ def tsne(
     Returns:
       (N, K+1, 2), background first.
     """
+    from sklearn.manifold import TSNE  # Slow to import, and seldom needed.
+
     together = np.concatenate(
         [np.asarray(background_embeddings)[:, None], np.asarray(part_embeddings)], axis=1
     )  # [N, K+1, E]

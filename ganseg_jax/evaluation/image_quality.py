@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Float, Shaped
-from scipy import ndimage
 
 from ganseg_jax.pixels import to_unit_range
 
@@ -259,6 +258,8 @@ def _double(images: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _blur(images: np.ndarray) -> np.ndarray:
+    from scipy import ndimage  # Slow to import, and seldom needed.
+
     rows = ndimage.correlate1d(images, _KERNEL, axis=1, mode="mirror")
     return ndimage.correlate1d(rows, _KERNEL, axis=2, mode="mirror")
 

@@ -4,6 +4,7 @@ Coordinates are (row, col) in pixels of the evaluated image, 0 on its near and S
 The regressions see part centres only, a few numbers per image, so that sets of any size fit.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -184,15 +185,14 @@ def celeba_errors(
       `landmark_error` (no bias, the paper's), `landmark_error_bias` and
       `landmark_error_standardized`.
     """
-    normalizer = interocular_distance(test_landmarks)
-    return {
-        "landmark_error" + suffix: landmark_error(
-            regress_landmarks(train_centers, train_landmarks, test_centers, **options),
-            test_landmarks,
-            normalizer,
-        )
-        for suffix, options in REGRESSIONS.items()
-    }
+    return _errors_of_regressions(
+        lambda **options: regress_landmarks(
+            train_centers, train_landmarks, test_centers, **options
+        ),
+        lambda predicted: landmark_error(
+            predicted, test_landmarks, interocular_distance(test_landmarks)
+        ),
+    )
 
 
 def edge_errors(
@@ -205,19 +205,19 @@ def edge_errors(
     edge: float,
 ) -> dict[str, float]:
     """Returns the errors of visible landmarks as fractions of the image's edge (CUB)."""
+    return _errors_of_regressions(
+        lambda **options: regress_landmarks(
+            train_centers, train_landmarks, test_centers, train_visible=train_visible, **options
+        ),
+        lambda predicted: landmark_error(predicted, test_landmarks, edge, test_visible),
+    )
+
+
+def _errors_of_regressions(
+    predict: Callable[..., np.ndarray], error: Callable[[np.ndarray], float]
+) -> dict[str, float]:
     return {
-        "landmark_error" + suffix: landmark_error(
-            regress_landmarks(
-                train_centers,
-                train_landmarks,
-                test_centers,
-                train_visible=train_visible,
-                **options,
-            ),
-            test_landmarks,
-            edge,
-            test_visible,
-        )
+        "landmark_error" + suffix: error(predict(**options))
         for suffix, options in REGRESSIONS.items()
     }
 

@@ -12,8 +12,6 @@ from functools import partial
 import cv2
 import numpy as np
 from jaxtyping import Float, Int, Shaped, UInt8
-from sklearn.cluster import MiniBatchKMeans
-from sklearn.decomposition import NMF
 from threadpoolctl import threadpool_limits
 
 from ganseg_jax.data.pipeline import Split
@@ -92,6 +90,8 @@ def kmeans(
       position_weight: weight of the place against the colour.
       max_images: how many of the split's first images are used.
     """
+    from sklearn.cluster import MiniBatchKMeans  # Slow to import, and seldom needed.
+
     images = split.images[:max_images]
     describe = partial(_color_and_place, weight=position_weight)
     descriptors = describe(images)  # [N, S, S, 5]
@@ -136,6 +136,8 @@ def feature_factorization(
       max_images: how many of the split's first images are used.
       batch_size: images given to `feature_fn` at a time while fitting.
     """
+
+    from sklearn.decomposition import NMF  # Slow to import, and seldom needed.
 
     def non_negative(images):
         return np.maximum(np.asarray(feature_fn(images), np.float32), 0)

@@ -18,7 +18,6 @@ from ganseg_jax.models.build import build_generator
 from ganseg_jax.precision import of_products
 from ganseg_jax.report.curves import curves
 from ganseg_jax.report.page import write_report
-from ganseg_jax.report.plots import plot_embeddings, plot_training
 from ganseg_jax.report.png import save_png
 from ganseg_jax.report.run_page import Run, run_report
 from ganseg_jax.report.sheets import segmentation_sheet
@@ -37,6 +36,8 @@ def evaluate(config: Config, workdir: epath.PathLike) -> dict[str, float]:
     Raises:
       UserError: a stage has not been trained or the data set is missing.
     """
+    from ganseg_jax.report import plots  # Slow to import, and needed by no training.
+
     workdir = resolve(workdir)
     prepare_data(config)
     segmenter = loading.load_segmenter(workdir)
@@ -52,11 +53,15 @@ def evaluate(config: Config, workdir: epath.PathLike) -> dict[str, float]:
             notes = _notes(workdir, variables)
             placed = jax.device_put(variables)
             figures |= measure.measure_samples(config, generator, placed)
-            pictures["embeddings"] = plot_embeddings(measure.embed_parts(config, generator, placed))
+            pictures["embeddings"] = plots.plot_embeddings(
+                measure.embed_parts(config, generator, placed)
+            )
     if (table := measure.fid_table(config, figures)) is not None:
         measured.tables.append(table)
     logs = {s: files.read_rows(workdir / s / "metrics.jsonl") for s in trained_stages(config)}
-    pictures["training"] = plot_training({stage: curves(rows) for stage, rows in logs.items()})
+    pictures["training"] = plots.plot_training(
+        {stage: curves(rows) for stage, rows in logs.items()}
+    )
     card = run_card(config, workdir, logs) | {"notes": notes}
     if jax.process_index():
         return figures

@@ -45,6 +45,16 @@ def _conv(
     )
 
 
+def _with_shortcut(
+    like: "BasicBlock | Bottleneck", x: Array, y: Array, *, train: bool
+) -> Float[Array, "b i j f"]:
+    """Adds a block's input, projected if the block says so, to what its convolutions made of it."""
+    if like.project:
+        x = _conv(like, like.out_channels, 1, "downsample_conv", like.stride)(x)
+        x = BatchNorm(dtype=like.dtype, name="downsample_bn")(x, train=train)
+    return nn.relu(x + y)
+
+
 class BasicBlock(nn.Module):
     """Applies two 3x3 convolutions and a shortcut."""
 
@@ -62,10 +72,7 @@ class BasicBlock(nn.Module):
         y = nn.relu(BatchNorm(dtype=self.dtype, name="bn1")(y, train=train))
         y = _conv(self, self.out_channels, 3, "conv2", dilation=self.dilation)(y)
         y = BatchNorm(dtype=self.dtype, name="bn2")(y, train=train)
-        if self.project:
-            x = _conv(self, self.out_channels, 1, "downsample_conv", self.stride)(x)
-            x = BatchNorm(dtype=self.dtype, name="downsample_bn")(x, train=train)
-        return nn.relu(x + y)
+        return _with_shortcut(self, x, y, train=train)
 
 
 class Bottleneck(nn.Module):
@@ -87,10 +94,7 @@ class Bottleneck(nn.Module):
         y = nn.relu(BatchNorm(dtype=self.dtype, name="bn2")(y, train=train))
         y = _conv(self, self.out_channels, 1, "conv3")(y)
         y = BatchNorm(dtype=self.dtype, name="bn3")(y, train=train)
-        if self.project:
-            x = _conv(self, self.out_channels, 1, "downsample_conv", self.stride)(x)
-            x = BatchNorm(dtype=self.dtype, name="downsample_bn")(x, train=train)
-        return nn.relu(x + y)
+        return _with_shortcut(self, x, y, train=train)
 
 
 class ResNet(nn.Module):

@@ -5,6 +5,7 @@ import pytest
 
 from ganseg_jax.config import schema, with_fields
 from ganseg_jax.errors import UserError
+from tests.one_stage import ONE_STAGE, WITH_ONE_STAGE
 from tests.tiny_config import config_with
 
 KEYS = {
@@ -39,7 +40,8 @@ def benchmark(entry_point, monkeypatch, capsys):
 
     def run(what, overrides=(), **given):
         given = {"config": "configs/tiny.py", "what": what, "steps": 2, **given}
-        module = entry_point("benchmark", **given, **dict(overrides))
+        smaller = {f"config.{name}": value for name, value in ONE_STAGE.items()}
+        module = entry_point("benchmark", **given, **smaller, **dict(overrides))
         if what != "generator":  # Once is enough to measure it.
             monkeypatch.setattr(module, "matrix_flops_per_second", lambda dtype: 1e9)
         module.main()
@@ -80,7 +82,7 @@ def test_gradient_penalty_is_counted_only_where_every_step_has_it(monkeypatch):
 
     def counted(**penalty):
         fields = {f"gan.gradient_penalty.{name}": value for name, value in penalty.items()}
-        config = with_fields(config_with(), fields)
+        config = with_fields(config_with(**WITH_ONE_STAGE), fields)
         case = cases.BUILDERS["gan_step"](config)
         return case.flops, case.facts["gradient_penalty"]
 
@@ -123,6 +125,7 @@ def test_penalized_steps_have_the_gradient_penalty(monkeypatch, interval):
     monkeypatch.setattr(cases, "_peak_memory", lambda program: None)
     monkeypatch.setattr(cases, "_communication", lambda program: None)
     config = config_with(
+        **WITH_ONE_STAGE,
         gan__gradient_penalty__interval=interval,
         gan__concentration__interval=2,
         gan__area__interval=1,

@@ -38,7 +38,10 @@ def labelled(workdir, tmp_path):
     return copy
 
 
-def test_a_network_is_trained_where_the_data_set_is_missing(entry_point, labelled):
+def test_a_network_is_trained_where_the_data_set_is_missing(
+    entry_point, labelled, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)  # The data set would be looked for there.
     given = {"workdir": labelled, "labels": labelled / "to_label", "layers": "mask"}
     entry_point("few_shot", output="mine", **given, **SIZES).main()
     segmenter = load_segmenter(labelled / "mine")

@@ -40,7 +40,7 @@ def products(lowered):
     return found
 
 
-@pytest.mark.parametrize("setting", ["default", "high", "highest"])
+@pytest.mark.parametrize("setting", ["default", "high"])
 def test_the_setting_decides_for_networks_and_not_for_coordinates(setting):
     config = config_with(precision=setting)
     lowered = harness.lower(gan.outline(config), partition.make_mesh(jax.devices()[:1]))
@@ -130,7 +130,7 @@ def test_rounding_moves_no_point_heatmap_or_centre(setting):
         )
 
     (exact, centers, _), (found, moved, _) = (
-        f(variables, latents) for f in (generate, rounded(generate))
+        jax.jit(f)(variables, latents) for f in (generate, rounded(generate))
     )
     for name in ("points", "part_centers", "part_scales", "heatmaps"):
         np.testing.assert_allclose(getattr(found, name), getattr(exact, name), atol=2e-7)
