@@ -21,6 +21,7 @@ from ganseg_jax.fewshot.heads import make_head
 from ganseg_jax.fewshot.source import Source
 from ganseg_jax.models.unet import UNet
 from ganseg_jax.training import checkpoint, gan, partition, segmenter
+from tests.one_stage import WITH_ONE_STAGE
 from tests.tiny_config import config_with
 
 
@@ -89,10 +90,10 @@ def save_untrained(config, workdir):
 
 @pytest.fixture(scope="session")
 def workdir(tmp_path_factory):
-    """A workdir with checkpoints of both stages of configs/tiny.py, trained not at all."""
-    folder = tmp_path_factory.mktemp("workdir")
-    save_config(config_with(), folder)
-    save_untrained(config_with(), folder)
+    """A workdir with checkpoints of both stages, of one generator stage, trained not at all."""
+    folder, config = tmp_path_factory.mktemp("workdir"), config_with(**WITH_ONE_STAGE)
+    save_config(config, folder)
+    save_untrained(config, folder)
     return folder
 
 

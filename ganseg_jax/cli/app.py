@@ -165,7 +165,7 @@ def define_stage_choices(*names: str) -> StageChoices:
 
 
 class SettingFlags:
-    """Gives an instance of a schema with the values of flags."""
+    """Gives the settings of a schema that flags were given for."""
 
     def __init__(self, schema: type, names: Mapping[str, str | tuple[str, ...]]):
         self._schema, self._names = schema, names
@@ -177,37 +177,38 @@ class SettingFlags:
 
     @staticmethod
     def _define(flag: str, leaf: Leaf) -> flags.FlagHolder:
-        setting = leaf.setting
+        doc = leaf.setting.doc
         if leaf.choices:
-            return flags.DEFINE_enum(flag, leaf.default, list(leaf.choices), setting.doc)
+            return flags.DEFINE_enum(flag, None, list(leaf.choices), doc)
         if leaf.type is bool:
-            return flags.DEFINE_boolean(flag, leaf.default, setting.doc)
+            return flags.DEFINE_boolean(flag, None, doc)
         define = flags.DEFINE_integer if leaf.type is int else flags.DEFINE_float
-        return define(flag, leaf.default, setting.doc)
+        return define(flag, None, doc)
 
     @property
-    def value(self) -> Any:
-        """Returns the settings.
+    def given(self) -> dict[str, Any]:
+        """Returns the settings whose flags were given, by dotted name.
 
         Raises:
           UserError: naming a flag whose value breaks a limit.
         """
-        chosen = {}
+        chosen: dict[str, Any] = {}
         for flag, fields in self._names.items():
-            for field in (fields,) if isinstance(fields, str) else fields:
-                chosen[field] = self._flags[flag].value
-        settings = with_fields(self._schema(), chosen)
+            value = self._flags[flag].value
+            if value is not None:
+                names = (fields,) if isinstance(fields, str) else fields
+                chosen |= dict.fromkeys(names, value)
         try:
-            check(settings)
+            check(with_fields(self._schema(), chosen))
         except UserError as error:
             name = str(error).partition("=")[0]
             flag = next(f for f, fields in self._names.items() if name in fields)
             raise UserError(f"--{flag}{str(error).removeprefix(name)}") from error
-        return settings
+        return chosen
 
 
 def define_settings(schema: type, names: Mapping[str, str | tuple[str, ...]]) -> SettingFlags:
-    """Defines flags with type, default, meaning and choices of a schema's settings.
+    """Defines flags with type, meaning and choices of a schema's settings.
 
     Args:
       schema: a class of settings.

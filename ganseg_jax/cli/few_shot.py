@@ -12,6 +12,8 @@ trained again.
 Writes W/few_shot/ (metrics.json, report.html).
 """
 
+from typing import cast, get_args
+
 from absl import flags
 
 from ganseg_jax.cli import app
@@ -27,6 +29,13 @@ GENERATOR = flags.DEFINE_string(
 SHOTS = flags.DEFINE_integer("shots", None, "Use this many of the labelled images; default: all.")
 CLASSES = flags.DEFINE_list("classes", None, "Class names; default: those that come with labels.")
 LAYERS = flags.DEFINE_list("layers", [], "Some of mask, foreground, background; default: all.")
+PRESET = flags.DEFINE_enum(
+    "preset",
+    "auto",
+    list(get_args(few_shot.Preset)),
+    "Networks and schedules of what no flag sets: the paper's (hours on a GPU), or small ones "
+    "(minutes on two CPU cores); auto takes small ones below 128 px. A folder keeps its own.",
+)
 SETTINGS = app.define_settings(
     few_shot.FewShot,
     {
@@ -36,7 +45,9 @@ SETTINGS = app.define_settings(
         "num_samples": "auto_shot.num_samples",
         "num_steps": "auto_shot.num_steps",
         "batch_size": "auto_shot.batch_size",
+        "learning_rate_schedule": "auto_shot.learning_rate_schedule",
         "unet_width": "unet_width",
+        "unet_depth": "unet_depth",
         "log_every": "log_every",
         "checkpoint_every": "checkpoint_every",
         "seed": ("head.seed", "auto_shot.seed"),
@@ -58,7 +69,8 @@ def main() -> None:
     run(
         WORKDIR.value,
         LABELS.value,
-        SETTINGS.value,
+        SETTINGS.given,
+        preset=cast(few_shot.Preset, PRESET.value),
         output=OUTPUT.value,
         generator=GENERATOR.value,
         layers=LAYERS.value,

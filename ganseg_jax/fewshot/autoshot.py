@@ -104,16 +104,21 @@ def augment(
 
 
 def make_optimizer(settings: schema.AutoShot) -> optax.GradientTransformation:
-    """Returns clipping, weight decay in the gradient, Adam, and less learning rate on a plateau.
+    """Returns clipping, weight decay in the gradient, Adam, and a learning rate that falls.
 
     `update` takes the loss as the keyword `value`.
     """
     steps_per_epoch = max(1, settings.num_samples // settings.batch_size)
+    rate: Any = settings.learning_rate
+    if settings.learning_rate_schedule == "cosine":
+        rate = optax.cosine_decay_schedule(rate, settings.num_steps)
     every_entry = optax.chain(
         optax.clip(settings.clip),
         optax.add_decayed_weights(settings.weight_decay),
-        optax.adam(settings.learning_rate),
+        optax.adam(rate),
     )
+    if settings.learning_rate_schedule == "cosine":
+        return optax.with_extra_args_support(optax.flatten(every_entry))
     plateau = optax.contrib.reduce_on_plateau(
         factor=0.1,
         patience=settings.patience,

@@ -182,25 +182,16 @@ def upsampling_matrix(size: int, larger: int) -> Float[Array, "n m"]:
 
 HeadKind = Literal["cnn", "mlp"]
 
-# The CNN head sees 61 x 61 pixels. If that is most of the image, it learns from a few labels where
-# things are, not what they are: at 32 px it repeats the one labelled image everywhere.
-SMALLEST_FOR_CNN = 128
-
 
 def kind_of(settings: schema.FewShot) -> HeadKind:
     """Returns the settings' kind of head.
 
     Raises:
-      ValueError: it is "auto", so `suitable_kind` has yet to choose.
+      ValueError: it is "auto", so `config.few_shot.settings_for` has yet to choose.
     """
     if settings.head_kind == "auto":
-        raise ValueError("head_kind='auto': choose one by suitable_kind")
+        raise ValueError("head_kind='auto': choose one by settings_for")
     return settings.head_kind
-
-
-def suitable_kind(image_size: int) -> HeadKind:
-    """Returns the kind of head that generalises from a few labels at this size."""
-    return "cnn" if image_size >= SMALLEST_FOR_CNN else "mlp"
 
 
 def make_head(

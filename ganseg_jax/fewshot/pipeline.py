@@ -9,7 +9,8 @@ import io
 import json
 import logging
 import pathlib
-from collections.abc import Collection, Sequence
+import time
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import jax
@@ -35,6 +36,7 @@ from ganseg_jax.loading import few_shot_config
 from ganseg_jax.pixels import to_uint8
 from ganseg_jax.segmenter import Segmenter
 from ganseg_jax.training import harness, inputs
+from ganseg_jax.training.stage import Stage
 
 LOG = logging.getLogger(__name__)
 
@@ -152,8 +154,8 @@ def labelled_features(few: FewShot) -> Features:
     return tuple(jnp.concatenate(maps) for maps in zip(*made, strict=True))
 
 
-def train_head(few: FewShot, keep: Collection[str] = (), retrain: Collection[str] = ()) -> Any:
-    """Trains the head, or resumes; returns its parameters, for raw features, on the host."""
+def head_stage(few: FewShot) -> Stage:
+    """Returns the stage that trains the head on the labelled images."""
     labelled, settings = few.labelled, few.settings
     made_from = {
         "labels": inputs.digest((labelled.labels, labelled.names, labelled.classes)),
@@ -161,9 +163,38 @@ def train_head(few: FewShot, keep: Collection[str] = (), retrain: Collection[str
         "generator": inputs.digest(few.variables),
         "settings": flat(settings.head) | {"kind": settings.head_kind},
     }
-    stage = train.declare(settings, few.head, labelled_features(few), labelled.labels, made_from)
-    state = jax.device_get(harness.train(stage, few.folder, keep, retrain))
-    return jax.device_get(on_raw_features(kind_of(settings), state.params, state.statistics))
+    return train.declare(settings, few.head, labelled_features(few), labelled.labels, made_from)
+
+
+def train_head(few: FewShot, keep: Collection[str] = (), retrain: Collection[str] = ()) -> Any:
+    """Trains the head, or resumes; returns its parameters, for raw features, on the host."""
+    state = jax.device_get(harness.train(head_stage(few), few.folder, keep, retrain))
+    return jax.device_get(on_raw_features(kind_of(few.settings), state.params, state.statistics))
+
+
+def expected_seconds(few: FewShot) -> dict[str, float]:
+    """Measures, by a few updates of each, how long the stages will take here; trains nothing.
+
+    Returns:
+      Seconds of head, samples and U-Net, compilation aside.
+    """
+    head, chosen = head_stage(few), few.settings.auto_shot
+    size, classes = few.labelled.labels.shape[1], len(few.labelled.classes)
+    images, labels = (
+        np.zeros((chosen.batch_size, size, size, channels), np.uint8) for channels in (3, classes)
+    )
+    network = autoshot.declare(few.settings, images, labels)
+    params = jax.tree.map(jnp.asarray, head.init().params)
+    make, key = _sampler(few), prng.root_key(0)
+    jax.block_until_ready(make(params, few.variables, key))
+    start = time.perf_counter()
+    jax.block_until_ready(make(params, few.variables, key))
+    chunk = time.perf_counter() - start
+    return {
+        "head": head.schedule.num_steps * harness.seconds_per_update(head),
+        "samples": chosen.num_samples / CHUNK * chunk,
+        "U-Net": network.schedule.num_steps * harness.seconds_per_update(network),
+    }
 
 
 def head_probabilities(
@@ -201,6 +232,18 @@ def label_samples(
     return _opened(paths)
 
 
+def _sampler(few: FewShot) -> Callable[[Any, Any, jax.Array], tuple[jax.Array, jax.Array]]:
+    """Returns what makes `CHUNK` images and the head's probabilities times 255, compiled."""
+
+    @jax.jit
+    def make(params: Any, variables: Any, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        latents = few.source.sample(variables, key, CHUNK)
+        made, probabilities = head_probabilities(few, params, variables, latents)
+        return to_uint8(made), jnp.round(probabilities * 255).astype(jnp.uint8)
+
+    return make
+
+
 def _write_samples(few: FewShot, params: Any, images: pathlib.Path, labels: pathlib.Path) -> None:
     count, size = few.settings.auto_shot.num_samples, few.labelled.labels.shape[1]
     arrays = [
@@ -210,12 +253,7 @@ def _write_samples(few: FewShot, params: Any, images: pathlib.Path, labels: path
         for path, channels in ((images, 3), (labels, len(few.labelled.classes)))
     ]
 
-    @jax.jit
-    def make(params: Any, variables: Any, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        latents = few.source.sample(variables, key, CHUNK)
-        made, probabilities = head_probabilities(few, params, variables, latents)
-        return to_uint8(made), jnp.round(probabilities * 255).astype(jnp.uint8)
-
+    make = _sampler(few)
     root = prng.stream(prng.root_key(few.settings.auto_shot.seed), "samples")
     for start in range(0, count, CHUNK):
         made = make(params, few.variables, jax.random.fold_in(root, start))

@@ -51,7 +51,7 @@ def load_head(folder: epath.PathLike, module: nn.Module, variables: Any) -> Head
     params = jax.eval_shape(lambda x: head.init(jax.random.key(0), x), features)["params"]
     channels = [jax.ShapeDtypeStruct(x.shape[-1:], jnp.float32) for x in features]
     like = {"params": params, "statistics/mean": channels, "statistics/deviation": channels}
-    steps = settings.head.epochs * len(facts["images"])
+    steps = settings.head.epochs * settings.head.steps_per_epoch(len(facts["images"]))
     state = restore_few_shot(folder, "head", "head", like, steps)
     by = ChannelStatistics(tuple(state["statistics/mean"]), tuple(state["statistics/deviation"]))
     params = on_raw_features(kind_of(settings), state["params"], by)

@@ -1,8 +1,8 @@
 """Training of a few-shot head on the features of one to ten labelled images.
 
-optimizer = make_optimizer(settings, len(labels))
+optimizer = make_optimizer(settings, settings.steps_per_epoch(len(labels)))
 state = init_state(head, optimizer, features, settings.seed)
-for _ in range(settings.epochs * len(labels)):
+for _ in range(settings.epochs * settings.steps_per_epoch(len(labels))):
     state, loss = train_step(head, optimizer, state, features, labels, order_key)
 """
 
@@ -71,7 +71,7 @@ class HeadState:
     statistics: ChannelStatistics
 
 
-@functools.partial(jax.jit, static_argnames=("head", "optimizer"), donate_argnums=2)
+@functools.partial(jax.jit, static_argnames=("head", "optimizer", "whole_set"), donate_argnums=2)
 def train_step(
     head: nn.Module,
     optimizer: optax.GradientTransformation,
@@ -79,8 +79,9 @@ def train_step(
     features: Features,
     labels: Int[Array, "n h w"],
     order_key: jax.Array,
+    whole_set: bool = False,
 ) -> tuple[HeadState, Float[Array, ""]]:
-    """Updates on one image; every epoch visits the images in an order of its own.
+    """Updates on one image, or on all; every epoch visits the images in an order of its own.
 
     The features of all images stay on the device. Steps are not rolled into one `lax.scan`: there
     XLA computes the convolutions' weight gradients about ten times slower on CPUs, and elsewhere
@@ -90,10 +91,13 @@ def train_step(
       The new state, and the loss before the step.
     """
     count = labels.shape[0]
-    order = jax.random.permutation(jax.random.fold_in(order_key, state.step // count), count)
-    index = order[state.step % count]
-    maps = [jax.lax.dynamic_slice_in_dim(x, index, 1) for x in features]
-    truth = jax.lax.dynamic_slice_in_dim(labels, index, 1)
+    if whole_set:
+        maps, truth = list(features), labels
+    else:
+        order = jax.random.permutation(jax.random.fold_in(order_key, state.step // count), count)
+        index = order[state.step % count]
+        maps = [jax.lax.dynamic_slice_in_dim(x, index, 1) for x in features]
+        truth = jax.lax.dynamic_slice_in_dim(labels, index, 1)
 
     def loss_of(params):
         logits: Any = head.apply({"params": params}, maps)
@@ -139,7 +143,7 @@ def declare(
       labels: class of every pixel, at any size.
       made_from: what features and labels are made from; see `training.inputs`.
     """
-    chosen, count = settings.head, len(labels)
+    chosen, count = settings.head, settings.head.steps_per_epoch(len(labels))
     by = None
     if chosen.standardize:
         by = jax.jit(statistics)(features)
@@ -149,7 +153,9 @@ def declare(
     order_key = prng.stream(prng.root_key(chosen.seed), "order")
 
     def step(root: Any, constants: Any, state: HeadState, batch: Any, split: Any) -> Any:
-        state, loss = train_step(head, optimizer, state, *constants, order_key)
+        state, loss = train_step(
+            head, optimizer, state, *constants, order_key, whole_set=chosen.whole_set
+        )
         return state, {"loss": loss}
 
     return Stage(

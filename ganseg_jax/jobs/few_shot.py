@@ -1,7 +1,7 @@
 """The whole of few-shot segmentation, from a workdir and a folder of labels."""
 
-import dataclasses
 import logging
+import types
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -13,11 +13,10 @@ from flax import linen as nn
 from ganseg_jax import loading
 from ganseg_jax.config import few_shot as schema
 from ganseg_jax.config import file as config_file
-from ganseg_jax.config import flat
+from ganseg_jax.config import flat, with_fields
 from ganseg_jax.data import pipeline as data
 from ganseg_jax.errors import UserError
 from ganseg_jax.fewshot import evaluate, pipeline
-from ganseg_jax.fewshot.heads import suitable_kind
 from ganseg_jax.fewshot.source import LARGEST_MAP, Source
 from ganseg_jax.files import resolve
 from ganseg_jax.interop import torch_stylegan2, weights
@@ -29,8 +28,9 @@ LOG = logging.getLogger(__name__)
 def few_shot(
     workdir: epath.PathLike,
     labels: epath.PathLike,
-    chosen: schema.FewShot,
+    given: Mapping[str, Any] = types.MappingProxyType({}),
     *,
+    preset: schema.Preset = "auto",
     output: str = "few_shot",
     generator: str | None = None,
     layers: Sequence[str] = (),
@@ -45,7 +45,9 @@ def few_shot(
     Args:
       workdir: of a trained GAN; with `generator`, any folder.
       labels: folder of labelled generated images.
-      chosen: settings of the stages; a `head_kind` of "auto" takes the one for the image size.
+      given: settings by dotted name, see `config.few_shot.FewShot`.
+      preset: what all others are; see `config.few_shot.settings_for`. With "auto" a folder that is
+        there keeps its own.
       output: name of the result's folder.
       generator: file of a StyleGAN2 checkpoint to use instead of the workdir's generator.
       layers: groups of layers (see `features.named_layers`); all by default.
@@ -63,9 +65,7 @@ def few_shot(
     """
     workdir = resolve(workdir)
     source, variables = load_source(workdir, generator, layers)
-    if chosen.head_kind == "auto":
-        kind = suitable_kind(source.image_size(variables))
-        chosen = dataclasses.replace(chosen, head_kind=kind)
+    chosen = _settings(workdir / output, source.image_size(variables), preset, given, retrain)
     few = pipeline.prepare(
         workdir / output,
         source,
@@ -83,6 +83,7 @@ def few_shot(
     )
     # Before the long stages, since names that do not fit are found here.
     photos, truth, dataset = _photos(workdir, few.labelled.classes, class_map)
+    _say_how_long(few)
     params = pipeline.train_head(few, keep, retrain)
     samples = pipeline.label_samples(few, params)
     segmenter = pipeline.train_auto_shot(
@@ -110,6 +111,44 @@ def few_shot(
     evaluate.report(few, segmenter, photos, truth, figures, samples, dataset)
     LOG.info("Report: %s", few.folder / "report.html")
     return figures
+
+
+def _settings(
+    folder: epath.Path,
+    image_size: int,
+    preset: schema.Preset,
+    given: Mapping[str, Any],
+    retrain: Collection[str],
+) -> schema.FewShot:
+    """Returns the folder's own settings if it has some that are to stay, else the preset's."""
+    new = {"head", "auto_shot"} <= set(retrain) or not loading.is_few_shot(folder)
+    if new or preset != "auto":
+        return schema.settings_for(image_size, preset, given)
+    return with_fields(loading.few_shot_config(folder)[0], dict(given))
+
+
+SOON = 100
+"""Updates in all that need no word about how long they take."""
+
+
+def _say_how_long(few: pipeline.FewShot) -> None:
+    """Says at the start of new training how long each stage will take here."""
+    if (few.folder / "head").exists():
+        return  # Resumed: the progress lines say it.
+    settings = few.settings
+    per_epoch = settings.head.steps_per_epoch(len(few.labelled.names))
+    if settings.head.epochs * per_epoch + settings.auto_shot.num_steps < SOON:
+        return
+    LOG.info("Measuring how long the stages will take ...")
+    seconds = pipeline.expected_seconds(few)
+    stages = ", ".join(f"{name} {_minutes(taken)}" for name, taken in seconds.items())
+    LOG.info("About %s in all: %s.", _minutes(sum(seconds.values())), stages)
+
+
+def _minutes(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _photos(

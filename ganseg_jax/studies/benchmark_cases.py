@@ -188,7 +188,7 @@ def _stepping(
 
     from ganseg_jax.training import partition
 
-    program, compile_seconds = _compile(lowered, partition.compiler_options())
+    program, compile_seconds = _compile(lowered, partition.compiler_options(partition.make_mesh()))
 
     def step() -> None:
         nonlocal state

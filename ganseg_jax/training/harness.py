@@ -1,6 +1,7 @@
 """Trains a declared stage: devices, keys, placement, compilation and pictures, once for all."""
 
 import logging
+import time
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -81,7 +82,7 @@ def prepare(
     whole = partition.replicated(mesh)
     constants = partition.place(stage.constants, whole)
     program = partition.compile_together(
-        program_of(stage, mesh, batches, shardings), _root(stage, mesh), constants, state,
+        program_of(stage, mesh, batches, shardings), mesh, _root(stage, mesh), constants, state,
         batches.example,
     )  # fmt: skip
     return loop.Prepared(
@@ -94,6 +95,26 @@ def prepare(
         draw=_drawing(stage, constants, whole),
         retry=stage.retry,
     )
+
+
+def seconds_per_update(stage: Stage, updates: int = 3) -> float:
+    """Measures how long an update takes here, compilation aside; keeps nothing of it.
+
+    Args:
+      stage: its declaration.
+      updates: that are timed, after a first one.
+    """
+    mesh = partition.make_mesh(None if stage.parallel else jax.local_devices()[:1])
+    batches, state = stage.batches(mesh), stage.init()
+    shardings = partition.state_shardings(state, mesh, stage.fsdp)
+    state = partition.place(state, shardings)
+    prepared = prepare(stage, mesh, batches, state, shardings)
+    root, start = prepared.roots(0), 0.0
+    for _ in range(updates + 1):
+        given = prepared.to_argument(None if prepared.data is None else next(prepared.data))
+        state, _ = jax.block_until_ready(prepared.step(root, state, given))
+        start = start or time.perf_counter()
+    return (time.perf_counter() - start) / updates
 
 
 def lower(stage: Stage, mesh: Mesh) -> jax.stages.Lowered:

@@ -138,19 +138,19 @@ def wait_for_all(name: str, hours: float = 12) -> None:
     multihost.sync_global_processes(name, timeout=int(3600 * hours), processes=everyone)
 
 
-def compile_together(step: Any, *args: Any) -> Any:
-    """Compiles a jitted function for arguments of these shapes, on all processes.
+def compile_together(step: Any, mesh: Mesh, *args: Any) -> Any:
+    """Compiles a jitted function for a mesh and arguments of these shapes, on all processes.
 
     Otherwise a process that finds its program in the cache is minutes ahead of the others at the
     first collective, and those of CPUs give up after 30 seconds.
     """
-    compiled = step.lower(*args).compile(compiler_options=compiler_options())
+    compiled = step.lower(*args).compile(compiler_options=compiler_options(mesh))
     wait_for_all("compiled")
     return compiled
 
 
-def compiler_options() -> dict[str, int | bool]:
-    """Returns the options that training steps are compiled with on CPUs; accelerators need none.
+def compiler_options(mesh: Mesh) -> dict[str, int | bool]:
+    """Returns the options that a mesh's programs are compiled with; accelerators need none.
 
     On a CPU a step's time goes to library kernels, so LLVM need not optimise the others much:
     compiling the puppets' step takes a quarter less time, and the step is as fast. If devices
@@ -158,10 +158,10 @@ def compiler_options() -> dict[str, int | bool]:
     not ensure that, and processes would mistake the messages of one collective for another's.
     """
     options: dict[str, int | bool] = {}
-    if jax.default_backend() == "cpu":
+    if mesh.devices.flat[0].platform == "cpu":
         if "xla_backend_optimization_level" not in os.environ.get("XLA_FLAGS", ""):
             options["xla_backend_optimization_level"] = 1
-        if jax.device_count() > 1:
+        if mesh.size > 1:
             options["xla_cpu_enable_concurrency_optimized_scheduler"] = False
     return options
 

@@ -12,11 +12,11 @@ from ganseg_jax import load_segmenter
 from ganseg_jax.config import few_shot as schema
 from ganseg_jax.data.pipeline import Split
 from ganseg_jax.errors import UserError
-from ganseg_jax.fewshot import samples
+from ganseg_jax.fewshot import pipeline, samples
 from ganseg_jax.fewshot.labels import classes_json
 from ganseg_jax.fewshot.source import Source
 from ganseg_jax.jobs import few_shot as run
-from ganseg_jax.loading import load_generator
+from ganseg_jax.loading import few_shot_config, load_generator
 
 SIZES = {"epochs": 2, "num_samples": 10, "num_steps": 2, "unet_width": 2, "batch_size": 4}
 
@@ -57,7 +57,38 @@ def test_classes_that_the_data_set_lacks_are_said_before_training(labelled, monk
     images = np.zeros((2, 16, 16, 3), np.uint8)
     split = Split(images, ["a", "b"], np.zeros((2, 16, 16), np.int32), part_names=["head", "legs"])
     monkeypatch.setattr(run.data, "load_split", lambda *arguments: split)
-    chosen = schema.FewShot(head_kind="mlp")
     with pytest.raises(UserError, match="class 'torso' is no part of the data set"):
-        run.few_shot(labelled, labelled / "to_label", chosen, output="named")
+        run.few_shot(labelled, labelled / "to_label", output="named")
     assert not (labelled / "named" / "head").exists()
+
+
+def test_a_folder_keeps_the_settings_it_was_begun_with(workdir, few_shot):
+    def settings(preset="auto", given=(), retrain=()):
+        return run._settings(workdir / few_shot, 16, preset, dict(given), retrain)
+
+    own, _ = few_shot_config(workdir / few_shot)
+    assert settings() == own and own.unet_width == 2
+    assert settings(given={"unet_width": 7}).unet_width == 7  # Which `prepare` then refuses.
+    assert settings("published").unet_width == 64
+    assert settings(retrain=("head", "auto_shot")).unet_width == schema.SMALL["unet_width"]
+
+
+def test_it_says_at_the_start_how_long_the_stages_take(labelled, monkeypatch, caplog):
+    few = pipeline.prepare(
+        labelled / "timed",
+        *run.load_source(labelled, layers=["mask"]),
+        labelled / "to_label",
+        schema.settings_for(16, "auto", {"unet_width": 2, "unet_depth": 1, "mlp_hidden": (4,)}),
+    )
+    updates = {"head": 400, "auto_shot": 600}
+    monkeypatch.setattr(
+        pipeline.harness, "seconds_per_update", lambda stage: 60 / updates[stage.name]
+    )
+    with caplog.at_level("INFO"):
+        run._say_how_long(few)
+    said = caplog.messages[-1]
+    assert "head 60 s, samples" in said and "U-Net 60 s" in said and said.startswith("About")
+    (few.folder / "head").mkdir()
+    caplog.clear()
+    run._say_how_long(few)
+    assert not caplog.messages

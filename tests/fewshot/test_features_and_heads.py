@@ -242,7 +242,9 @@ def test_ten_shot_step_with_5056_channels_at_256_px_stays_under_4_gb(kind):
 
 
 def test_small_images_get_the_head_that_sees_single_pixels():
-    assert [heads.suitable_kind(size) for size in (32, 64, 128, 1024)] == ["mlp"] * 2 + ["cnn"] * 2
+    kinds = [schema.settings_for(size, "auto", {}).head_kind for size in (32, 64, 128, 1024)]
+    assert kinds == ["mlp"] * 2 + ["cnn"] * 2
+    assert schema.settings_for(32, "auto", {"head_kind": "cnn"}).head_kind == "cnn"
     # What an input pixel changes: 61 x 61 pixels of the CNN's output.
     head = heads.CNNHead(2, channels=(1,) * 8)
     maps = (jnp.zeros((1, 81, 81, 1)),)

@@ -1,5 +1,7 @@
 """Training of heads, augmentation, the auto-shot network's training."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ import optax
 import pytest
 
 from ganseg_jax.config import few_shot as schema
+from ganseg_jax.config import flat
 from ganseg_jax.fewshot import autoshot, heads, train
 from ganseg_jax.models.unet import UNet
 from ganseg_jax.pixels import resize_labels
@@ -53,6 +56,58 @@ def test_every_epoch_visits_every_image(task):
     losses = np.array(run_head(settings, 20, labels, maps)[2]).reshape(10, 2)
     assert ((losses == 0).sum(axis=1) == 1).all()
     assert 0 < (losses[:, 0] == 0).sum() < 10  # not always in the same order
+
+
+def test_an_update_on_the_whole_set_follows_the_mean_over_all_labelled_pixels(task):
+    maps, labels = task
+    labels = np.array(labels)
+    labels[1, :6] = train.UNLABELLED  # So images do not count alike.
+    settings = schema.Head(learning_rate=0.5, weight_decay=0.0)
+    assert settings.steps_per_epoch(7) == 7
+    assert dataclasses.replace(settings, whole_set=True).steps_per_epoch(7) == 1
+    head = heads.CNNHead(3, channels=(8, 8), dilations=(1, 2, 1))
+    optimizer = optax.sgd(settings.learning_rate)
+    state = train.init_state(head, optimizer, maps, 0)
+
+    @jax.value_and_grad
+    def expected(params):
+        log_p = jax.nn.log_softmax(head.apply({"params": params}, maps))
+        there = labels != train.UNLABELLED
+        return -jnp.mean(log_p[there][jnp.arange(there.sum()), labels[there]])
+
+    loss, gradients = expected(state.params)
+    wanted = jax.tree.map(lambda x, g: x - 0.5 * g, state.params, gradients)
+    after, found = train.train_step(
+        head, optimizer, state, maps, jnp.asarray(labels), jax.random.key(0), whole_set=True
+    )
+    assert found == pytest.approx(float(loss), rel=1e-5) and after.step == 1
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), after.params, wanted
+    )
+
+
+def test_presets_give_way_to_what_is_given():
+    small, large = (schema.settings_for(size, "auto", {}) for size in (127, 128))
+    assert flat(small) == flat(schema.FewShot()) | schema.SMALL | {"head_kind": "mlp"}
+    assert large == dataclasses.replace(schema.FewShot(), head_kind="cnn")
+    given = {"auto_shot.num_steps": 7, "unet_width": 5}
+    chosen = schema.settings_for(64, "published", given)
+    assert flat(chosen) == flat(schema.FewShot()) | given | {"head_kind": "mlp"}
+    assert schema.settings_for(256, "small", given).head.whole_set
+    assert schema.settings_for(256, "small", given).auto_shot.num_steps == 7
+
+
+def test_cosine_takes_the_rate_from_the_whole_to_nothing():
+    settings = schema.AutoShot(
+        learning_rate_schedule="cosine", num_steps=8, weight_decay=0.0, learning_rate=0.5
+    )
+    optimizer, params = autoshot.make_optimizer(settings), jnp.zeros(2)
+    state, rates = optimizer.init(params), []
+    for _ in range(9):
+        updates, state = optimizer.update(jnp.array([0.1, 0.1]), state, params, value=1.0)
+        rates.append(float(-updates[0]))
+    expected = [0.25 * (1 + np.cos(np.pi * n / 8)) for n in range(9)]
+    np.testing.assert_allclose(rates, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_unlabelled_pixels_do_not_count():

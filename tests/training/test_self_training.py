@@ -1,6 +1,7 @@
 """Self-training: pseudo-labels on which photo and mirror image agree, a student and its average."""
 
 import dataclasses
+import functools
 import shutil
 
 import jax
@@ -89,17 +90,18 @@ def test_refined_labels_follow_the_photo_where_the_segmenter_is_unsure():
 
 @pytest.mark.parametrize("refined", [False, True])
 def test_step_is_an_update_on_samples_and_photos_and_moves_the_teacher(teacher, first, refined):
-    def update(state, photos):
+    @jax.jit
+    def step(state, photos):
         return self_training.step(
             NETWORKS, ROOT, teacher, None, state, photos, refine_labels=refined
         )
 
-    step = jax.jit(update)
     after, scalars = jax.device_get(step(first, PHOTOS))
     key = prng.step_key(ROOT, 0, "self_training")
     latents = sample_latents(prng.streams(key), 4, NETWORKS.generator.noise_dim)
-    samples = NETWORKS.generator.apply(teacher, latents, train=False)
+    samples = jax.jit(lambda v, z: NETWORKS.generator.apply(v, z, train=False))(teacher, latents)
 
+    @jax.jit
     def predict(x):
         return jax.nn.softmax(NETWORKS.segmenter.apply(first.teacher, x, train=False))
 
@@ -112,7 +114,8 @@ def test_step_is_an_update_on_samples_and_photos_and_moves_the_teacher(teacher, 
     labels = np.stack([x for pair in zip(*given, strict=True) for x in pair])
     assert np.any(changed != real)
     dropout = prng.stream(key, "dropout")
-    expected, by_hand = segmenter.update(NETWORKS, first.student, images, labels, dropout)
+    update = jax.jit(functools.partial(segmenter.update, NETWORKS))
+    expected, by_hand = update(first.student, images, labels, dropout)
     assert scalars["loss"] == pytest.approx(float(by_hand["loss"]), rel=1e-3)
     assert after.step == 1 and differ(after.student.segmenter["params"], first.teacher["params"])
     jax.tree.map(
