@@ -7,6 +7,8 @@ import pytest
 
 from ganseg_jax import refinement
 
+refine = jax.jit(refinement.refine)
+
 
 def refine_by_loops(images, probabilities):
     """One pixel after another, as the module's docstring says; sizes up to 32."""
@@ -42,7 +44,7 @@ def random_case(size, classes=3, seed=0):
 
 def test_equals_loops_over_pixels():
     images, probabilities = random_case(6)
-    refined = refinement.refine(images, probabilities)
+    refined = refine(images, probabilities)
     for image, given, ours in zip(images, probabilities, refined, strict=True):
         np.testing.assert_allclose(ours, refine_by_loops(image, given), atol=2e-4)
 
@@ -55,7 +57,7 @@ def test_a_disc_found_too_small_and_aside_is_found_where_it_is(size):
     noise = 0.05 * np.random.default_rng(0).standard_normal((size, size, 3))
     image = np.float32(np.where(disc[..., None], [0.5, -0.2, -0.4], [-0.5, 0.1, 0.3]) + noise)
     probabilities = np.float32(np.stack([1 - found, found], -1))
-    refined = np.asarray(refinement.refine(image[None], probabilities[None]))[0, ..., 1] > 0.5
+    refined = np.asarray(refine(image[None], probabilities[None]))[0, ..., 1] > 0.5
     assert np.mean((found > 0.5) != disc) > 0.05
     assert np.mean(refined != disc) < 0.002
 
@@ -66,21 +68,21 @@ def test_probabilities_stay_probabilities_and_classes_are_alike():
     assert refined.dtype == np.float32 and refined.min() >= 0
     np.testing.assert_allclose(refined.sum(-1), 1, atol=1e-5)
     order = [2, 0, 3, 1]
-    reordered = np.asarray(refinement.refine(images, probabilities[..., order]))
+    reordered = np.asarray(refine(images, probabilities[..., order]))
     np.testing.assert_allclose(reordered, refined[..., order], atol=1e-4)
 
 
 def test_a_photo_on_its_side_has_the_same_edges():
     images, probabilities = (x[:, :24] for x in random_case(40))
-    refined = refinement.refine(images, probabilities)
-    turned = refinement.refine(images.swapaxes(1, 2), probabilities.swapaxes(1, 2))
+    refined = refine(images, probabilities)
+    turned = refine(images.swapaxes(1, 2), probabilities.swapaxes(1, 2))
     np.testing.assert_allclose(turned.swapaxes(1, 2), refined, atol=1e-4)
 
 
 def test_photos_do_not_touch_each_other():
     images, probabilities = random_case(20)
-    both = refinement.refine(images, probabilities)
-    alone = refinement.refine(images[1:], probabilities[1:])
+    both = refine(images, probabilities)
+    alone = refine(images[1:], probabilities[1:])
     np.testing.assert_allclose(both[1:], alone, atol=1e-5)
 
 
@@ -89,12 +91,12 @@ def test_a_photo_without_edges_leaves_the_labels():
     probabilities = np.full((1, size, size, 3), 0.1, np.float32)
     probabilities[:, :10, :, 0] = probabilities[:, 10:18, :, 1] = probabilities[:, 18:, :, 2] = 0.8
     gray = jnp.zeros((1, size, size, 3), jnp.bfloat16)
-    refined = np.argmax(refinement.refine(gray, probabilities), -1)
+    refined = np.argmax(refine(gray, probabilities), -1)
     np.testing.assert_array_equal(refined, np.argmax(probabilities, -1))
 
 
 def test_a_class_that_is_nowhere_comes_from_nowhere():
     images, probabilities = random_case(20, classes=2)
     absent = np.zeros_like(probabilities[..., :1])
-    refined = np.asarray(refinement.refine(images, np.concatenate([probabilities, absent], -1)))
+    refined = np.asarray(refine(images, np.concatenate([probabilities, absent], -1)))
     assert refined[..., 2].max() < 0.05

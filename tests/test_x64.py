@@ -1,5 +1,7 @@
 """With `jax_enable_x64`, as research code often sets it, everything stays float32 and the same."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -40,7 +42,7 @@ def test_generator():
     def sample():
         latents = sample_latents(jax.random.key(0), 2, generator.noise_dim)
         variables = init_variables(generator, 0, latents, train=False)
-        return generator.apply(variables, latents, train=False)
+        return jax.jit(functools.partial(generator.apply, train=False))(variables, latents)
 
     assert_same(sample, rtol=1e-4, atol=1e-5)
 

@@ -97,24 +97,25 @@ def prepare(
     )
 
 
-def seconds_per_update(stage: Stage, updates: int = 3) -> float:
+def seconds_per_update(stage: Stage, updates: int = 5) -> float:
     """Measures how long an update takes here, compilation aside; keeps nothing of it.
 
     Args:
       stage: its declaration.
-      updates: that are timed, after a first one.
+      updates: of which the median is taken, after two that are not timed.
     """
     mesh = partition.make_mesh(None if stage.parallel else jax.local_devices()[:1])
     batches, state = stage.batches(mesh), stage.init()
     shardings = partition.state_shardings(state, mesh, stage.fsdp)
     state = partition.place(state, shardings)
     prepared = prepare(stage, mesh, batches, state, shardings)
-    root, start = prepared.roots(0), 0.0
-    for _ in range(updates + 1):
+    root, times = prepared.roots(0), []
+    for _ in range(2 + updates):
+        start = time.perf_counter()
         given = prepared.to_argument(None if prepared.data is None else next(prepared.data))
         state, _ = jax.block_until_ready(prepared.step(root, state, given))
-        start = start or time.perf_counter()
-    return (time.perf_counter() - start) / updates
+        times.append(time.perf_counter() - start)
+    return float(np.median(times[2:]))
 
 
 def lower(stage: Stage, mesh: Mesh) -> jax.stages.Lowered:
