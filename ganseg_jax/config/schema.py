@@ -55,6 +55,13 @@ class Dataset:
         "Folder or tar archive to prepare the set from, if it is not prepared.",
         change="anytime",
     )
+    max_megapixels: int = count(
+        250,
+        "Larger photos are left out when the set is prepared.",
+        unit="megapixels",
+        change="anytime",
+        since="0.2",
+    )
     augment: Literal["none", "flip", "flip_crop"] = setting(
         "flip",
         "Random changes of the training photos: mirroring, or also crops.",

@@ -50,8 +50,14 @@ def prepare_data(config: Config) -> None:
     dataset = config.dataset
     if jax.process_index() == 0:
         prepared = prepare.prepare(
-            dataset.name, dataset.source or None, dataset.data_dir, progress=True
+            dataset.name,
+            dataset.source or None,
+            dataset.data_dir,
+            progress=True,
+            max_megapixels=dataset.max_megapixels,
         )
         if not prepared.already:
+            for line in prepared.report():
+                LOG.info("%s", line)
             LOG.info("%s", prepared)
     partition.wait_for_all("data prepared")

@@ -185,7 +185,7 @@ def test_a_missing_few_shot_network_is_named(entry_point, workdir, tmp_path):
     ("source", "output", "message"),
     [
         ("missing", "out", "does not exist"),
-        ("empty", "out", "has no photos"),
+        ("empty", "out", "has no images"),
         ("photos", "photos/out", "lies in"),
         ("photos", "photos/a.png", "is a file"),
     ],
