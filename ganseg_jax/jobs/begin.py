@@ -28,6 +28,10 @@ def check(config: Config) -> None:
     checked(config)
     changes_of(config.gan)
     check_networks(config)
+    if config.evaluation.protocols:
+        from ganseg_jax.evaluation import protocols  # Slow to import.
+
+        protocols.chosen_protocols(config.evaluation.protocols, config.dataset.name)
 
 
 def begin(
