@@ -298,3 +298,27 @@ def test_pixels_of_255_have_no_ground_truth(folder, tmp_path, picture):
     np.testing.assert_array_equal(
         split.segmentation[0, :, 0], [0] * 4 + [2] * 4 + [-1] * 4 + [0] * 4
     )
+
+
+def test_depths_and_limits_are_reported(folder, tmp_path, picture):
+    files = {f"train/{n}.png": np.full((8, 8), 1023, np.uint16) for n in range(3)}
+    files |= {"train/a.jpg": picture(file_format="JPEG"), "train/large.png": picture(1100, 1000)}
+    source = folder(files)
+    result = prepare.prepare("image_folder", source, tmp_path / "data", max_megapixels=1)
+    assert result.counts == {"train": 4} and load(tmp_path, "train").images.max() == 255
+    *lines, left_out = result.report()
+    assert lines == ["train: 5 photos", "3 images: 10-bit values scaled to 8 bits"]
+    assert "train/large.png: it has 1.1 megapixels, more than max_megapixels=1" in left_out
+    again = prepare.prepare("image_folder", source, tmp_path / "data")
+    assert again.already and again.report() == result.report()
+
+
+def test_folders_of_roboflow_are_its_splits(folder, tmp_path, picture):
+    files = {}
+    for split, count in (("train", 4), ("valid", 2), ("test", 1)):
+        for number in range(count):
+            files[f"{split}/images/{number}.rf.a.jpg"] = picture(file_format="JPEG")
+            files[f"{split}/labels/{number}.rf.a.txt"] = "0 0.5 0.5 0.1 0.1"
+    result = prepared(folder(files), tmp_path)
+    assert result.counts == {"train": 4, "validation": 2, "test": 1} and not result.skipped
+    assert "no images: 7 .txt files" in result.summary
