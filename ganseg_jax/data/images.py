@@ -2,13 +2,14 @@
 
 import contextlib
 import dataclasses
+import functools
 import io
 import math
 import pathlib
 import threading
 import warnings
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps, TiffImagePlugin
@@ -42,6 +43,8 @@ _OTHER_SUFFIXES = (
 _ORIENTATION_TAG = 0x0112
 _TIFF_HEADERS = (b"II*\0", b"MM\0*")
 _PNG_HEADER = b"\x89PNG\r\n\x1a\n"
+_MOST_DEFLATED = 1032
+"""Bytes that one byte of a PNG can stand for."""
 _LOSSY = ("JPEG", "MPO")
 """An MPO is a JPEG with further pictures behind the first, as some phones write it."""
 
@@ -83,6 +86,29 @@ class Decoded:
     note: str
 
 
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+
+def _raises_image_errors(read: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """Has a function raise `ImageError` for whatever decoders raise for damaged files."""
+
+    @functools.wraps(read)
+    def guarded(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        try:
+            return read(*args, **kwargs)
+        except ImageError:
+            raise
+        except Image.UnidentifiedImageError as error:
+            raise ImageError("not an image") from error
+        # There are many kinds.
+        except Exception as error:  # noqa: BLE001
+            reason = " ".join(str(error).split(" <_io")[0].split())
+            raise ImageError(reason or type(error).__name__) from error
+
+    return guarded
+
+
 def is_image(name: str) -> bool:
     """Says whether a file's name has the ending of an image that is read."""
     return pathlib.PurePath(name).suffix.lower() in IMAGE_SUFFIXES
@@ -120,6 +146,7 @@ def encode_rgb(image: np.ndarray) -> bytes:
     return _encode(Image.fromarray(image), "PNG", compress_level=3)
 
 
+@_raises_image_errors
 def open_photo(
     data: bytes,
     *,
@@ -149,6 +176,7 @@ def open_photo(
     return Decoded(_rgb(image), height, width, note)
 
 
+@_raises_image_errors
 def stored_image(
     data: bytes,
     *,
@@ -202,6 +230,7 @@ def stored_image(
     return StoredImage(encoded, image.height, image.width, note)
 
 
+@_raises_image_errors
 def read_label_map(data: bytes) -> np.ndarray:
     """Reads a mask or label map drawn by any program, to uint8 (H, W).
 
@@ -233,6 +262,7 @@ def read_label_map(data: bytes) -> np.ndarray:
     return labels.astype(np.uint8)
 
 
+@_raises_image_errors
 def looks_like_labels(data: bytes) -> bool:
     """Says whether an image looks like a mask or label map: few colours cover nearly all of it.
 
@@ -241,16 +271,14 @@ def looks_like_labels(data: bytes) -> bool:
     """
     image = _open(data, load=False)
     _check_pixels(image.size, MAX_MEGAPIXELS)
-    try:
-        image.thumbnail((256, 256), Image.Resampling.NEAREST, reducing_gap=None)
-    except Exception as error:  # noqa: BLE001  As in `_open`.
-        raise _as_image_error(error) from error
+    image.thumbnail((256, 256), Image.Resampling.NEAREST, reducing_gap=None)
     pixels = np.asarray(image)
     colours = pixels.reshape(pixels.shape[0] * pixels.shape[1], -1)
     _, counts = np.unique(colours, axis=0, return_counts=True)
     return np.sort(counts)[-32:].sum() >= 0.9 * len(colours)
 
 
+@_raises_image_errors
 def image_size(
     data: bytes, *, camera_rotation: bool = True, max_megapixels: float = MAX_MEGAPIXELS
 ) -> tuple[int, int]:
@@ -287,19 +315,13 @@ class _DeepTiff:
 
 def _open(data: bytes, *, load: bool = True) -> Any:
     """Opens an image of Pillow, or a `_DeepTiff`."""
-    try:
-        with _patient_pillow():
-            try:
-                image = Image.open(io.BytesIO(data))
-            except Image.UnidentifiedImageError:
-                image = _open_otherwise(data)
-        if load:
-            image.load()
-    except ImageError:
-        raise
-    # Pillow's decoders raise many kinds of exceptions for damaged files.
-    except Exception as error:  # noqa: BLE001
-        raise _as_image_error(error) from error
+    with _patient_pillow():
+        try:
+            image = Image.open(io.BytesIO(data))
+        except Image.UnidentifiedImageError:
+            image = _open_otherwise(data)
+    if load:
+        image.load()
     return image
 
 
@@ -326,7 +348,8 @@ def _open_otherwise(data: bytes):
     if data[:4] in _TIFF_HEADERS:
         try:
             return _DeepTiff(data)
-        except Exception as error:  # noqa: BLE001  A damaged file can fail in any way.
+        # A damaged file can fail in any way.
+        except Exception as error:  # noqa: BLE001
             raise ImageError("not an image") from error
     if data[4:8] != b"ftyp":
         raise ImageError("not an image" if data else "the file is empty")
@@ -340,13 +363,9 @@ def _open_otherwise(data: bytes):
     return Image.open(io.BytesIO(data))
 
 
-def _as_image_error(error: Exception) -> ImageError:
-    if isinstance(error, Image.UnidentifiedImageError):
-        return ImageError("not an image")
-    return ImageError(str(error).split(" <_io")[0] or type(error).__name__)
-
-
 def _check_pixels(size: tuple[int, int], max_megapixels: float) -> None:
+    if min(size) < 1:
+        raise ImageError("it has no pixels")
     megapixels = size[0] * size[1] / 1e6
     if megapixels > max_megapixels:
         raise ImageError(
@@ -357,12 +376,9 @@ def _check_pixels(size: tuple[int, int], max_megapixels: float) -> None:
 
 def _orientation(image: Any) -> int:
     """Returns how the file is turned; whatever loads a TIFF turns it already."""
-    if image.format == "TIFF":
-        return image.tag_v2.get(_ORIENTATION_TAG, 1)
-    try:
-        return image.getexif().get(_ORIENTATION_TAG, 1)  # This may load a PNG to its end.
-    except Exception as error:  # noqa: BLE001  As in `_open`.
-        raise _as_image_error(error) from error
+    # This may load a PNG to its end.
+    tags = image.tag_v2 if image.format == "TIFF" else image.getexif()
+    return tags.get(_ORIENTATION_TAG, 1)
 
 
 def _turned(image: Any) -> bool:
@@ -376,11 +392,11 @@ def _file_size(image: Any) -> tuple[int, int]:
     return image.tag_v2[TiffImagePlugin.IMAGEWIDTH], image.tag_v2[TiffImagePlugin.IMAGELENGTH]
 
 
-def _reduce(image: Image.Image, longest: int, shortest: int = 0) -> None:
+def _reduce(image: Any, longest: int, shortest: int = 0) -> None:
     """Has a large JPEG decoded at a fraction of its size that is more than is needed."""
     scale = REDUCED * max(longest / max(image.size), shortest / min(image.size))
     if scale < 1:
-        image.draft(None, (math.ceil(image.width * scale), math.ceil(image.height * scale)))
+        image.draft(None, tuple(math.ceil(side * scale) for side in image.size))
 
 
 def _decode(image: Any, data: bytes) -> tuple[Image.Image, str]:
@@ -391,17 +407,11 @@ def _decode(image: Any, data: bytes) -> tuple[Image.Image, str]:
 
 
 def _decode_now(image: Any, data: bytes) -> tuple[Image.Image, str]:
-    try:
-        if not _is_deep(image, data):
-            image.load()
-            frames = getattr(image, "n_frames", 1) if image.format in ("GIF", "WEBP") else 1
-            return image, "the first frame of an animation" if frames > 1 else ""
-        values = _deep_values(image, data)
-    # Pillow's decoders raise many kinds of exceptions for damaged files.
-    except ImageError:
-        raise
-    except Exception as error:  # noqa: BLE001
-        raise _as_image_error(error) from error
+    if not _is_deep(image, data):
+        image.load()
+        frames = getattr(image, "n_frames", 1) if image.format in ("GIF", "WEBP") else 1
+        return image, "the first frame of an animation" if frames > 1 else ""
+    values = _deep_values(image, data)
     alpha = None
     if values.ndim == 3 and values.shape[2] in (2, 4):
         values, alpha = values[..., :-1], values[..., -1]
@@ -430,6 +440,8 @@ def _deep_values(image: Any, data: bytes) -> np.ndarray:
     """Returns values as they are in the file: (H, W) or (H, W, C) with RGB in this order."""
     if not isinstance(image, _DeepTiff) and image.mode in ("I", "I;16", "I;16B", "I;16L", "F"):
         return np.asarray(image)
+    if data[:8] == _PNG_HEADER and 2 * math.prod(image.size) > _MOST_DEFLATED * len(data):
+        raise ImageError("the image is cut off")
     import cv2
 
     values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
