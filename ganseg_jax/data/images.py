@@ -440,8 +440,8 @@ def _deep_values(image: Any, data: bytes) -> np.ndarray:
     """Returns values as they are in the file: (H, W) or (H, W, C) with RGB in this order."""
     if not isinstance(image, _DeepTiff) and image.mode in ("I", "I;16", "I;16B", "I;16L", "F"):
         return np.asarray(image)
-    if data[:8] == _PNG_HEADER and 2 * math.prod(image.size) > _MOST_DEFLATED * len(data):
-        raise ImageError("the image is cut off")
+    if data[:8] == _PNG_HEADER:
+        _check_png(data, 2 * math.prod(image.size))
     import cv2
 
     values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
@@ -450,6 +450,15 @@ def _deep_values(image: Any, data: bytes) -> np.ndarray:
     if values.ndim == 3 and values.shape[2] >= 3:
         values[..., :3] = values[..., 2::-1].copy()  # OpenCV has blue first.
     return values
+
+
+def _check_png(data: bytes, pixel_bytes: int) -> None:
+    """Refuses a PNG that promises more than it holds, for which OpenCV would take gigabytes."""
+    start = len(_PNG_HEADER)
+    while start < len(data):
+        start += 12 + int.from_bytes(data[start : start + 4], "big")
+    if start > len(data) or pixel_bytes > _MOST_DEFLATED * len(data):
+        raise ImageError("the image is cut off")
 
 
 def _rgb(image: Image.Image) -> Image.Image:

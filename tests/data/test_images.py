@@ -234,6 +234,17 @@ def test_colours_of_12_bits_are_seen_and_said():
     np.testing.assert_allclose(np.asarray(images.open_photo(data).image), SEEN, atol=1)
 
 
+def test_deep_images_that_are_cut_off_are_refused_unread():
+    """OpenCV would make room for what the file promises."""
+    data = png_of_16_bits(COLOURS)
+    start = data.index(b"IDAT") - 4
+    with pytest.raises(images.ImageError, match="cut off"):
+        images._check_png(data[:start] + b"\x7f\xff\xff\xff" + data[start + 4 :], 96)
+    with pytest.raises(images.ImageError, match="cut off"):
+        images._check_png(data, 2**30)
+    images._check_png(data, 96)
+
+
 def test_deep_images_with_transparency_are_put_on_white():
     alpha = np.full((6, 8, 1), 65535, np.uint16)
     alpha[:3] = 0
