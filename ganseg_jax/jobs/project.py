@@ -117,8 +117,8 @@ def _finish(source: Source, head: Head | None, variables: Any, latents: Any) -> 
 
 def read_folder(
     folder: epath.PathLike, output: epath.PathLike, size: int
-) -> tuple[list[str], UInt8[np.ndarray, "n s s 3"], dict[str, str]]:
-    """Returns names and photos of a folder at one size, and why others were left out.
+) -> tuple[list[str], UInt8[np.ndarray, "n s s 3"], dict[str, str], list[str]]:
+    """Returns names and photos of a folder at one size, why others were left out, and a summary.
 
     Raises:
       UserError: there is none, or none can be read.
@@ -132,7 +132,8 @@ def read_folder(
         name, reason = next(iter(skipped.items()))
         raise UserError(f"no photo in {found.root} can be read ({name}: {reason})")
     photos = np.stack([photo.small for photo in good])
-    return [photo.name for photo in good], photos, found.skipped | skipped
+    names = [photo.name for photo in good]
+    return names, photos, found.skipped | skipped, found.summary
 
 
 def write(

@@ -220,6 +220,20 @@ def png_of_16_bits(values: np.ndarray, orientation: int = 1) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in [*parts, (b"IEND", b"")])
 
 
+def tiff_of_16_bits(values: np.ndarray, orientation: int) -> bytes:
+    """A TIFF of (H, W, 3) with 16 bits a channel, which Pillow does not write."""
+    height, width, _ = values.shape
+    data, short, long = values.astype("<u2").tobytes(), 3, 4
+    tags = [
+        *((256, long, 1, width), (257, long, 1, height), (258, short, 3, 8), (259, short, 1, 1)),
+        *((262, short, 1, 2), (273, long, 1, 14), (274, short, 1, orientation)),
+        *((277, short, 1, 3), (278, long, 1, height), (279, long, 1, len(data))),
+    ]
+    entries = b"".join(struct.pack("<HHII", *tag) for tag in tags)
+    ifd = struct.pack("<H", len(tags)) + entries + struct.pack("<I", 0)
+    return b"II*\0" + struct.pack("<I3H", 14 + len(data), 16, 16, 16) + data + ifd
+
+
 COLOURS = np.random.default_rng(0).integers(0, 4096, (6, 8, 3)).astype(np.uint16)
 COLOURS[0, 0] = 4095
 SEEN = COLOURS / 4095 * 255
@@ -317,7 +331,7 @@ TURNS = {1: 0, 3: 2, 6: -1, 8: 1}
 
 
 @pytest.mark.parametrize("orientation", TURNS)
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "deep PNG", "TIFF", "deep TIFF"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "deep PNG", "TIFF", "grey TIFF", "deep TIFF"])
 def test_every_format_is_upright(orientation, kind):
     grey = np.linspace(0, 250, 32 * 48).reshape(32, 48)
     colours = np.repeat(grey[..., None], 3, -1)
@@ -326,6 +340,8 @@ def test_every_format_is_upright(orientation, kind):
     if kind == "deep PNG":
         data = png_of_16_bits((colours * 257).astype(np.uint16), orientation)
     elif kind == "deep TIFF":
+        data = tiff_of_16_bits(colours * 257, orientation)
+    elif kind == "grey TIFF":
         values = (grey * 257).astype(np.uint16)
         data = encoded(values, "TIFF", tiffinfo={0x0112: orientation})
     elif kind == "TIFF":

@@ -156,6 +156,12 @@ def test_damaged_masks_stay_masks(tree, tmp_path):
     assert len(found.photos) == 3 and found.masks == {"images/0.jpg": "masks/0.png"}
 
 
+def test_damaged_images_in_a_folder_of_masks_are_masks(tree):
+    found = tree({f"images/{n}.jpg": photo for n in range(3)} | {"masks/7.png": "none"})
+    assert len(found.photos) == 3
+    assert found.skipped == [("masks/7.png", "a mask without an image")]
+
+
 def test_a_folder_without_photos_says_what_is_there(tree):
     with pytest.raises(UserError, match=r"no images \(labels: 2 images left out; no images: 1 .t"):
         tree({"labels/a.png": mask, "labels/b.png": mask, "labels/c.txt": "1"})
