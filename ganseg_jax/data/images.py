@@ -15,6 +15,8 @@ import numpy as np
 from PIL import Image, ImageOps, TiffImagePlugin
 
 from ganseg_jax.config.schema import Dataset
+from ganseg_jax.data import depth
+from ganseg_jax.data.depth import ImageError
 
 MAX_STORED_SIDE = 512
 MAX_MEGAPIXELS = Dataset.max_megapixels
@@ -40,17 +42,9 @@ _OTHER_SUFFIXES = (
     *(".hdr", ".ico", ".pcx", ".eps"),
 )
 
-_ORIENTATION_TAG = 0x0112
 _TIFF_HEADERS = (b"II*\0", b"MM\0*")
-_PNG_HEADER = b"\x89PNG\r\n\x1a\n"
-_MOST_DEFLATED = 1032
-"""Bytes that one byte of a PNG can stand for."""
 _LOSSY = ("JPEG", "MPO")
 """An MPO is a JPEG with further pictures behind the first, as some phones write it."""
-
-
-class ImageError(Exception):
-    """Reports an image that cannot be used; the message is the reason, without the file's name."""
 
 
 class StoredImage(NamedTuple):
@@ -204,12 +198,12 @@ def stored_image(
     """
     header = _open(data, load=False)
     _check_pixels(header.size, max_megapixels)
-    turned = camera_rotation and _orientation(header) != 1
+    turned = camera_rotation and depth.orientation(header) != 1
     plain = (
         header.mode == "RGB"
         and header.format in ("JPEG", "PNG")
         and "transparency" not in header.info
-        and not _is_deep(header, data)
+        and not depth.is_deep(header, data)
         and not turned
     )
     small = max(header.size) <= max_side
@@ -293,28 +287,8 @@ def image_size(
     return (width, height) if camera_rotation and _turned(image) else (height, width)
 
 
-class _DeepTiff:
-    """Stands for a TIFF that Pillow does not know, such as one of floats in several channels."""
-
-    format, mode = "TIFF", "F"
-
-    def __init__(self, data: bytes):
-        tags = TiffImagePlugin.ImageFileDirectory_v2(data[:8])
-        file = io.BytesIO(data)
-        file.seek(tags.next)
-        tags.load(file)
-        self.size = int(tags[TiffImagePlugin.IMAGEWIDTH]), int(tags[TiffImagePlugin.IMAGELENGTH])
-        self.tag_v2, self.info = tags, dict[str, object]()
-
-    def getexif(self) -> dict[int, int]:
-        return {_ORIENTATION_TAG: _orientation(self)}
-
-    def draft(self, mode: None, size: tuple[int, int]) -> None:
-        """Does nothing: TIFF has no smaller sizes."""
-
-
 def _open(data: bytes, *, load: bool = True) -> Any:
-    """Opens an image of Pillow, or a `_DeepTiff`."""
+    """Opens an image of Pillow, or a `depth.DeepTiff`."""
     with _patient_pillow():
         try:
             image = Image.open(io.BytesIO(data))
@@ -347,7 +321,7 @@ def _open_otherwise(data: bytes):
     """Opens what Pillow alone does not."""
     if data[:4] in _TIFF_HEADERS:
         try:
-            return _DeepTiff(data)
+            return depth.DeepTiff(data)
         # A damaged file can fail in any way.
         except Exception as error:  # noqa: BLE001
             raise ImageError("not an image") from error
@@ -374,15 +348,8 @@ def _check_pixels(size: tuple[int, int], max_megapixels: float) -> None:
         )
 
 
-def _orientation(image: Any) -> int:
-    """Returns how the file is turned; whatever loads a TIFF turns it already."""
-    # This may load a PNG to its end.
-    tags = image.tag_v2 if image.format == "TIFF" else image.getexif()
-    return tags.get(_ORIENTATION_TAG, 1)
-
-
 def _turned(image: Any) -> bool:
-    return _orientation(image) in (5, 6, 7, 8)
+    return depth.orientation(image) in (5, 6, 7, 8)
 
 
 def _file_size(image: Any) -> tuple[int, int]:
@@ -407,58 +374,11 @@ def _decode(image: Any, data: bytes) -> tuple[Image.Image, str]:
 
 
 def _decode_now(image: Any, data: bytes) -> tuple[Image.Image, str]:
-    if not _is_deep(image, data):
+    if not depth.is_deep(image, data):
         image.load()
         frames = getattr(image, "n_frames", 1) if image.format in ("GIF", "WEBP") else 1
         return image, "the first frame of an animation" if frames > 1 else ""
-    values = _deep_values(image, data)
-    alpha = None
-    if values.ndim == 3 and values.shape[2] in (2, 4):
-        values, alpha = values[..., :-1], values[..., -1]
-    eight, note = _eight_bits(values)
-    if alpha is not None:
-        full = np.iinfo(alpha.dtype).max if alpha.dtype.kind == "u" else 1.0
-        eight = np.concatenate([eight, _scaled(alpha, full)[..., None]], -1)
-    made = Image.fromarray(eight[..., 0] if eight.shape[2:] == (1,) else eight)
-    if image.format != "TIFF":
-        made.getexif()[_ORIENTATION_TAG] = _orientation(image)
-    return made, note
-
-
-def _is_deep(image: Any, data: bytes) -> bool:
-    """Says whether an opened image has more than 8 bits a channel, which Pillow may cut off."""
-    if image.mode in ("I", "I;16", "I;16B", "I;16L", "F"):
-        return True
-    if data[:8] == _PNG_HEADER:
-        return data[24:25] == b"\x10"  # The header's bit depth.
-    if image.format == "TIFF":
-        return max(image.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE, (1,))) > 8
-    return False
-
-
-def _deep_values(image: Any, data: bytes) -> np.ndarray:
-    """Returns values as they are in the file: (H, W) or (H, W, C) with RGB in this order."""
-    if not isinstance(image, _DeepTiff) and image.mode in ("I", "I;16", "I;16B", "I;16L", "F"):
-        return np.asarray(image)
-    if data[:8] == _PNG_HEADER:
-        _check_png(data, 2 * math.prod(image.size))
-    import cv2
-
-    values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if values is None:
-        raise ImageError("the image is damaged, or of a kind that is not supported")
-    if values.ndim == 3 and values.shape[2] >= 3:
-        values[..., :3] = values[..., 2::-1].copy()  # OpenCV has blue first.
-    return values
-
-
-def _check_png(data: bytes, pixel_bytes: int) -> None:
-    """Refuses a PNG that promises more than it holds, for which OpenCV would take gigabytes."""
-    start = len(_PNG_HEADER)
-    while start < len(data):
-        start += 12 + int.from_bytes(data[start : start + 4], "big")
-    if start > len(data) or pixel_bytes > _MOST_DEFLATED * len(data):
-        raise ImageError("the image is cut off")
+    return depth.decode(image, data)
 
 
 def _rgb(image: Image.Image) -> Image.Image:
@@ -467,30 +387,6 @@ def _rgb(image: Image.Image) -> Image.Image:
         background = Image.new("RGBA", image.size, (255, 255, 255, 255))
         image = Image.alpha_composite(background, image)
     return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def _eight_bits(values: np.ndarray) -> tuple[np.ndarray, str]:
-    """Returns values of any range as uint8, and a note on how.
-
-    Whole numbers are taken to have as many bits as the highest needs, at least 8: cameras of 10 to
-    14 bits write 16-bit files whose upper bits are 0.  Floats up to 1 are taken as they are, others
-    likewise, or up to the highest of them if that is below what pictures in bytes have.
-    """
-    if values.dtype.kind == "f":
-        values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
-    highest = float(values.max(initial=0))
-    bits = max(8, math.ceil(math.log2(highest + 1.0))) if highest > 0 else 8
-    if values.dtype.kind != "f":
-        return _scaled(values, 2.0**bits - 1.0), f"{bits}-bit values scaled to 8 bits"
-    white = 1.0 if highest <= 1.0 else 2.0**bits - 1.0 if highest >= 32.0 else highest
-    return _scaled(values, white), f"floats from 0 to {white:.4g} scaled to 8 bits"
-
-
-def _scaled(values: np.ndarray, white: float) -> np.ndarray:
-    if values.dtype == np.uint16:  # A table takes less memory than floats of all pixels.
-        table = np.clip(np.round(np.arange(2**16) * (255.0 / white)), 0, 255).astype(np.uint8)
-        return table[values]
-    return np.round(np.clip(values * np.float32(255.0 / white), 0.0, 255.0)).astype(np.uint8)
 
 
 def _encode(image: Image.Image, file_format: str, **options) -> bytes:

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, features
 
 from ganseg_jax import pixels
-from ganseg_jax.data import images
+from ganseg_jax.data import depth, images
 
 
 def encoded(array, file_format="PNG", mode=None, **options) -> bytes:
@@ -253,10 +253,10 @@ def test_deep_images_that_are_cut_off_are_refused_unread():
     data = png_of_16_bits(COLOURS)
     start = data.index(b"IDAT") - 4
     with pytest.raises(images.ImageError, match="cut off"):
-        images._check_png(data[:start] + b"\x7f\xff\xff\xff" + data[start + 4 :], 96)
+        depth._check_png(data[:start] + b"\x7f\xff\xff\xff" + data[start + 4 :], 96)
     with pytest.raises(images.ImageError, match="cut off"):
-        images._check_png(data, 2**30)
-    images._check_png(data, 96)
+        depth._check_png(data, 2**30)
+    depth._check_png(data, 96)
 
 
 def test_deep_images_with_transparency_are_put_on_white():
