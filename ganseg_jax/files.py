@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import tempfile
 from collections.abc import Iterator
 from typing import Any
@@ -12,15 +13,33 @@ from etils import epath
 
 from ganseg_jax.errors import UserError
 
+_VARIABLE = re.compile(r"\$\{?([A-Za-z_]\w*)")
+
 
 def is_remote(path: epath.PathLike) -> bool:
     """Says whether a path is an object's, such as gs://bucket/name."""
     return "://" in str(path)
 
 
+def expand(text: str) -> str:
+    """Returns what a person typed with `~` at its start and `$VARIABLES` replaced.
+
+    Raises:
+      UserError: a variable is not set, and no file has this very name.
+    """
+    expanded = os.path.expanduser(os.path.expandvars(text))
+    if (left := _VARIABLE.search(expanded)) and not os.path.exists(expanded):
+        raise UserError(f"{text}: the environment variable {left[1]} is not set")
+    return expanded
+
+
 def resolve(path: epath.PathLike) -> epath.Path:
-    """Returns a path with `~` at its start replaced by the home folder."""
-    return epath.Path(path).expanduser()
+    """Returns a path that a person typed, with `~` at its start and `$VARIABLES` replaced.
+
+    Raises:
+      UserError: a variable is not set.
+    """
+    return epath.Path(expand(os.fspath(path)))
 
 
 def write_whole(path: epath.PathLike, content: bytes | str) -> None:
@@ -44,7 +63,7 @@ def replacing(path: epath.PathLike) -> Iterator[pathlib.Path]:
     Raises:
       UserError: the folder or the file cannot be written (permission, full disk).
     """
-    path = resolve(path)
+    path = epath.Path(path).expanduser()  # A name of a photo in it may have a dollar.
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-from jaxtyping import Float, Int, Shaped, UInt8
+from jaxtyping import Float, Integer, Shaped, UInt8
 from PIL import Image
 
 if TYPE_CHECKING:  # Data sets are prepared without JAX.
@@ -13,6 +13,8 @@ Pixels = TypeVar("Pixels", np.ndarray, "jax.Array")
 
 HALF_RANGE = 127.5
 """Half of the range of a byte: 0 is -1, 255 is 1."""
+
+_PIXELS_AT_ONCE = 2**22
 
 
 def to_unit_range(images: Pixels) -> Pixels:
@@ -41,24 +43,40 @@ def shrink(
       size: S, in pixels.
       box: the part to keep, (left, top, right, bottom) as fractions of the image's sides.
     """
-    height, width = image.shape[:2]
-    if box is None and (height, width) == (size, size):
+    if box is None and image.shape[:2] == (size, size):
         return image
+    return shrink_image(Image.fromarray(image), size, box)
+
+
+def shrink_image(
+    image: Image.Image, size: int, box: tuple[float, float, float, float] | None = None
+) -> UInt8[np.ndarray, "s s 3"]:
+    """Does as `shrink` with an image of Pillow, which may be too large to be copied."""
+    width, height = image.size
     edges = (
         None if box is None else (box[0] * width, box[1] * height, box[2] * width, box[3] * height)
     )
-    resized = Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR, box=edges)
-    return np.asarray(resized)
+    return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR, box=edges))
 
 
 def resize_plane(
-    plane: Float[np.ndarray, "h w"], height: int, width: int
+    plane: Float[np.ndarray, "h w"], height: int, width: int, rows: slice = slice(None)
 ) -> Float[np.ndarray, "i j"]:
-    """Resizes one channel: bilinear, antialiased if it becomes smaller."""
+    """Resizes one channel: bilinear, antialiased if it becomes smaller.
+
+    Args:
+      plane: the channel.
+      height: of the whole result.
+      width: likewise.
+      rows: the rows of the result to return.
+    """
     if plane.shape == (height, width):
-        return plane
+        return plane[rows]
+    first, last, _ = rows.indices(height)
+    scale = plane.shape[0] / height
+    part = (0, first * scale, plane.shape[1], last * scale)
     image = Image.fromarray(np.ascontiguousarray(plane, np.float32))
-    return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
+    return np.asarray(image.resize((width, last - first), Image.Resampling.BILINEAR, box=part))
 
 
 def resize_probabilities(
@@ -70,19 +88,25 @@ def resize_probabilities(
 
 
 def most_probable(
-    probabilities: Float[np.ndarray, "h w c"], height: int, width: int
-) -> Int[np.ndarray, "i j"]:
-    """Returns the most probable class of every pixel at another size, int32.
+    probabilities: Float[np.ndarray, "h w c"],
+    height: int,
+    width: int,
+    dtype: type[np.integer] = np.int32,
+) -> Integer[np.ndarray, "i j"]:
+    """Returns the most probable class of every pixel at another size.
 
-    It holds one class at a time, since all of them at the size of a camera's photo would take
-    gigabytes. The result is the argmax of `resize_probabilities`.
+    It holds one class of some rows at a time, since all of them at the size of a camera's photo
+    would take gigabytes. The result is the argmax of `resize_probabilities`.
     """
-    labels = np.zeros((height, width), np.int32)
-    best = np.full((height, width), -np.inf, np.float32)
-    for label, plane in enumerate(np.moveaxis(probabilities, -1, 0)):
-        resized = resize_plane(plane, height, width)
-        better = resized > best
-        labels[better], best[better] = label, resized[better]
+    labels = np.zeros((height, width), dtype)
+    rows = max(1, _PIXELS_AT_ONCE // width)
+    for first in range(0, height, rows):
+        band = labels[first : first + rows]
+        best = np.full(band.shape, -np.inf, np.float32)
+        for label, plane in enumerate(np.moveaxis(probabilities, -1, 0)):
+            resized = resize_plane(plane, height, width, slice(first, first + rows))
+            better = resized > best
+            band[better], best[better] = label, resized[better]
     return labels
 
 

@@ -75,3 +75,22 @@ def test_the_home_folder_may_be_a_tilde(monkeypatch, tmp_path):
     files.write_whole("~/new/a.txt", "content")
     assert (tmp_path / "new" / "a.txt").read_text() == "content"
     assert not (tmp_path / "~").exists()
+
+
+def test_paths_that_people_type(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("RUNS", "runs")
+    monkeypatch.delenv("NONE", raising=False)
+    assert files.resolve("~/$RUNS/a") == epath.Path(tmp_path / "runs" / "a")
+    assert files.resolve("gs://bucket/${RUNS}") == epath.Path("gs://bucket/runs")
+    with pytest.raises(UserError, match="NONE/a: the environment variable NONE is not set"):
+        files.resolve("$NONE/a")
+    (tmp_path / "$NONE").mkdir()  # A folder may be called so.
+    assert files.resolve(tmp_path / "$NONE").is_dir()
+
+
+def test_a_dollar_in_the_name_of_a_photo_is_one(tmp_path, monkeypatch):
+    monkeypatch.setenv("RUNS", "runs")
+    files.write_whole(tmp_path / "cash$RUNS.txt", "a")
+    files.write_whole(tmp_path / "cash$NONE.txt", "a")
+    assert sorted(os.listdir(tmp_path)) == ["cash$NONE.txt", "cash$RUNS.txt"]

@@ -1,5 +1,6 @@
 """What every entry point shares: flags, start-up, and answers to mistakes."""
 
+import collections
 import ctypes
 import difflib
 import glob
@@ -9,18 +10,17 @@ import pathlib
 import re
 import sys
 import traceback
+import typing
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from absl import app, flags
 from absl import logging as absl_logging
 
-from ganseg_jax.config.schema import STAGES
+from ganseg_jax.config.schema import STAGES, Config
 from ganseg_jax.config.setting import Leaf, check, leaves, nearest, with_fields
 from ganseg_jax.errors import Stopped, UserError
-
-if TYPE_CHECKING:
-    from ganseg_jax.config import Config
+from ganseg_jax.files import expand
 
 _PACKAGE = pathlib.Path(__file__).parents[1]
 
@@ -55,7 +55,7 @@ class ConfigFlag:
         )
 
     @property
-    def value(self) -> "Config":
+    def value(self) -> Config:
         """Returns the checked config.
 
         Raises:
@@ -66,7 +66,7 @@ class ConfigFlag:
         return config
 
     @property
-    def optional(self) -> "Config | None":
+    def optional(self) -> Config | None:
         """Returns the checked config, or None if it is not given.
 
         Raises:
@@ -74,12 +74,23 @@ class ConfigFlag:
         """
         from ganseg_jax.config import freeze
 
-        return None if self._holder.value is None else freeze(self._holder.value)
+        if self._holder.value is None:
+            return None
+        for name, times in collections.Counter(self._overrides()).items():
+            kind = leaves(Config)[name].type if name in leaves(Config) else None
+            if times > 1 and typing.get_origin(kind) is tuple:
+                # ml_collections would put the values behind each other.
+                raise UserError(f"--config.{name} is given {times} times: give it once")
+        return freeze(self._holder.value)
+
+    @staticmethod
+    def _overrides() -> list[str]:
+        return re.findall(r"(?:^|\s)--?config\.([\w.]+)", " ".join(sys.argv))
 
     @property
     def given(self) -> set[str]:
         """Returns the names of the fields that the command line sets."""
-        return set(re.findall(r"--config\.([\w.]+)", " ".join(sys.argv)))
+        return set(self._overrides())
 
 
 def define_config() -> ConfigFlag:
@@ -104,10 +115,15 @@ def _known_configs() -> list[str]:
     return here or sorted(path.stem for path in _CONFIGS.glob("[!_]*.py"))
 
 
-def _expand_home(argument: str) -> str:
-    """Returns --flag=~/folder as shells leave it, with the home folder in the place of ~."""
+def _expand_path(argument: str) -> str:
+    """Returns --flag=~/folder or --flag=$FOLDER as shells leave it, with these replaced."""
     flag, equals, value = argument.partition("=")
-    return f"{flag}={os.path.expanduser(value)}" if equals and value[:1] == "~" else argument
+    if not argument.startswith("-"):  # The value of the flag before it.
+        return expand(argument)
+    try:
+        return f"{flag}{equals}{expand(value)}"
+    except UserError as error:
+        raise UserError(f"{flag}={error}") from error
 
 
 def _find_config(argument: str) -> str:
@@ -401,7 +417,7 @@ def _check_config() -> None:
 
 def _config_file() -> str:
     given = next((arg for arg in sys.argv if arg.startswith("--config=")), "")
-    return _find_config(given).partition("=")[2].partition(":")[0]
+    return _find_config(_expand_path(given)).partition("=")[2].partition(":")[0]
 
 
 def _raised_by_config_file(error: Exception) -> bool:
@@ -415,7 +431,9 @@ _PARSED: list[bool] = []
 
 def _parse_flags(argv: list[str]) -> list[str]:
     try:
-        remaining = flags.FLAGS([_expand_home(_find_config(argument)) for argument in argv])
+        remaining = flags.FLAGS([_find_config(_expand_path(argument)) for argument in argv])
+    except UserError as error:
+        _fail(str(error))
     except flags.Error as error:
         if isinstance(error, flags.UnrecognizedFlagError):
             _fail(_unknown_flag(error))

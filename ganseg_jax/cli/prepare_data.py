@@ -11,28 +11,28 @@ import sys
 from absl import flags
 
 from ganseg_jax.cli import app
+from ganseg_jax.config import schema
 from ganseg_jax.data import builders
 
 _DATASET = flags.DEFINE_string("dataset", None, f"Which data set: {', '.join(builders.names())}.")
 _SOURCE = flags.DEFINE_string("source", None, "Folder or tar archive with the original files.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Where data sets are kept.")
-_MOST_NAMED = 20
+_SETTINGS = app.define_settings(schema.Dataset, {"max_megapixels": "max_megapixels"})
 
 
 def main() -> None:
     from ganseg_jax.data import prepare
 
     dataset, data_dir = app.required(_DATASET), app.required(_DATA_DIR)
-    prepared = prepare.prepare(dataset, _SOURCE.value, data_dir, progress=True)
-    if not prepared.already:
-        for name, reason in prepared.skipped[:_MOST_NAMED]:
-            print(f"skipped {name}: {reason}", file=sys.stderr)
-        if len(prepared.skipped) > _MOST_NAMED:
-            print(
-                f"... and {len(prepared.skipped) - _MOST_NAMED} more, all listed in "
-                f"{prepared.path / 'metadata.json'}",
-                file=sys.stderr,
-            )
+    prepared = prepare.prepare(
+        dataset,
+        _SOURCE.value,
+        data_dir,
+        progress=True,
+        max_megapixels=_SETTINGS.value.max_megapixels,
+    )
+    for line in [] if prepared.already else prepared.report():
+        print(line, file=sys.stderr)
     print(prepared)
 
 

@@ -52,6 +52,7 @@ LOG_EVERY = 10
 def main() -> None:
     from tqdm import tqdm
 
+    from ganseg_jax.data.layout import skipped_lines
     from ganseg_jax.fewshot import projection, results
     from ganseg_jax.fewshot.perceptual import load_perceptual
     from ganseg_jax.jobs import few_shot as run
@@ -70,9 +71,10 @@ def main() -> None:
     if PERCEPTUAL.value:
         distance = load_perceptual(PERCEPTUAL.value)
     output, size = epath.Path(OUTPUT.value), source.image_size(variables)
-    names, photos, skipped = project.read_folder(epath.Path(INPUT.value), output, size)
-    for name, reason in skipped.items():
-        print(f"skipped {name}: {reason}", file=sys.stderr)
+    names, photos, skipped, summary = project.read_folder(INPUT.value, output, size)
+    where = f"all listed in {output / 'projection.json'}"
+    for line in [*summary, *skipped_lines(skipped.items(), where)]:
+        print(line, file=sys.stderr)
     batches = -(-len(names) // BATCH_SIZE.value)
     with tqdm(total=batches * NUM_STEPS.value, desc="projecting", unit=" steps") as bar:
 

@@ -17,14 +17,15 @@ that comes with the package. Results go to ./segmented unless --output is given.
 
 Centres are centres of mass of the parts' probabilities, in pixels of the photo; areas count pixels
 of the label map. Photos are read as for training: turned as the camera noted, transparency put on
-white, masks (`masks/`, `NAME_mask.png`) and hidden files left alone. Where `a.jpg` and `a.png` lie
-in one folder their results are named `a.jpg.png` and `a.png.png`.
+white, masks (folders such as `masks/`, files such as `NAME_mask.png`) and hidden files left alone.
+Where `a.jpg` and `a.png` lie in one folder their results are named `a.jpg.png` and `a.png.png`.
 """
 
 from absl import flags
 from etils import epath
 
 from ganseg_jax.cli import app
+from ganseg_jax.config import schema
 
 MODEL = app.define_model()
 INPUT = flags.DEFINE_string("input", None, "A folder of photos, or one photo.", required=True)
@@ -37,6 +38,7 @@ REFINE = flags.DEFINE_bool(
     None,
     "Bring masks to the edges of each photo's colours; left out, as the model's config says.",
 )
+SETTINGS = app.define_settings(schema.Dataset, {"max_megapixels": "max_megapixels"})
 
 
 def main() -> None:
@@ -56,7 +58,7 @@ def main() -> None:
     if REFINE.value is not None:
         segmenter.refine = REFINE.value
     if jax.process_index() == 0:
-        segment_folder(segmenter, INPUT.value, OUTPUT.value)
+        segment_folder(segmenter, INPUT.value, OUTPUT.value, SETTINGS.value.max_megapixels)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from ganseg_jax.config.schema import interval, steps
-from ganseg_jax.config.setting import count, setting, with_fields
+from ganseg_jax.config.setting import count, counts, seed, setting, with_fields
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Head:
         "Standardise the features' channels over the labelled images. The paper does not, but a "
         "head of few labels else learns from the largest channels alone.",
     )
-    seed: int = setting(0, "Decides the start and the order of the images.")
+    seed: int = seed("Decides the start and the order of the images.")
 
     def steps_per_epoch(self, labelled: int) -> int:
         """Returns the updates that see each of the labelled images once."""
@@ -38,7 +38,7 @@ class Augmentation:
 
     flip: float = setting(0.5, "Probability of a horizontal flip.", minimum=0)
     scale: tuple[float, float] = setting(
-        (0.5, 2.0), "Smallest and largest factor, drawn evenly in the logarithm."
+        (0.5, 2.0), "Smallest and largest factor, drawn evenly in the logarithm.", above=0
     )
     rotation: float = setting(10.0, "Largest angle to either side.", minimum=0, unit="degrees")
     translation: float = setting(0.5, "Largest shift.", minimum=0, unit="images")
@@ -64,7 +64,7 @@ class AutoShot:
     min_learning_rate: float = setting(1e-6, "Where it stops falling.", minimum=0)
     clip: float = setting(0.1, "Largest absolute entry of a gradient.", above=0)
     augmentation: Augmentation = Augmentation()
-    seed: int = setting(0, "Decides start, order and augmentation.")
+    seed: int = seed("Decides start, order and augmentation.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +75,7 @@ class FewShot:
         "auto",
         "Network on the features; auto takes mlp, which sees single pixels, below 128 px.",
     )
-    mlp_hidden: tuple[int, ...] = setting((2000, 200), "Channels of the MLP's hidden layers.")
+    mlp_hidden: tuple[int, ...] = counts((2000, 200), "Channels of the MLP's hidden layers.")
     unet_width: int = count(64, "Channels of the U-Net at full size.")
     unet_depth: int = count(4, "Halvings of the U-Net.")
     log_every: int = interval(100, "Distance between lines of progress.")

@@ -47,7 +47,7 @@ def _values(leaf: Leaf) -> str:
         words = [leaf.type.__name__ if isinstance(leaf.type, type) else str(leaf.type)]
         words[0] = words[0].replace("|", "\\|")
     bounds = (("at least", facts.minimum), ("above", facts.above), ("below", facts.below))
-    words += [f"{word} {bound:g}" for word, bound in bounds if bound is not None]
+    words += [f"{word} {bound}" for word, bound in bounds if bound is not None]
     return ", ".join([*words, *([facts.unit] if facts.unit else [])])
 
 

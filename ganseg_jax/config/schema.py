@@ -8,7 +8,7 @@ them.
 import dataclasses
 from typing import Any, Literal
 
-from ganseg_jax.config.setting import count, setting
+from ganseg_jax.config.setting import count, counts, seed, setting
 from ganseg_jax.precision import Precision
 
 STAGES = ("gan", "segmenter", "self_training", "autoencoder")
@@ -55,6 +55,13 @@ class Dataset:
         "Folder or tar archive to prepare the set from, if it is not prepared.",
         change="anytime",
     )
+    max_megapixels: int = count(
+        250,
+        "Larger photos are left out when the set is prepared.",
+        unit="megapixels",
+        change="anytime",
+        since="0.2",
+    )
     augment: Literal["none", "flip", "flip_crop"] = setting(
         "flip",
         "Random changes of the training photos: mirroring, or also crops.",
@@ -81,10 +88,10 @@ class Model:
     points_per_part: int = count(4, "P, the number of points of each part.")
     noise_dim: int = count(256, "D, length of each latent and width of the MLPs.")
     embedding_dim: int = count(64, "E, length of a part's embedding.")
-    stage_divisors: tuple[int, ...] = setting(
+    stage_divisors: tuple[int, ...] = counts(
         (4, 4, 2, 1), "Image size over the map size of each stage; ends with 1."
     )
-    stage_channels: tuple[int, ...] = setting(
+    stage_channels: tuple[int, ...] = counts(
         (512, 256, 128, 64), "Channels that each stage begins with."
     )
     margin: int = count(10, "Pixels added on each side of every map.", minimum=0, unit="pixels")
@@ -117,7 +124,7 @@ class Model:
 class Discriminator:
     """Sets the discriminator."""
 
-    channels: tuple[int, ...] = setting(
+    channels: tuple[int, ...] = counts(
         (), "Channels of each block, which halves the image; empty takes the published ones."
     )
     hidden: int = count(512, "Units before the logit.")
@@ -247,7 +254,7 @@ class Segmenter:
     output_stride: Literal[2, 4, 8, 16, 32] = setting(
         8, "Image size over feature size; 2 only without `stem_pool`."
     )
-    atrous_rates: tuple[int, ...] = setting(
+    atrous_rates: tuple[int, ...] = counts(
         (12, 24, 36), "Dilations of the pyramid.", unit="feature pixels"
     )
     stem_pool: bool = setting(True, "The backbone's max pool; leave it out for small images.")
@@ -322,7 +329,7 @@ class Evaluation:
 class Config:
     """Holds all settings of a run; the defaults are published for CelebA-in-the-wild."""
 
-    seed: int = setting(0, "Decides all randomness of the run.")
+    seed: int = seed("Decides all randomness of the run.")
     image_size: int = count(128, "S, side of the images.", unit="pixels")
     dtype: Literal["float32", "bfloat16"] = setting("float32", "Type to compute in.")
     precision: Precision = setting(

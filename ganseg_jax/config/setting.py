@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import functools
+import math
 import typing
 from typing import Any, Literal, cast
 
@@ -45,6 +46,16 @@ def setting(default: Any, doc: str, *, before: Any = None, **facts: Any) -> Any:
     before = default if before is None else before
     described = Setting(doc, before=before, **facts)
     return dataclasses.field(default=default, metadata={"setting": described})
+
+
+def counts(default: tuple[int, ...], doc: str, **facts: Any) -> Any:
+    """Returns a field for several numbers of things, each at least 1."""
+    return setting(default, doc, minimum=1, **facts)
+
+
+def seed(doc: str) -> Any:
+    """Returns a field for what random numbers begin with; more bits would be cut off."""
+    return setting(0, doc, minimum=0, below=2**32)
 
 
 def count(default: int, doc: str, **facts: Any) -> Any:
@@ -138,12 +149,30 @@ def check(config: Any) -> None:
 
 
 def _problem(value: Any, leaf: Leaf) -> str:
-    """Returns what is wrong with a value, or ""."""
-    setting, kind = leaf.setting, typing.get_origin(leaf.type) or leaf.type
-    if type(value) is not kind:
-        return f"must be of type {kind.__name__}"
-    if leaf.choices and value not in leaf.choices:
-        return f"is none of {', '.join(map(str, leaf.choices))}{nearest(value, leaf.choices)}"
+    """Returns what is wrong with a value, or ""; the limits of a tuple are those of its entries."""
+    setting, kind = leaf.setting, leaf.type
+    if typing.get_origin(kind) is not tuple:
+        if type(value) is not kind:
+            return f"must be of type {kind.__name__}"
+        if leaf.choices and value not in leaf.choices:
+            return f"is none of {', '.join(map(str, leaf.choices))}{nearest(value, leaf.choices)}"
+        return _broken_limit(value, setting)
+    entries = typing.get_args(kind)
+    if type(value) is not tuple:
+        return "must be of type tuple"
+    if entries[-1] is not ... and len(value) != len(entries):
+        return f"must have {len(entries)} entries"
+    for entry in value:
+        if type(entry) is not entries[0]:
+            return f"must be a tuple of {entries[0].__name__} alone"
+        if problem := _broken_limit(entry, setting):
+            return f"has the entry {entry!r}, which {problem}"
+    return ""
+
+
+def _broken_limit(value: Any, setting: Setting) -> str:
+    if isinstance(value, float) and not math.isfinite(value):
+        return "must be a finite number"
     if setting.minimum is not None and value < setting.minimum:
         return f"must be at least {setting.minimum}"
     if setting.above is not None and not value > setting.above:

@@ -1,7 +1,6 @@
 """Photos that a user hands to a program: found in a folder, read one by one."""
 
 import dataclasses
-import os
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from ganseg_jax import pixels
-from ganseg_jax.data import images
+from ganseg_jax.data import images, layout
 from ganseg_jax.errors import UserError
 from ganseg_jax.files import resolve
 
@@ -25,6 +24,7 @@ class Photo:
       small: resized to what a network sees, without keeping the aspect ratio.
       height: of the file as a viewer shows it, in pixels.
       width: likewise.
+      note: what was done to its values if that is out of the ordinary, or "".
     """
 
     name: str
@@ -32,12 +32,28 @@ class Photo:
     small: UInt8[np.ndarray, "s s 3"]
     height: int
     width: int
+    note: str
 
 
-def find_photos(source: epath.PathLike, output: epath.PathLike) -> tuple[list[str], epath.Path]:
-    """Returns the names of the photos of `--input`, sorted, and the folder they are relative to.
+@dataclasses.dataclass(frozen=True)
+class Photos:
+    """Holds what `--input` was taken for.
 
-    Masks (`masks/`, `NAME_mask.png`) and hidden files are left out.
+    Attributes:
+      names: of the photos, sorted, as paths below `root`.
+      root: the folder.
+      skipped: reason by name of the images that are left out; masks are among them.
+      summary: lines that say what each folder was taken for.
+    """
+
+    names: list[str]
+    root: epath.Path
+    skipped: dict[str, str]
+    summary: list[str]
+
+
+def find_photos(source: epath.PathLike, output: epath.PathLike) -> Photos:
+    """Finds the photos of `--input`, by the rule of `layout`.
 
     Raises:
       UserError: there are none, or `--output` is a file or lies in the input.
@@ -48,37 +64,33 @@ def find_photos(source: epath.PathLike, output: epath.PathLike) -> tuple[list[st
     if output.exists() and not output.is_dir():
         raise UserError(f"--output={output} is a file: give a folder to write to")
     if not source.is_dir():
-        return [source.name], source.parent
+        if reason := images.refusal(source.name):
+            raise UserError(f"--input={source}: {reason}")
+        return Photos([source.name], source.parent, {}, [])
     if Path(output).resolve().is_relative_to(Path(source).resolve()):
         raise UserError(
             f"--output={output} lies in --input={source}, whose photos the next run would mix up "
             "with its results: write to another folder"
         )
-    names = []
-    for folder, children, files in os.walk(source):
-        children[:] = [c for c in children if not c.startswith(".") and c != "masks"]
-        names += [
-            (Path(folder) / file).relative_to(source).as_posix()
-            for file in files
-            if Path(file).suffix.lower() in images.IMAGE_SUFFIXES
-            and not file.startswith(".")
-            and not file.endswith("_mask.png")
-        ]
-    if not names:
-        formats = ", ".join(suffix[1:] for suffix in images.IMAGE_SUFFIXES)
-        raise UserError(f"{source} has no photos (looked for {formats} in all its folders)")
-    return sorted(names), source
+    found = layout.find(Path(source))
+    return Photos(found.photos, source, dict(found.skipped), found.summary())
 
 
-def read_photo(path: epath.Path, name: str, size: int) -> Photo | str:
+def read_photo(
+    path: epath.Path, name: str, size: int, max_megapixels: float = images.MAX_MEGAPIXELS
+) -> Photo | str:
     """Returns the photo with `small` of `size` pixels a side, or why it cannot be used."""
     try:
-        image = images.open_photo(path.read_bytes())
+        photo = images.open_photo(
+            path.read_bytes(),
+            longest=images.MAX_STORED_SIDE,
+            shortest=size,
+            max_megapixels=max_megapixels,
+        )
     except images.ImageError as error:
         return str(error)
     except OSError as error:
         return error.strerror or str(error)
-    small = pixels.shrink(np.asarray(image), size)
-    height, width = image.height, image.width
+    image, small = photo.image, pixels.shrink_image(photo.image, size)
     image.thumbnail((images.MAX_STORED_SIDE,) * 2, Image.Resampling.LANCZOS, reducing_gap=3.0)
-    return Photo(name, np.asarray(image), small, height, width)
+    return Photo(name, np.asarray(image), small, photo.height, photo.width, photo.note)

@@ -12,14 +12,15 @@ import shutil
 import tarfile
 import tempfile
 from collections.abc import Iterator
+from typing import Any
 
 import tensorflow_datasets as tfds
 from absl import logging as absl_logging
 
-from ganseg_jax.data import builders
+from ganseg_jax.data import builders, images, layout, shuffling
 from ganseg_jax.data.builders import base
 from ganseg_jax.errors import UserError, command
-from ganseg_jax.files import is_remote
+from ganseg_jax.files import is_remote, resolve
 from ganseg_jax.quiet import quiet
 
 LOG = logging.getLogger("ganseg_jax.data")
@@ -34,8 +35,10 @@ class Prepared:
       name: the data set's name.
       path: the folder of its files.
       counts: images per split.
-      skipped: (file name, reason) of the files that were left out.
+      skipped: (file name, reason) of the files that were left out, sorted.
       already: whether it had been there before.
+      summary: lines that say what each folder of the source was taken for.
+      notes: number of images by what was done to their values, if that is out of the ordinary.
     """
 
     name: str
@@ -43,6 +46,15 @@ class Prepared:
     counts: dict[str, int]
     skipped: list[tuple[str, str]]
     already: bool
+    summary: list[str] = dataclasses.field(default_factory=list)
+    notes: dict[str, int] = dataclasses.field(default_factory=dict)
+
+    def report(self) -> list[str]:
+        """Returns lines on what was taken for what, and what was left out and why."""
+        lines = [*self.summary, *(f"{count} images: {note}" for note, count in self.notes.items())]
+        return lines + layout.skipped_lines(
+            self.skipped, f"all listed in {self.path / 'metadata.json'}"
+        )
 
     def __str__(self) -> str:
         counts = ", ".join(f"{split} {count}" for split, count in self.counts.items())
@@ -58,6 +70,7 @@ def prepare(
     *,
     verify_counts: bool = True,
     progress: bool = False,
+    max_megapixels: float = images.MAX_MEGAPIXELS,
 ) -> Prepared:
     """Builds the data set `dataset` into `data_dir`, unless it is there already.
 
@@ -72,6 +85,7 @@ def prepare(
       data_dir: where data sets are kept; made if missing.
       verify_counts: whether splits must have the published numbers of images; off in tests only.
       progress: whether to show a progress bar on a terminal.
+      max_megapixels: of an image that is not left out.
 
     Raises:
       UserError: whatever the user can put right, from an unknown name to a full disk.
@@ -83,8 +97,8 @@ def prepare(
                 f"{field}={place} is in a bucket: data sets are read from a disk; copy it to one, "
                 "or mount the bucket"
             )
-    data_dir = pathlib.Path(data_dir).expanduser()
-    source = None if source is None else pathlib.Path(source).expanduser().absolute()
+    data_dir = pathlib.Path(resolve(data_dir))
+    source = None if source is None else pathlib.Path(resolve(source)).absolute()
     if (ready := _ready(dataset, data_dir, source)) is not None:
         return ready
     try:
@@ -97,14 +111,19 @@ def prepare(
                 _opened(builder_class, dataset, source, data_dir) as folder,
                 _set_aside(data_dir, dataset),
             ):
-                return _build(builder_class, folder, source, data_dir, verify_counts, progress)
+                options: dict[str, Any] = {
+                    "verify_counts": verify_counts,
+                    "max_megapixels": max_megapixels,
+                }
+                options |= {"source": folder, "progress": progress, "data_dir": data_dir}
+                return _build(builder_class, options, source)
     except OSError as error:
         raise _as_user_error(error, data_dir) from error
 
 
 def find_prepared(dataset: str, data_dir: str | os.PathLike) -> pathlib.Path | None:
     """Returns the folder of the newest prepared version of `dataset`, or None."""
-    folders = pathlib.Path(data_dir).expanduser().glob(f"{dataset}/*/dataset_info.json")
+    folders = pathlib.Path(resolve(data_dir)).glob(f"{dataset}/*/dataset_info.json")
     versions = {}
     for folder in (path.parent for path in folders):
         if tfds.core.Version.is_valid(folder.name):
@@ -143,8 +162,7 @@ def _ready(dataset: str, data_dir: pathlib.Path, source: pathlib.Path | None) ->
     if listed and source is not None and source.exists() and listed != _listing(source):
         LOG.info("%s has changed since it was prepared: preparing it again", source)
         return None
-    skipped = [(name, reason) for name, reason in metadata.get("skipped", ())]
-    return Prepared(dataset, path, _counts(info), skipped, already=True)
+    return _prepared(dataset, path, info, already=True)
 
 
 def _listing(source: pathlib.Path) -> str:
@@ -178,20 +196,19 @@ def _set_aside(data_dir: pathlib.Path, dataset: str) -> Iterator[None]:
     shutil.rmtree(aside)
 
 
-def _build(builder_class, folder, source, data_dir, verify_counts, progress) -> Prepared:
+def _build(builder_class, options, source) -> Prepared:
     # Taken first: what is added meanwhile is noticed the next time.
     listing = _listing(source) if source is not None and builder_class.name == _OWN_PHOTOS else None
     try:
-        builder = builder_class(
-            source=folder, verify_counts=verify_counts, progress=progress, data_dir=data_dir
-        )
+        builder = builder_class(**options)
         if source is not None:
             builder.info.metadata["source"] = str(source)
         if listing is not None:
             builder.info.metadata["listing"] = listing
         tfds.display_progress_bar(False)
         scratch_prefix = f".scratch-{builder.name}-"
-        with tempfile.TemporaryDirectory(dir=data_dir, prefix=scratch_prefix) as scratch:
+        scratch_folder = tempfile.TemporaryDirectory(dir=options["data_dir"], prefix=scratch_prefix)
+        with scratch_folder as scratch, shuffling.on_disk():
             with contextlib.redirect_stdout(None), quiet(absl_logging.WARNING):
                 builder.download_and_prepare(download_dir=scratch)
     except Exception as error:
@@ -203,7 +220,14 @@ def _build(builder_class, folder, source, data_dir, verify_counts, progress) -> 
                 raise cause from error
         raise
     path = pathlib.Path(builder.data_dir)
-    return Prepared(builder.name, path, _counts(builder.info), builder.skipped, already=False)
+    return _prepared(builder.name, path, builder.info, already=False)
+
+
+def _prepared(dataset: str, path: pathlib.Path, info, already: bool) -> Prepared:
+    known = info.metadata or {}
+    skipped = [(name, reason) for name, reason in known.get("skipped", ())]
+    taken = list(known.get("summary", ())), dict(known.get("notes", {}))
+    return Prepared(dataset, path, _counts(info), skipped, already, *taken)
 
 
 def _counts(info: tfds.core.DatasetInfo) -> dict[str, int]:

@@ -131,6 +131,22 @@ def get_protocol(name: str) -> Protocol:
     return PROTOCOLS[name]
 
 
+def chosen_protocols(names: Sequence[str], dataset: str) -> dict[str, Protocol]:
+    """Returns the protocols of these names, or those of the data set if there are no names.
+
+    Raises:
+      UserError: there is none of a name, or it is made for other data sets.
+    """
+    chosen = {name: get_protocol(name) for name in names or fit_protocols(dataset)}
+    for name, protocol in chosen.items():
+        if protocol.datasets and dataset not in protocol.datasets:
+            raise UserError(
+                f"evaluation.protocols: {name} is made for {', '.join(protocol.datasets)}, "
+                f"not for {dataset}"
+            )
+    return chosen
+
+
 def fit_protocols(dataset: str) -> list[str]:
     """Returns the names of a data set's protocols; `image_folder` if it has none."""
     fitting = [name for name, protocol in PROTOCOLS.items() if dataset in protocol.datasets]

@@ -28,6 +28,10 @@ def check(config: Config) -> None:
     checked(config)
     changes_of(config.gan)
     check_networks(config)
+    if config.evaluation.protocols:
+        from ganseg_jax.evaluation import protocols  # Slow to import.
+
+        protocols.chosen_protocols(config.evaluation.protocols, config.dataset.name)
 
 
 def begin(
@@ -50,8 +54,14 @@ def prepare_data(config: Config) -> None:
     dataset = config.dataset
     if jax.process_index() == 0:
         prepared = prepare.prepare(
-            dataset.name, dataset.source or None, dataset.data_dir, progress=True
+            dataset.name,
+            dataset.source or None,
+            dataset.data_dir,
+            progress=True,
+            max_megapixels=dataset.max_megapixels,
         )
         if not prepared.already:
+            for line in prepared.report():
+                LOG.info("%s", line)
             LOG.info("%s", prepared)
     partition.wait_for_all("data prepared")

@@ -12,7 +12,6 @@ from jaxtyping import Float, UInt8
 
 from ganseg_jax.config import Config
 from ganseg_jax.data import pipeline
-from ganseg_jax.errors import UserError
 from ganseg_jax.evaluation import (
     backbone,
     embeddings,
@@ -72,20 +71,14 @@ def measure_photos(config: Config, segmenter: Segmenter) -> Measured:
     Raises:
       UserError: a protocol is not made for the data set, or lacks ground truth.
     """
-    names = list(config.evaluation.protocols) or protocols.fit_protocols(config.dataset.name)
+    chosen = protocols.chosen_protocols(config.evaluation.protocols, config.dataset.name)
     feature_fn = backbone.load_feature_maps(config)
     parts, batch_size = config.model.num_parts, config.evaluation.batch_size
     figures: dict[str, float] = {}
     compared: dict[str, dict[str, float]] = {}
     tables: list[Table] = []
     shown: pipeline.Split | None = None
-    for name in names:
-        protocol = protocols.get_protocol(name)
-        if protocol.datasets and config.dataset.name not in protocol.datasets:
-            raise UserError(
-                f"evaluation.protocols: {name} is made for {', '.join(protocol.datasets)}, "
-                f"not for {config.dataset.name}"
-            )
+    for name, protocol in chosen.items():
         splits = {split: load_split(config, split) for split in protocol.splits}
         shown = shown or splits[protocol.splits[-1]]
         measured = protocol.measure(segmenter.probabilities, splits, batch_size)

@@ -117,21 +117,23 @@ def _finish(source: Source, head: Head | None, variables: Any, latents: Any) -> 
 
 def read_folder(
     folder: epath.PathLike, output: epath.PathLike, size: int
-) -> tuple[list[str], UInt8[np.ndarray, "n s s 3"], dict[str, str]]:
-    """Returns names and photos of a folder at one size, and why others were left out.
+) -> tuple[list[str], UInt8[np.ndarray, "n s s 3"], dict[str, str], list[str]]:
+    """Returns names and photos of a folder at one size, why others were left out, and a summary.
 
     Raises:
       UserError: there is none, or none can be read.
     """
-    names, root = find_photos(folder, output)
+    found = find_photos(folder, output)
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        read = list(pool.map(lambda name: read_photo(root / name, name, size), names))
-    skipped = {n: r for n, r in zip(names, read, strict=True) if isinstance(r, str)}
+        read = list(pool.map(lambda name: read_photo(found.root / name, name, size), found.names))
+    skipped = {n: r for n, r in zip(found.names, read, strict=True) if isinstance(r, str)}
     good = [photo for photo in read if not isinstance(photo, str)]
     if not good:
         name, reason = next(iter(skipped.items()))
-        raise UserError(f"no photo in {root} can be read ({name}: {reason})")
-    return [photo.name for photo in good], np.stack([photo.small for photo in good]), skipped
+        raise UserError(f"no photo in {found.root} can be read ({name}: {reason})")
+    photos = np.stack([photo.small for photo in good])
+    names = [photo.name for photo in good]
+    return names, photos, found.skipped | skipped, found.summary
 
 
 def write(

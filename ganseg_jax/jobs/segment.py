@@ -15,7 +15,9 @@ from PIL import Image, ImageOps
 from tqdm import tqdm
 
 from ganseg_jax import files, pixels
-from ganseg_jax.data.folder import Photo, find_photos, read_photo
+from ganseg_jax.data import images
+from ganseg_jax.data.folder import Photo, Photos, find_photos, read_photo
+from ganseg_jax.data.layout import skipped_lines
 from ganseg_jax.errors import UserError
 from ganseg_jax.files import resolve
 from ganseg_jax.report import overlays
@@ -30,13 +32,21 @@ BATCH_SIZE = 32
 SHEET_PHOTOS = 48
 TILE = 160
 """Side of a photo in the sheet, in pixels."""
-MOST_NAMED = 20
 
 
 def segment_folder(
-    segmenter: Segmenter, source: epath.PathLike, output: epath.PathLike
+    segmenter: Segmenter,
+    source: epath.PathLike,
+    output: epath.PathLike,
+    max_megapixels: float = images.MAX_MEGAPIXELS,
 ) -> dict[str, Any]:
     """Segments a photo, or all photos of a folder; see `experiments.segment` for what it writes.
+
+    Args:
+      segmenter: finds the parts.
+      source: a photo or a folder of photos.
+      output: folder to write to.
+      max_megapixels: of a photo that is not left out.
 
     Returns:
       The content of `parts.json`.
@@ -44,24 +54,29 @@ def segment_folder(
     Raises:
       UserError: there are no photos, none of them can be read, or a result cannot be written.
     """
-    names, root = find_photos(source, output)
-    output, results = resolve(output), result_names(names)
+    found = find_photos(source, output)
+    output, results = resolve(output), result_names(found.names)
     records: dict[str, Any] = {}
-    skipped: dict[str, str] = {}
+    skipped, unreadable = dict(found.skipped), dict[str, str]()
+    notes: collections.Counter[str] = collections.Counter()
     shown: list[tuple[str, np.ndarray, np.ndarray]] = []
-    for photo, probabilities in _predictions(segmenter, root, names, skipped):
+    for photo, probabilities in _predictions(segmenter, found, max_megapixels, unreadable):
+        notes.update([photo.note] if photo.note else [])
         records[photo.name], overlay = _write(
             photo, probabilities, output, results[photo.name], segmenter.classes
         )
         if len(shown) < SHEET_PHOTOS:
             shown.append((photo.name, _tile(photo.picture), _tile(overlay)))
-    for name, reason in list(skipped.items())[:MOST_NAMED]:
-        print(f"skipped {name}: {reason}", file=sys.stderr)
-    if len(skipped) > MOST_NAMED:
-        print(f"... and {len(skipped) - MOST_NAMED} more", file=sys.stderr)
+    skipped |= unreadable
+    for line in [
+        *found.summary,
+        *(f"{count} photos: {note}" for note, count in notes.items()),
+        *skipped_lines(skipped.items(), f"all listed in {output / 'parts.json'}"),
+    ]:
+        print(line, file=sys.stderr)
     if not records:
-        name, reason = next(iter(skipped.items()))
-        raise UserError(f"no photo in {root} can be read ({name}: {reason})")
+        name, reason = next(iter(unreadable.items()))
+        raise UserError(f"no photo in {found.root} can be read ({name}: {reason})")
     save_png(output / "sheet.png", _sheet(shown, segmenter.classes))
     content = {"photos": records, "skipped": skipped}
     files.write_json(output / "parts.json", content, indent=1, ensure_ascii=False)
@@ -77,23 +92,30 @@ def result_names(names: Sequence[str]) -> dict[str, str]:
 
 
 def _predictions(
-    segmenter: Segmenter, root: epath.Path, names: Sequence[str], skipped: dict[str, str]
+    segmenter: Segmenter, found: Photos, max_megapixels: float, unreadable: dict[str, str]
 ) -> Iterator[tuple[Photo, Float[np.ndarray, "s s c"]]]:
     """Yields photos with their probabilities at the size that the network sees.
 
-    All photos, whatever their sizes, go through one compiled program.
+    All photos, whatever their sizes, go through one compiled program. Why others cannot be read is
+    added to `unreadable`.
     """
     assert segmenter.image_size is not None
-    size, batch_size = segmenter.image_size, min(BATCH_SIZE, len(names))
+    names, size = found.names, segmenter.image_size
+    batch_size = min(BATCH_SIZE, len(names))
+
+    def read(name: str) -> Photo | str:
+        return read_photo(found.root / name, name, size, max_megapixels)
+
     with (
         concurrent.futures.ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool,
         tqdm(total=len(names), desc="segmenting", unit=" photos", disable=None) as bar,
     ):
         for start in range(0, len(names), batch_size):
             chosen = names[start : start + batch_size]
-            read = list(pool.map(lambda name: read_photo(root / name, name, size), chosen))
-            skipped |= {n: r for n, r in zip(chosen, read, strict=True) if isinstance(r, str)}
-            photos = [photo for photo in read if isinstance(photo, Photo)]
+            photos_read = list(pool.map(read, chosen))
+            pairs = zip(chosen, photos_read, strict=True)
+            unreadable |= {name: reason for name, reason in pairs if isinstance(reason, str)}
+            photos = [photo for photo in photos_read if isinstance(photo, Photo)]
             batch = np.zeros((batch_size, size, size, 3), np.uint8)
             for row, photo in enumerate(photos):
                 batch[row] = photo.small
@@ -111,13 +133,16 @@ def _write(
 ) -> tuple[dict[str, Any], UInt8[np.ndarray, "h w 3"]]:
     """Writes label map and overlay; returns the photo's entry of parts.json and the overlay."""
     parts = probabilities.shape[-1] - 1
-    labels = pixels.most_probable(probabilities, photo.height, photo.width)
+    labels = pixels.most_probable(probabilities, photo.height, photo.width, np.uint8)
     save_label_png(output / "labels" / name, labels)
     small = pixels.most_probable(probabilities, *photo.picture.shape[:2])
     overlay = overlays.overlay_labels(photo.picture[None], small[None])[0]
     save_png(output / "overlays" / name, overlay)
     centers = Segmenter.centers_of(probabilities[None], photo.height, photo.width)[0]
-    areas = np.bincount(labels.ravel(), minlength=parts + 1)
+    # A row at a time, since counting takes eight bytes a pixel.
+    areas = np.zeros(parts + 1, np.int64)
+    for row in labels:
+        areas += np.bincount(row, minlength=parts + 1)
     entries = [
         {
             "part": part,

@@ -11,6 +11,7 @@ import jaxlib
 import pytest
 
 from ganseg_jax.cli import app
+from ganseg_jax.errors import UserError
 
 FLAG = "--xla_cpu_experimental_ynn_fusion_type"
 
@@ -47,6 +48,7 @@ def test_freed_memory_is_kept():
     code = """
 import resource
 from ganseg_jax.cli import app
+from ganseg_jax.errors import UserError
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -88,11 +90,23 @@ def test_only_tasks_that_were_started_are_joined(monkeypatch, variables, paralle
     assert app._launched_in_parallel() is parallel
 
 
-def test_the_home_folder_may_be_a_tilde(monkeypatch):
+def test_paths_may_hold_a_tilde_and_variables(monkeypatch):
     monkeypatch.setenv("HOME", "/home/a")
-    assert app._expand_home("--workdir=~/run") == "--workdir=/home/a/run"
-    assert app._expand_home("--config.dataset.data_dir=~") == "--config.dataset.data_dir=/home/a"
-    assert app._expand_home("--classes=a~b") == "--classes=a~b"
+    monkeypatch.setenv("SCRATCH", "/scratch")
+    monkeypatch.delenv("NONE", raising=False)
+    for given, expected in {
+        "--workdir=~/run": "--workdir=/home/a/run",
+        "--config.dataset.data_dir=~": "--config.dataset.data_dir=/home/a",
+        "--config.dataset.source=$SCRATCH/in": "--config.dataset.source=/scratch/in",
+        "--config=${SCRATCH}/my.py:size=32": "--config=/scratch/my.py:size=32",
+        "$SCRATCH/run": "/scratch/run",
+        "--classes=a~b": "--classes=a~b",
+        "--classes=US$,$5": "--classes=US$,$5",
+        "--norefine": "--norefine",
+    }.items():
+        assert app._expand_path(given) == expected
+    with pytest.raises(UserError, match="--output=.NONE/a: the environment variable NONE is not"):
+        app._expand_path("--output=$NONE/a")
 
 
 def test_configs_are_found_from_any_folder(monkeypatch, tmp_path):

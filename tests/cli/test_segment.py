@@ -108,6 +108,33 @@ def test_odd_images_are_read_as_in_data_preparation(segmented, tmp_path):
     assert (turned[:30] == 1).all() and (turned[-14:] == 2).all()
 
 
+def test_masks_beside_photos_are_no_photos(segmented, tmp_path):
+    for number in range(3):
+        for kind in ("images", "Labels"):
+            (tmp_path / "photos" / kind).mkdir(exist_ok=True)
+        picture().save(tmp_path / "photos" / "images" / f"{number}.jpg")
+        picture().convert("1").save(tmp_path / "photos" / "Labels" / f"{number}.png")
+    parts, _, errors = segmented()
+    assert list(parts["photos"]) == [f"images/{number}.jpg" for number in range(3)]
+    assert not parts["skipped"]
+    assert "Labels: 3 masks\nimages: 3 photos\n" in errors
+
+
+def test_raw_files_and_too_many_pixels_are_refused_by_name(segmented, tmp_path):
+    photos = tmp_path / "photos"
+    picture().save(photos / "a.jpg")
+    picture(1100, 1000).save(photos / "large.png")
+    Image.fromarray(np.full((8, 8), 4095, np.uint16)).save(photos / "deep.png")
+    (photos / "b.NEF").write_bytes((photos / "a.jpg").read_bytes())
+    content = segment.segment_folder(ByColor(), photos, tmp_path / "out", max_megapixels=1)
+    assert list(content["photos"]) == ["a.jpg", "deep.png"]
+    assert "export it as JPEG" in content["skipped"]["b.NEF"]
+    assert "max_megapixels=1" in content["skipped"]["large.png"]
+    with pytest.raises(UserError, match="b.NEF: .nef is a camera's raw file"):
+        segment.segment_folder(ByColor(), photos / "b.NEF", tmp_path / "out")
+    assert "1 photos: 12-bit values scaled to 8 bits" in segmented()[2]
+
+
 def test_unreadable_files_are_named_and_skipped(segmented, tmp_path):
     photos = tmp_path / "photos"
     picture().save(photos / "good.png")
@@ -185,7 +212,7 @@ def test_a_missing_few_shot_network_is_named(entry_point, workdir, tmp_path):
     ("source", "output", "message"),
     [
         ("missing", "out", "does not exist"),
-        ("empty", "out", "has no photos"),
+        ("empty", "out", "has no images"),
         ("photos", "photos/out", "lies in"),
         ("photos", "photos/a.png", "is a file"),
     ],

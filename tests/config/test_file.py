@@ -20,7 +20,7 @@ from tests.tiny_config import config_with
         ("model__stage_divisors", (3, 1), r"stage_divisors=\(3, 1\) must divide image_size=16"),
         ("model__stage_divisors", (2, 2), "must divide image_size=16 and end with 1"),
         ("model__stage_divisors", (), "must divide image_size=16 and end with 1"),
-        ("model__stage_divisors", (0, 1), "must divide image_size=16 and end with 1"),
+        ("model__stage_divisors", (0, 1), r"stage_divisors=\(0, 1\) has the entry 0, which must"),
         ("model__stage_channels", (8,), "equally long"),
         (
             "model__heatmap",

@@ -61,6 +61,7 @@ def test_formats_nesting_and_damage(folder, picture, tmp_path):
             "deep/empty.png": b"",
             "text.jpg": b"<html>not found</html>",
             "phone.heic": b"?",
+            "drawing.svg": b"<svg/>",
         }
     )
     result = prepared(source, tmp_path)
@@ -68,9 +69,11 @@ def test_formats_nesting_and_damage(folder, picture, tmp_path):
     good = ["a.jpg", "b.JPEG", "deep/d.webp", "deep/er/c.png", "e f ü.bmp", "grey.png"]
     assert all_names(tmp_path, result) == good
     reasons = dict(result.skipped)
-    assert sorted(reasons) == ["cut.jpg", "deep/empty.png", "phone.heic", "text.jpg"]
-    assert "truncated" in reasons["cut.jpg"] and "not supported" in reasons["phone.heic"]
-    assert "4 files skipped" in str(result)
+    assert sorted(reasons) == [
+        *("cut.jpg", "deep/empty.png", "drawing.svg", "phone.heic", "text.jpg"),
+    ]
+    assert "truncated" in reasons["cut.jpg"] and "not supported" in reasons["drawing.svg"]
+    assert reasons["phone.heic"] == "not an image" and "5 files skipped" in str(result)
     again = prepare.prepare("image_folder", None, tmp_path / "data")
     assert again.already and dict(again.skipped) == reasons and again.counts == result.counts
 
@@ -162,7 +165,7 @@ def test_unusable_ground_truth_is_reported_and_the_image_kept(folder, picture, t
     reasons = dict(result.skipped)
     assert "60x24" in reasons["masks/0.png"] and "not an image" in reasons["masks/1.png"]
     assert "colors" in reasons["masks/2.png"] and "PNG" in reasons["masks/3.jpg"]
-    assert "without an image" in reasons["9.png"]
+    assert "without an image" in reasons["masks/9.png"]
 
 
 def test_landmarks(folder, picture, tmp_path):
@@ -274,10 +277,14 @@ def test_masks_beside_a_folder_of_images_are_no_photos(folder, tmp_path, picture
 
 def test_every_image_file_is_used_or_named(folder, tmp_path, picture):
     jpeg = picture(16, 16, file_format="JPEG")
-    files = {f"a.{suffix}": jpeg for suffix in ("jpg", "jfif", "jpe", "ppm", "dng")}
+    endings = ("jpg", "jfif", "jpe", "ppm", "TIF", "heic", "dng", "CR2", "svg")
+    files = {f"a{number}.{ending}": jpeg for number, ending in enumerate(endings)}
     result = prepared(folder(files | {"notes.txt": "none"}), tmp_path)
-    assert sum(result.counts.values()) == 3
-    assert sorted(name for name, _ in result.skipped) == ["a.dng", "a.ppm"]
+    assert sum(result.counts.values()) == 6
+    reasons = dict(result.skipped)
+    assert sorted(reasons) == ["a6.dng", "a7.CR2", "a8.svg"]
+    assert "raw file: export it as JPEG" in reasons["a7.CR2"] and "convert" in reasons["a8.svg"]
+    assert "no images: 1 .txt files" in result.summary
 
 
 def test_pixels_of_255_have_no_ground_truth(folder, tmp_path, picture):
@@ -291,3 +298,27 @@ def test_pixels_of_255_have_no_ground_truth(folder, tmp_path, picture):
     np.testing.assert_array_equal(
         split.segmentation[0, :, 0], [0] * 4 + [2] * 4 + [-1] * 4 + [0] * 4
     )
+
+
+def test_depths_and_limits_are_reported(folder, tmp_path, picture):
+    files = {f"train/{n}.png": np.full((8, 8), 1023, np.uint16) for n in range(3)}
+    files |= {"train/a.jpg": picture(file_format="JPEG"), "train/large.png": picture(1100, 1000)}
+    source = folder(files)
+    result = prepare.prepare("image_folder", source, tmp_path / "data", max_megapixels=1)
+    assert result.counts == {"train": 4} and load(tmp_path, "train").images.max() == 255
+    *lines, left_out = result.report()
+    assert lines == ["train: 5 photos", "3 images: 10-bit values scaled to 8 bits"]
+    assert "train/large.png: it has 1.1 megapixels, more than max_megapixels=1" in left_out
+    again = prepare.prepare("image_folder", source, tmp_path / "data")
+    assert again.already and again.report() == result.report()
+
+
+def test_folders_of_roboflow_are_its_splits(folder, tmp_path, picture):
+    files = {}
+    for split, count in (("train", 4), ("valid", 2), ("test", 1)):
+        for number in range(count):
+            files[f"{split}/images/{number}.rf.a.jpg"] = picture(file_format="JPEG")
+            files[f"{split}/labels/{number}.rf.a.txt"] = "0 0.5 0.5 0.1 0.1"
+    result = prepared(folder(files), tmp_path)
+    assert result.counts == {"train": 4, "validation": 2, "test": 1} and not result.skipped
+    assert "no images: 7 .txt files" in result.summary

@@ -1,13 +1,17 @@
 """Odd image files become plain RGB, damaged ones are told from good ones."""
 
 import io
+import struct
+import sys
+import zlib
 
+import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, features
 
 from ganseg_jax import pixels
-from ganseg_jax.data import images
+from ganseg_jax.data import depth, images
 
 
 def encoded(array, file_format="PNG", mode=None, **options) -> bytes:
@@ -18,7 +22,7 @@ def encoded(array, file_format="PNG", mode=None, **options) -> bytes:
 
 
 def stored(data: bytes, **options) -> np.ndarray:
-    kept, height, width = images.stored_image(data, **options)
+    kept, height, width, _ = images.stored_image(data, **options)
     with Image.open(io.BytesIO(kept)) as image:
         assert image.mode == "RGB" and image.format in ("JPEG", "PNG")
     decoded = images.decode_rgb(kept)
@@ -29,7 +33,7 @@ def stored(data: bytes, **options) -> np.ndarray:
 @pytest.mark.parametrize("file_format", ["PNG", "JPEG"])
 def test_plain_files_are_kept_byte_for_byte(picture, file_format):
     data = picture(file_format=file_format)
-    assert images.stored_image(data) == (data, 24, 20)
+    assert images.stored_image(data) == (data, 24, 20, "")
 
 
 @pytest.mark.parametrize("file_format", ["WEBP", "BMP"])
@@ -119,14 +123,14 @@ def test_rotation_noted_by_the_camera_is_carried_out(orientation):
     out = stored(data)
     assert images.image_size(data) == (16, 32) == out.shape[:2]
     assert np.abs(out.astype(int) - upright).mean() < 6
-    kept, height, width = images.stored_image(data, camera_rotation=False)
+    kept, height, width, _ = images.stored_image(data, camera_rotation=False)
     assert kept == data and images.image_size(data, camera_rotation=False) == (height, width)
 
 
 def test_large_images_are_downsized_without_distortion():
     rows = np.linspace(0, 255, 300).astype(np.uint8)
     data = encoded(np.repeat(rows[:, None, None], 900, axis=1).repeat(3, axis=2))
-    kept, height, width = images.stored_image(data, max_side=90)
+    kept, height, width, _ = images.stored_image(data, max_side=90)
     assert (height, width) == (30, 90)
     np.testing.assert_allclose(images.decode_rgb(kept)[:, 40, 0], rows[5::10], atol=3)
 
@@ -150,10 +154,13 @@ def test_damaged_files_are_refused(picture):
             images.stored_image(bad)
 
 
-def test_enormous_image_is_refused(picture, monkeypatch):
+def test_the_limit_of_pixels_is_ours(picture, monkeypatch):
+    data = picture(1200, 1000)
+    for read in (images.stored_image, images.open_photo):
+        with pytest.raises(images.ImageError, match="1.2 megapixels, more than max_megapixels=1:"):
+            read(data, max_megapixels=1)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 200)
-    with pytest.raises(images.ImageError, match="480 pixels"):
-        images.stored_image(picture())
+    assert images.stored_image(data).height == 512 and Image.MAX_IMAGE_PIXELS == 200
 
 
 def test_label_maps():
@@ -195,3 +202,187 @@ def test_resized_labels_stay_aligned_with_the_image():
     resized = pixels.resize_labels(labels, 20, 20)
     np.testing.assert_array_equal(resized == 3, small > 120)
     np.testing.assert_array_equal(np.unique(pixels.resize_labels(labels, 7, 9)), [0, 3])
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    check = struct.pack(">I", zlib.crc32(kind + content))
+    return struct.pack(">I", len(content)) + kind + content + check
+
+
+def png_of_16_bits(values: np.ndarray, orientation: int = 1) -> bytes:
+    """A PNG of 16 bits a channel, which Pillow does not write: (H, W, 2 to 4)."""
+    height, width, channels = values.shape
+    head = struct.pack(">IIBBBBB", width, height, 16, {2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    parts = [(b"IHDR", head), (b"eXIf", exif.tobytes()[6:]), (b"IDAT", zlib.compress(rows))]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in [*parts, (b"IEND", b"")])
+
+
+def tiff_of_16_bits(values: np.ndarray, orientation: int) -> bytes:
+    """A TIFF of (H, W, 3) with 16 bits a channel, which Pillow does not write."""
+    height, width, _ = values.shape
+    data, short, long = values.astype("<u2").tobytes(), 3, 4
+    tags = [
+        *((256, long, 1, width), (257, long, 1, height), (258, short, 3, 8), (259, short, 1, 1)),
+        *((262, short, 1, 2), (273, long, 1, 14), (274, short, 1, orientation)),
+        *((277, short, 1, 3), (278, long, 1, height), (279, long, 1, len(data))),
+    ]
+    entries = b"".join(struct.pack("<HHII", *tag) for tag in tags)
+    ifd = struct.pack("<H", len(tags)) + entries + struct.pack("<I", 0)
+    return b"II*\0" + struct.pack("<I3H", 14 + len(data), 16, 16, 16) + data + ifd
+
+
+COLOURS = np.random.default_rng(0).integers(0, 4096, (6, 8, 3)).astype(np.uint16)
+COLOURS[0, 0] = 4095
+SEEN = COLOURS / 4095 * 255
+
+
+def test_colours_of_12_bits_are_seen_and_said():
+    """Pillow takes the upper eight of sixteen bits, of which a camera of 12 bits fills four."""
+    data = png_of_16_bits(COLOURS)
+    assert np.asarray(Image.open(io.BytesIO(data))).max() == 15
+    np.testing.assert_allclose(stored(data), SEEN, atol=1)
+    assert images.stored_image(data).note == "12-bit values scaled to 8 bits"
+    np.testing.assert_allclose(np.asarray(images.open_photo(data).image), SEEN, atol=1)
+
+
+def test_deep_images_that_are_cut_off_are_refused_unread():
+    """OpenCV would make room for what the file promises."""
+    data = png_of_16_bits(COLOURS)
+    start = data.index(b"IDAT") - 4
+    with pytest.raises(images.ImageError, match="cut off"):
+        depth._check_png(data[:start] + b"\x7f\xff\xff\xff" + data[start + 4 :], 96)
+    with pytest.raises(images.ImageError, match="cut off"):
+        depth._check_png(data, 2**30)
+    depth._check_png(data, 96)
+
+
+def test_deep_images_with_transparency_are_put_on_white():
+    alpha = np.full((6, 8, 1), 65535, np.uint16)
+    alpha[:3] = 0
+    made = stored(png_of_16_bits(np.concatenate([COLOURS, alpha], -1)))
+    np.testing.assert_allclose(made[3:], SEEN[3:], atol=1)
+    assert (made[:3] == 255).all()
+    grey = stored(png_of_16_bits(np.concatenate([COLOURS[..., :1], alpha], -1)))
+    np.testing.assert_allclose(grey[3:, :, 1], SEEN[3:, :, 0], atol=1)
+
+
+@pytest.mark.parametrize(
+    ("values", "note"),
+    [
+        (COLOURS, "12-bit values scaled to 8 bits"),
+        (COLOURS * 16, "16-bit values scaled to 8 bits"),
+        ((COLOURS / 4095).astype(np.float32), "floats from 0 to 1 scaled to 8 bits"),
+        ((COLOURS / 4095 * 255).astype(np.float32), "floats from 0 to 255 scaled to 8 bits"),
+        ((COLOURS / 819).astype(np.float32), "floats from 0 to 5 scaled to 8 bits"),
+        (COLOURS[..., 0] * 16, "16-bit values scaled to 8 bits"),
+        (COLOURS[..., 0].astype(np.int32), "12-bit values scaled to 8 bits"),
+    ],
+)
+def test_deep_tiffs_are_scaled_and_it_is_said(values, note):
+    if values.ndim == 3:
+        plain = [cv2.IMWRITE_TIFF_COMPRESSION, 1]  # Older versions of OpenCV round floats else.
+        data = cv2.imencode(".tiff", values[..., ::-1], plain)[1].tobytes()
+    else:
+        data = encoded(values, "TIFF")
+    expected = SEEN if values.ndim == 3 else np.repeat(SEEN[..., :1], 3, -1)
+    np.testing.assert_allclose(stored(data), expected, atol=1)
+    assert images.stored_image(data).note == note
+    assert images.image_size(data) == (6, 8)
+
+
+@pytest.mark.parametrize("file_format", ["PPM", "GIF", "TIFF", "AVIF", "MPO"])
+def test_more_formats(file_format):
+    if file_format == "AVIF" and "avif" not in features.get_supported():
+        pytest.skip("this Pillow has no AVIF")
+    colours = np.zeros((32, 48, 3), np.uint8)
+    colours[:, :24] = 204
+    made = stored(encoded(colours, file_format))
+    np.testing.assert_allclose(made, colours, atol=6)
+
+
+def test_of_an_animation_the_first_frame_is_taken_and_it_is_said():
+    frames = [Image.new("L", (8, 8), grey) for grey in (40, 200)]
+    buffer = io.BytesIO()
+    frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:])
+    assert (stored(buffer.getvalue()) == 40).all()
+    assert images.stored_image(buffer.getvalue()).note == "the first frame of an animation"
+
+
+def test_heic():
+    pillow_heif = pytest.importorskip("pillow_heif")
+    colours = np.full((64, 96, 3), (200, 100, 50), np.uint8)
+    buffer = io.BytesIO()
+    pillow_heif.from_pillow(Image.fromarray(colours)).save(buffer)
+    np.testing.assert_allclose(stored(buffer.getvalue()), colours, atol=6)
+    assert images.image_size(buffer.getvalue()) == (64, 96)
+
+
+def test_heic_without_its_library_names_the_remedy(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(images.ImageError, match=r'pip install "ganseg-jax\[heic\]"'):
+        images._open_otherwise(b"\0\0\0\x18ftypheic" + b"\0" * 20)
+
+
+TURNS = {1: 0, 3: 2, 6: -1, 8: 1}
+"""Quarter turns to the left by which a viewer shows each orientation."""
+
+
+@pytest.mark.parametrize("orientation", TURNS)
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "deep PNG", "TIFF", "grey TIFF", "deep TIFF"])
+def test_every_format_is_upright(orientation, kind):
+    grey = np.linspace(0, 250, 32 * 48).reshape(32, 48)
+    colours = np.repeat(grey[..., None], 3, -1)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    if kind == "deep PNG":
+        data = png_of_16_bits((colours * 257).astype(np.uint16), orientation)
+    elif kind == "deep TIFF":
+        data = tiff_of_16_bits(colours * 257, orientation)
+    elif kind == "grey TIFF":
+        values = (grey * 257).astype(np.uint16)
+        data = encoded(values, "TIFF", tiffinfo={0x0112: orientation})
+    elif kind == "TIFF":
+        data = encoded(colours.astype(np.uint8), "TIFF", tiffinfo={0x0112: orientation})
+    else:
+        data = encoded(colours.astype(np.uint8), kind, exif=exif)
+    upright = np.rot90(colours, TURNS[orientation])
+    np.testing.assert_allclose(stored(data), upright, atol=4)
+    photo = images.open_photo(data)
+    np.testing.assert_allclose(np.asarray(photo.image), upright, atol=4)
+    assert (photo.height, photo.width) == images.image_size(data) == upright.shape[:2]
+
+
+@pytest.mark.parametrize("orientation", TURNS)
+def test_a_reduced_photo_is_upright_and_knows_its_size(orientation):
+    grey = np.linspace(0, 250, 400)[:, None] * np.ones(1600) * 0.5 + np.linspace(0, 120, 1600)
+    colours = np.repeat(grey[..., None], 3, -1).astype(np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(colours, "JPEG", exif=exif)
+    upright = np.rot90(colours, TURNS[orientation])
+    photo = images.open_photo(data, longest=200)
+    assert (photo.height, photo.width) == upright.shape[:2]
+    assert photo.image.size == tuple(side // 4 for side in upright.shape[1::-1])
+    np.testing.assert_allclose(np.asarray(photo.image), upright[2::4, 2::4], atol=4)
+    kept = images.stored_image(data, max_side=200)
+    assert max(kept.height, kept.width) == 200
+    step = 8
+    np.testing.assert_allclose(
+        images.decode_rgb(kept.data), upright[step // 2 :: step, step // 2 :: step], atol=4
+    )
+
+
+def test_the_sides_that_are_needed_are_kept():
+    data = encoded(np.zeros((160, 3200, 3), np.uint8), "JPEG")
+    assert images.open_photo(data, longest=300).image.size == (800, 40)
+    assert images.open_photo(data, longest=300, shortest=64).image.size == (3200, 160)
+    assert images.open_photo(data).image.size == (3200, 160)
+
+
+@pytest.mark.parametrize("name", ["a.DNG", "b.cr2", "c.cr3", "d.NEF", "e.arw", "f.rw2"])
+def test_raw_files_are_refused_with_a_remedy(name):
+    assert "raw file: export it as JPEG or TIFF" in images.refusal(name)
+    assert not images.is_image(name) and images.is_image("a.JFIF") and not images.refusal("a.txt")

@@ -13,12 +13,12 @@ given as `source`.  Its features:
 `segmentation` and the landmarks are present in sets with ground truth of that kind.
 """
 
+import collections
 import dataclasses
 import io
 import os
 import pathlib
-import typing
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -26,19 +26,39 @@ import tensorflow_datasets as tfds
 from tqdm import tqdm
 
 from ganseg_jax import pixels
-from ganseg_jax.data import images
+from ganseg_jax.data import ahead, images
 from ganseg_jax.errors import UserError
 
 UNLABELED = 255
 
 
-@typing.runtime_checkable
-class Items(typing.Protocol):
-    """Holds what a split is made of; iterated once."""
+class Pool:
+    """Holds items that several splits draw from, each until enough of them could be read."""
 
-    def __len__(self) -> int: ...
+    def __init__(self, items: Sequence[Any]):
+        self._items = items
+        self._results: Iterator[Any] | None = None
 
-    def __iter__(self) -> Iterator[Any]: ...
+    def results(self, read: Callable[[Iterable[Any]], Iterator[Any]]) -> Iterator[Any]:
+        """Returns what is left of `read(items)`, which is called once."""
+        if self._results is None:
+            self._results = read(self._items)
+        return self._results
+
+
+@dataclasses.dataclass(frozen=True)
+class Draw:
+    """Says that a split takes `count` items that can be read from a pool."""
+
+    pool: Pool
+    count: int
+
+    def __len__(self) -> int:
+        return self.count
+
+
+Items = Sequence[Any] | Draw
+"""What a split is made of."""
 
 
 @dataclasses.dataclass
@@ -77,6 +97,8 @@ class SetBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # ty
     ROOT_MARKER: ClassVar[str | None] = None
     EXPECTED_COUNTS: ClassVar[dict[str, int]] = {}
     SKIP_UNREADABLE: ClassVar[bool] = False
+    # How many threads read items, None for one a core.
+    THREADS: ClassVar[int | None] = None
     # Whether photos are turned as the camera noted; the labels of published sets ignore that.
     CAMERA_ROTATION: ClassVar[bool] = False
 
@@ -89,11 +111,15 @@ class SetBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # ty
         source: str | pathlib.Path | None = None,
         verify_counts: bool = True,
         progress: bool = False,
+        max_megapixels: float = images.MAX_MEGAPIXELS,
         **kwargs: Any,
     ):
         """Takes what `ganseg_jax.data.prepare.prepare` gives, which is how builders are used."""
         self._source = None if source is None else pathlib.Path(source)
         self.skipped: list[tuple[str, str]] = []
+        self.summary: list[str] = []
+        self.notes: collections.Counter[str] = collections.Counter()
+        self._max_megapixels = max_megapixels
         self._verify_counts = verify_counts
         self._progress = progress
         kwargs.setdefault("file_format", "array_record")
@@ -110,7 +136,11 @@ class SetBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # ty
         raise NotImplementedError
 
     def read_item(self, item: Any) -> Example:
-        """Reads one item; raises `ImageError` if its image cannot be used."""
+        """Reads one item, in one of several threads.
+
+        Raises:
+          ImageError: if its image cannot be used.
+        """
         raise NotImplementedError
 
     def find(self, *names: str) -> pathlib.Path:
@@ -146,7 +176,9 @@ class SetBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # ty
     def metadata(self) -> dict[str, Any]:
         """Facts that are stored beside the data."""
         names = {"parts": self.part_names, "landmarks": self.landmark_names}
-        return {key: list(value) for key, value in names.items() if value is not None}
+        facts: dict[str, Any] = {k: list(value) for k, value in names.items() if value is not None}
+        taken = {"summary": self.summary, "notes": dict(self.notes)}
+        return facts | {"skipped": sorted(self.skipped)} | taken
 
     def _info(self) -> tfds.core.DatasetInfo:
         features: dict[str, Any] = {
@@ -181,33 +213,52 @@ class SetBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # ty
         return {name: self._generate_examples(name, items) for name, items in splits.items()}
 
     def _generate_examples(self, split: str, items: Items) -> Iterator:
-        bar = tqdm(
-            items,
+        written, reason = 0, "there is none"
+        with tqdm(
             desc=f"{self.name} {split}",
             total=len(items),
             unit=" images",
             disable=None if self._progress else True,  # None: shown on terminals only
-        )
-        written = 0
-        for item in bar:
-            try:
-                example = self.read_item(item)
-                features = self._features(example)
-            except images.ImageError as error:
-                self.skip(str(item[-1] if isinstance(item, tuple) else item), str(error))
-                continue
-            yield f"{split}/{example.name}", features
-            written += 1
+        ) as bar:
+            for item, result in self._results(items):
+                if isinstance(result, images.ImageError):
+                    name = str(item[-1] if isinstance(item, tuple) else item)
+                    self.skip(name, str(result))
+                    reason = f"{name}: {result}"
+                    continue
+                name, features, note = result
+                self.notes.update([note] if note else [])
+                yield f"{split}/{name}", features
+                bar.update()
+                written += 1
+                if written == len(items):
+                    break
         if not written:
-            name, reason = self.skipped[-1]
             raise UserError(
-                f"{self._source}: no image of the split {split!r} can be read ({name}: {reason})"
+                f"{self._source}: no image of the split {split!r} can be read ({reason})"
             )
-        self.info.metadata.update(self.metadata() | {"skipped": self.skipped})
+        self.info.metadata.update(self.metadata())
 
-    def _features(self, example: Example) -> dict[str, Any]:
-        data, height, width = images.stored_image(
-            example.image, camera_rotation=self.CAMERA_ROTATION
+    def _results(self, items: Items) -> Iterator[tuple[Any, Any]]:
+        """Yields items with name, features and note, or with the `ImageError` of reading them."""
+
+        def read(chosen: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
+            return ahead.in_order(self._read, chosen, self.THREADS)
+
+        return items.pool.results(read) if isinstance(items, Draw) else read(items)
+
+    def _read(self, item: Any) -> tuple[str, dict[str, Any], str] | images.ImageError:
+        try:
+            example = self.read_item(item)
+            return example.name, *self._features(example)
+        except images.ImageError as error:
+            return error
+
+    def _features(self, example: Example) -> tuple[dict[str, Any], str]:
+        data, height, width, note = images.stored_image(
+            example.image,
+            camera_rotation=self.CAMERA_ROTATION,
+            max_megapixels=self._max_megapixels,
         )
         features = {"image": io.BytesIO(data), "name": example.name}
         if self.part_names is not None:
@@ -228,7 +279,7 @@ class SetBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # ty
             landmarks = np.where(visible[:, None], landmarks, 0.0)
             features["landmarks"] = landmarks.astype(np.float32)
             features["landmarks_visible"] = visible
-        return features
+        return features, note
 
 
 def find_root(source: pathlib.Path, marker: str | None) -> pathlib.Path:

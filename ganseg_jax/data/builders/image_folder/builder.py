@@ -1,46 +1,40 @@
 """TFDS builder of any folder of images, with optional ground truth beside them.
 
-Images: every jpg (jpeg, jpe, jfif), png, webp and bmp file below the folder (below its `images/` if
-there is one).  Files of other image formats and unreadable ones are reported by name and left out.
+Images: every file below the folder whose ending is in `images.IMAGE_SUFFIXES` and that is no mask
+(if a folder `images` at the top holds most of them, only those in it).  Files of other image
+formats and unreadable ones are reported by name and left out.
 
-Splits: by the folders `train`, `validation` (or `val`) and `test` at the top if there are any.
-Otherwise by a hash of the name: 90 % train, 5 % validation, 5 % test.  Where only part of the
+Splits: by the folders `train`, `validation` (`val`, `valid`) and `test` at the top if there are
+any.  Otherwise by a hash of the name: 90 % train, 5 % validation, 5 % test.  Where only part of the
 images has ground truth, the test split is made of these (at most a fifth of all images; the rest
 of them go the way of the others), because training needs no labels.
 
-Masks: `masks/NAME.png` for the image NAME.jpg (folders are kept: `masks/train/a.png` for
-`train/a.jpg`), `train/masks/a.png` for `train/images/a.jpg`, or `NAME_mask.png` beside the image.
-Label maps, 0 = background, see `images.read_label_map`.  A file `parts.txt` may name labels 1, 2,
-..., one per line.
+Masks: `masks/NAME.png` for the image NAME.jpg, `train/masks/a.png` for `train/images/a.jpg`,
+`NAME_mask.png` beside the image, and much else: see `data.layout`.  Label maps, 0 = background, see
+`images.read_label_map`.  A file `parts.txt` may name labels 1, 2, ..., one per line.
 
 Landmarks: `landmarks.csv` with the header `name,A_x,A_y,B_x,B_y,...` (A, B: landmark names) and one
 row per image: its name as a path relative to the folder, then pixel positions in the image as a
 viewer shows it.  Empty or negative: not visible.
 """
 
-import collections
 import csv
 import functools
 import hashlib
-import os
 import pathlib
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from ganseg_jax import pixels
-from ganseg_jax.data import images
+from ganseg_jax.data import images, layout
 from ganseg_jax.data.builders import base
 from ganseg_jax.errors import UserError
 
-_SPLIT_FOLDERS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
-_RESERVED_FOLDERS = {*_SPLIT_FOLDERS, "images", "masks"}
-_OTHER_IMAGES = (
-    *(".gif", ".tif", ".tiff", ".heic", ".heif", ".avif", ".jp2", ".j2k", ".jxl", ".svg", ".psd"),
-    *(".ppm", ".pgm", ".pbm", ".pnm", ".pfm", ".tga", ".dds", ".exr", ".hdr", ".ico", ".pcx"),
-    *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".pef", ".raw"),
-)
+_RESERVED_FOLDERS = {"train", "validation", "val", "valid", "test", "images", "masks"}
+_EXACT_SUFFIXES = (".png", ".bmp", ".gif", ".tif", ".tiff", ".pgm")
 _EVALUATION_SHARE = 0.05
 _LABELED_SHARE = 0.2
 
@@ -50,8 +44,8 @@ class ImageFolder(base.SetBuilder):
 
     DESCRIPTION = "A folder of images with optional masks and landmarks."
     LAYOUT = (
-        "a folder (or tar) of jpg, jpeg, png, webp or bmp images, with optional masks/NAME.png and "
-        "landmarks.csv"
+        "a folder (or tar) of jpg, png, webp, tif, heic or other images, with optional "
+        "masks/NAME.png and landmarks.csv"
     )
     SKIP_UNREADABLE = True
     CAMERA_ROTATION = True
@@ -60,6 +54,7 @@ class ImageFolder(base.SetBuilder):
         self._masks: dict[str, pathlib.Path] = {}
         self._landmarks: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         self._highest_label = 0
+        self._lock = threading.Lock()
         found = None if source is None else _Listing(_descend(pathlib.Path(source)))
         if found is not None:
             self._root, self._names = found.root, found.names
@@ -70,9 +65,10 @@ class ImageFolder(base.SetBuilder):
         super().__init__(source=source, **kwargs)
         if found is not None:
             self.skipped += found.skipped
+            self.summary = found.summary
 
     def list_splits(self) -> Mapping[str, base.Items]:
-        folders = {name: _split_of(name) for name in self._names}
+        folders = layout.splits_of(self._names)
         if any(folders.values()):
             splits: dict[str, list[str]] = {"train": [], "validation": [], "test": []}
             for name, split in folders.items():
@@ -97,26 +93,28 @@ class ImageFolder(base.SetBuilder):
             most = max(share, int(_LABELED_SHARE * count))
             test = [name for name in by_hash if name in labeled][:most]
             taken = set(test)
-            pool = collections.deque(name for name in by_hash if name not in taken)
+            pool = base.Pool([name for name in by_hash if name not in taken])
         else:
-            pool = collections.deque(by_hash)
-            test = _Draw(pool, share, self.skipped)
-        validation = _Draw(pool, share, self.skipped)
+            pool = base.Pool(by_hash)
+            test = base.Draw(pool, share)
         rest = count - len(test) - share
-        return {"test": test, "validation": validation, "train": _Draw(pool, rest, self.skipped)}
+        return {"test": test, "validation": base.Draw(pool, share), "train": base.Draw(pool, rest)}
 
     def read_item(self, item: str) -> base.Example:
         try:
             data = (self._root / item).read_bytes()
         except OSError as error:
             raise images.ImageError(error.strerror or str(error)) from error
-        height, width = images.image_size(data)
         example = base.Example(name=item, image=data)
+        if item not in self._masks and item not in self._landmarks:
+            return example
+        height, width = images.image_size(data, max_megapixels=self._max_megapixels)
         if item in self._masks:
             try:
                 example.labels = self._read_mask(self._masks[item], height, width)
                 known = example.labels[example.labels != base.UNLABELED]
-                self._highest_label = max(self._highest_label, int(known.max(initial=0)))
+                with self._lock:  # Several threads read.
+                    self._highest_label = max(self._highest_label, int(known.max(initial=0)))
             except (images.ImageError, OSError) as error:
                 self.skip(self._relative(self._masks[item]), str(error))
         if item in self._landmarks:
@@ -151,50 +149,21 @@ class _Listing:
     """Lists a folder: its images, and which masks and landmarks belong to them."""
 
     def __init__(self, root: pathlib.Path):
-        files = sorted(_files(root))
-        has_images_folder = any(name.startswith("images/") for name in files)
-        # Folders such as train/, with photos in train/images/ and their masks in train/masks/.
-        paired = {folder for folder, found, _ in (f.rpartition("/images/") for f in files) if found}
-        self.root = root / "images" if has_images_folder else root
-        self.skipped: list[tuple[str, str]] = []
-        self.names: list[str] = []
-        masks: dict[str, pathlib.Path] = {}
-        for file in files:
-            path, suffix = root / file, pathlib.PurePath(file).suffix.lower()
-            stem = file.removesuffix(pathlib.PurePath(file).suffix)
-            parent, _, inner = stem.rpartition("/masks/")
-            if file.startswith("masks/") or parent in paired:
-                if suffix == ".png":
-                    masks[f"{parent}/images/{inner}" if parent else stem[len("masks/") :]] = path
-                elif suffix in images.IMAGE_SUFFIXES:
-                    self.skipped.append((file, "masks must be PNG files"))
-            elif has_images_folder and not file.startswith("images/"):
-                continue
-            elif suffix == ".png" and stem.endswith("_mask"):
-                masks[stem.removeprefix("images/").removesuffix("_mask")] = path
-            elif suffix in images.IMAGE_SUFFIXES:
-                self.names.append(path.relative_to(self.root).as_posix())
-            elif suffix in _OTHER_IMAGES:
-                self.skipped.append((file, f"{suffix} is not supported, convert it to jpg or png"))
-        if not self.names:
-            formats = ", ".join(suffix[1:] for suffix in images.IMAGE_SUFFIXES)
-            raise UserError(f"{root} has no images (looked for {formats} in all its folders)")
-        self.masks = self._match(masks)
+        found = layout.find(root)
+        self.summary = found.summary()
+        self.skipped = list(found.skipped)
+        below_images = all(name.startswith("images/") for name in found.photos)
+        self.root = root / "images" if below_images else root
+        prefix = "images/" if below_images else ""
+        self.names = [name.removeprefix(prefix) for name in found.photos]
+        self.masks: dict[str, pathlib.Path] = {}
+        for name, mask in found.masks.items():
+            if pathlib.PurePath(mask).suffix.lower() in _EXACT_SUFFIXES:
+                self.masks[name.removeprefix(prefix)] = root / mask
+            else:
+                self.skipped.append((mask, "its format changes labels: masks must be PNG files"))
         self.part_names = _read_lines(root / "parts.txt")
         self.landmark_names, self.landmarks = self._read_landmarks(root / "landmarks.csv")
-
-    def _match(self, masks: dict[str, pathlib.Path]) -> dict[str, pathlib.Path]:
-        """Finds each image's mask; both `a.png` and `a.jpg.png` belong to `a.jpg`."""
-        matched, used = {}, set()
-        for name in self.names:
-            stem = name.removesuffix(pathlib.PurePath(name).suffix)
-            key = name if name in masks else stem
-            if key in masks:
-                matched[name] = masks[key]
-                used.add(key)
-        for key in sorted(masks.keys() - used):
-            self.skipped.append((masks[key].name, "a mask without an image"))
-        return matched
 
     def _read_landmarks(self, path: pathlib.Path):
         if not path.exists():
@@ -227,42 +196,9 @@ class _Listing:
         return names, landmarks
 
 
-class _Draw:
-    """Takes names from a common pool while it is iterated, until `count` of them were readable."""
-
-    def __init__(self, pool: collections.deque[str], count: int, skipped: list[tuple[str, str]]):
-        self._pool, self._count, self._skipped = pool, count, skipped
-
-    def __len__(self) -> int:
-        return self._count
-
-    def __iter__(self) -> Iterator[str]:
-        left = self._count
-        while left and self._pool:
-            name = self._pool.popleft()
-            yield name
-            if not self._skipped or self._skipped[-1][0] != name:
-                left -= 1
-
-
 @functools.cache
 def _hash(name: str) -> str:
     return hashlib.sha256(name.encode()).hexdigest()
-
-
-def _split_of(name: str) -> str | None:
-    first, _, rest = name.partition("/")
-    return _SPLIT_FOLDERS.get(first.lower()) if rest else None
-
-
-def _files(root: pathlib.Path) -> list[str]:
-    """Lists all files below `root` but hidden ones, as paths relative to it."""
-    found = []
-    for folder, children, files in os.walk(root):
-        children[:] = [c for c in children if not c.startswith(".") and c != "__MACOSX"]
-        relative = pathlib.Path(folder).relative_to(root)
-        found += [(relative / file).as_posix() for file in files if not file.startswith(".")]
-    return found
 
 
 def _descend(root: pathlib.Path) -> pathlib.Path:

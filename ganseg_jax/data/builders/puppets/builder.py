@@ -17,6 +17,8 @@ class Puppets(base.SetBuilder):
     DESCRIPTION = "Rendered articulated figures of five parts, with label maps and joints."
     EXPECTED_COUNTS = {"train": 6000, "validation": 500, "test": 500}
 
+    THREADS = 1  # A batch of them is rendered at once.
+
     part_names = render.PART_NAMES
     landmark_names = render.JOINT_NAMES
 
