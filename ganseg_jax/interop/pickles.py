@@ -50,6 +50,8 @@ _SMALL = 2**20
 # Far more than the entries of any network; files that repeat their parts without end have more.
 _MOST_ENTRIES = 10**6
 
+_MARK, _DEEPEST = -1, 64
+
 _HINTS = {
     "dnnlib.tflib": "a TensorFlow network: convert it with legacy.py of stylegan2-ada-pytorch",
     "tensorflow": "a TensorFlow network",
@@ -360,17 +362,45 @@ def _unpickle(stream: io.BytesIO, storage: Callable[..., _Storage] | None = None
 
 
 def _check(stream: io.BytesIO) -> None:
-    """Looks at every step of a pickle before any is taken: unknown ones, and memory taken at will.
+    """Looks at every step of a pickle before any is taken.
+
+    Python's own reader makes room for any place that an object is to be kept at, and computes the
+    hash of tuples inside tuples, however many, on the stack.
 
     Raises:
       Refused: a step is none of those that weights need.
-      ValueError: the pickle is cut off.
+      Exception: the pickle is damaged.
     """
+    kept: dict[int, int] = {}
+    stack: list[int] = []  # For each object, how many tuples lie one inside the other.
     for steps, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
-        if opcode.name not in _OPCODES:
-            raise Refused(f"is no pickle of weights (it uses {opcode.name})")
-        if "PUT" in opcode.name and int(argument or 0) > steps:
+        name, before = opcode.name, opcode.stack_before
+        if name not in _OPCODES:
+            raise Refused(f"is no pickle of weights (it uses {name})")
+        if "PUT" in name or name == "MEMOIZE":
+            place = len(kept) if argument is None else argument
+            if place > steps:
+                raise Refused("is a damaged pickle")
+            kept[place] = stack[-1]
+            continue
+        depth, single = 0, len(before)
+        if pickletools.markobject in before:
+            single = before.index(pickletools.markobject)
+            while (inner := stack.pop()) != _MARK:
+                depth = max(depth, inner)
+        for _ in range(single):
+            depth = max(depth, stack.pop())
+        if "GET" in name:
+            depth = kept[argument]
+        elif name == "MARK":
+            depth = _MARK
+        elif "TUPLE" in name:
+            depth += 1
+        elif name not in ("REDUCE", "NEWOBJ", "BUILD"):
+            depth = 0  # What these give may be a tuple that they were given.
+        if depth > _DEEPEST:
             raise Refused("is a damaged pickle")
+        stack += [depth] * len(opcode.stack_after)
 
 
 class _Unpickler(pickle.Unpickler):

@@ -129,6 +129,9 @@ def test_states_of_what_a_file_may_name_cannot_be_set(tmp_path):
         b"\x80\x04B" + struct.pack("<I", 2**31) + b".",  # Bytes that are not there.
         b"\x80\x02}q\x00X\x01\x00\x00\x00ah\x00s.",  # A dict inside itself.
         b"\x80\x02(lp0\n.",
+        b"\x80\x02})" + b"\x85" * 10**6 + b"Ns.",  # A million tuples inside each other, hashed.
+        b"\x80\x02}" + b")\x85q\x00h\x00\x85" * 10**5 + b"Ns.",
+        b"\x80\x02" + b"]" * 10**5 + b"a" * (10**5 - 1) + b".",
         b"",
     ],
 )
