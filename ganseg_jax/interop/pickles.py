@@ -391,7 +391,7 @@ def _check(stream: io.BytesIO) -> None:
         for _ in range(single):
             depth = max(depth, stack.pop())
         if "GET" in name:
-            depth = kept[argument]
+            depth = kept[int(argument or 0)]
         elif name == "MARK":
             depth = _MARK
         elif "TUPLE" in name:
