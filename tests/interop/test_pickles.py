@@ -113,10 +113,13 @@ def test_known_kinds_of_other_files_are_named(tmp_path, module, hint):
 
 def test_states_of_what_a_file_may_name_cannot_be_set(tmp_path):
     """Else a file could change how the next one is read."""
-    for module, name in (("torch._utils", "_rebuild_tensor_v2"), ("collections", "OrderedDict"),
-                         ("torch", "FloatStorage")):  # fmt: skip
+    for module, name, message in (
+        ("torch._utils", "_rebuild_tensor_v2", "sets the state of a call"),
+        ("torch", "FloatStorage", "sets the state of a name"),
+        ("collections", "OrderedDict", "cannot be read as a weight file"),
+    ):
         state = b"N}X\x0c\x00\x00\x00__defaults__)s\x86b."
-        with pytest.raises(UserError):
+        with pytest.raises(UserError, match=message):
             read(tmp_path, b"\x80\x02c" + f"{module}\n{name}\n".encode() + state)
     test_files_of_torch_itself("torch_2_13.pt")
 

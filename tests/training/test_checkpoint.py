@@ -121,8 +121,12 @@ def test_one_flipped_bit_is_noticed(tmp_path, caplog, with_checksums):
 
 def test_file_that_was_lost_is_noticed(tmp_path, caplog):
     saved(tmp_path / "c")
-    next((tmp_path / "c" / "4" / "state" / "d").iterdir()).unlink()
-    assert restored(tmp_path / "c")[0] == 2
+    lost = next((tmp_path / "c" / "4" / "state" / "d").iterdir())
+    lost.unlink()
+    with caplog.at_level(logging.WARNING):
+        logging.getLogger("ganseg_jax").propagate = True
+        assert restored(tmp_path / "c")[0] == 2
+    assert f"d/{lost.name} is missing" in caplog.text
 
 
 @pytest.mark.skipif(
