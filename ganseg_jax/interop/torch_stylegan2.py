@@ -4,6 +4,7 @@ Two namings are read: the widely used one (`convs.0.conv.weight`, ...), and NVID
 (`synthesis.b8.conv0.weight`, ...; see `nvidia_stylegan2`).
 """
 
+import logging
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -27,6 +28,8 @@ from ganseg_jax.interop.conversion import (
 )
 from ganseg_jax.interop.stylegan2_shapes import WHAT, channel_settings, upsample_taps
 from ganseg_jax.models.stylegan2 import BASE_SIZE, StyleGAN2Generator
+
+LOG = logging.getLogger(__name__)
 
 # Where training programs keep the generator, the averaged one first.
 PARTS = ("g_ema", "G_ema", "g", "G")
@@ -79,12 +82,17 @@ def load_generator(state_dict: Mapping[str, Any]) -> tuple[StyleGAN2Generator, V
 
 
 def generator_of(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the generator's part of a file, or all of it if it has no parts."""
+    """Returns the generator's part of a file, or all of it if it has no parts.
+
+    The other parts are logged by name.
+    """
     for name in PARTS:
-        if isinstance(content.get(name), Mapping):
-            return dict(content[name])
         part = {k[len(name) + 1 :]: v for k, v in content.items() if k.startswith(f"{name}.")}
+        if isinstance(content.get(name), Mapping):
+            part = dict(content[name])
         if part:
+            others = {key.split(".")[0] for key in content} - {name, "latent_avg"}
+            LOG.info("%s: took %r; left out: %s.", WHAT, name, ", ".join(sorted(others)) or "-")
             return part
     return dict(content)
 

@@ -2,6 +2,7 @@
 
 import argparse
 import collections
+import logging
 import pickle
 import struct
 
@@ -35,7 +36,7 @@ def test_files_of_torch_itself(name):
 
 @pytest.mark.parametrize("part", ["g_ema", "g"])
 @pytest.mark.parametrize("prefix", ["", "module.", "module._orig_mod."])
-def test_whole_training_files_of_stylegan2(tmp_path, part, prefix):
+def test_whole_training_files_of_stylegan2(tmp_path, caplog, part, prefix):
     state = zero_checkpoint(shapes_of(8, 2))
     content = {
         "d": {"x": np.ones(2, np.float32)},
@@ -44,7 +45,11 @@ def test_whole_training_files_of_stylegan2(tmp_path, part, prefix):
         "args": argparse.Namespace(size=8, iter=800000, path="data"),
         "latent_avg": np.ones(4, np.float32),
     }
-    module, variables = torch_stylegan2.load_generator(read(tmp_path, torch_files.archive(content)))
+    with caplog.at_level(logging.INFO, "ganseg_jax"):
+        logging.getLogger("ganseg_jax").propagate = True
+        content = read(tmp_path, torch_files.archive(content))
+        module, variables = torch_stylegan2.load_generator(content)
+    assert f"took '{part}'; left out: args, d, g_optim." in caplog.text
     assert module.size == 8
     np.testing.assert_array_equal(variables["latent_statistics"]["w_mean"], np.ones(4))
 
