@@ -1,6 +1,7 @@
 """Reads checkpoints: the newest that can be read, and only the parts that are asked for."""
 
 import functools
+import hashlib
 import logging
 from typing import Any
 
@@ -12,10 +13,13 @@ from etils import epath
 from flax import traverse_util
 
 from ganseg_jax.errors import UserError
-from ganseg_jax.files import resolve
+from ganseg_jax.files import resolve, write_whole
 from ganseg_jax.quiet import quiet
 
 LOG = logging.getLogger(__name__)
+
+CHECKSUMS = "SHA256SUMS"
+"""The file beside a saved state's files, in the form that `sha256sum --check` reads."""
 
 
 def read(folder: epath.PathLike, like: dict[str, Any]) -> tuple[int, dict[str, Any]] | None:
@@ -52,9 +56,13 @@ def _read(directory: epath.Path, like: dict[str, Any]) -> tuple[int, dict[str, A
     arrays = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), item)
     wanted = ocp.args.PyTreeRestore(item, restore_args=arrays, partial_restore=True)
     for step in steps:
-        check_shapes(manager, step, item, directory, tuple(like))
         try:
+            verify(directory / str(step) / "state")
+            check_shapes(manager, step, item, directory, tuple(like))
             restored = manager.restore(step, args=ocp.args.Composite(state=wanted))
+            _compare(_shapes(restored["state"]), _shapes(item), directory)
+        except UserError:
+            raise
         except Exception as error:  # Whatever the storage layer raises for damaged files.
             warn_of_damage(directory / str(step), error)
             continue
@@ -68,6 +76,58 @@ def local_path(folder: epath.PathLike) -> epath.Path:
     """Returns a path as orbax wants it: absolute, or of a bucket."""
     path = resolve(folder)
     return path if "://" in str(path) else epath.Path(path.absolute())
+
+
+class Damaged(Exception):
+    """Reports a file of a checkpoint that is not what was written."""
+
+
+def write_checksums(folder: epath.PathLike) -> None:
+    """Writes the digests of a finished state's files beside them."""
+    folder = epath.Path(folder)
+    lines = [f"{_digest(folder / name)}  {name}\n" for name in sorted(_files(folder))]
+    write_whole(folder / CHECKSUMS, "".join(lines))
+
+
+def verify(folder: epath.PathLike) -> None:
+    """Compares a state's files with the digests kept beside them.
+
+    States without digests, as older versions wrote them, pass.  So do states that lack one of
+    orbax's own descriptions ("_METADATA"), without which they can be read.
+
+    Raises:
+      Damaged: naming a file that is missing or has changed.
+    """
+    folder = epath.Path(folder)
+    if not (folder / CHECKSUMS).exists():
+        return
+    present = set(_files(folder))
+    for line in (folder / CHECKSUMS).read_text().splitlines():
+        digest, _, name = line.partition("  ")
+        if name in present:
+            if _digest(folder / name) != digest:
+                raise Damaged(f"{name} is not what was written: its checksum differs")
+        elif not name.startswith("_"):
+            raise Damaged(f"{name} is missing")
+
+
+def _files(folder: epath.Path, above: str = "") -> list[str]:
+    """Lists a folder's files at any depth, by their paths below it."""
+    found = []
+    for path in folder.iterdir():
+        if path.is_dir():
+            found += _files(path, f"{above}{path.name}/")
+        elif path.name != CHECKSUMS:
+            found.append(above + path.name)
+    return found
+
+
+def _digest(path: epath.Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def warn_of_damage(checkpoint: epath.Path, error: Exception) -> None:
@@ -107,10 +167,19 @@ def check_shapes(
         saved = _shapes(manager.item_metadata(step)["state"])
     except Exception:  # Damaged metadata: reading will fail and say so.
         return
+    if not saved:  # Without metadata the arrays can still be read.
+        return
     wanted = _shapes(like)
     if parts:
         below = tuple(f"{part}/" for part in parts)
         saved = {name: shape for name, shape in saved.items() if f"{name}/".startswith(below)}
+    _compare(saved, wanted, directory)
+
+
+def _compare(
+    saved: dict[str, tuple[int, ...]], wanted: dict[str, tuple[int, ...]], directory: epath.Path
+) -> None:
+    """Raises a `UserError` that names the first parameter that differs."""
     for name in sorted(saved.keys() | wanted.keys()):
         if saved.get(name) != wanted.get(name):
             raise UserError(

@@ -51,6 +51,11 @@ class Segmenter:
         self.refine, self.precision = refine, precision
         self._variables = jax.device_put(variables)
 
+    @property
+    def variables(self) -> Any:
+        """Returns the network's variables, on the devices."""
+        return self._variables
+
     def __call__(self, images: UInt8[np.ndarray, "n h w 3"]) -> Int[np.ndarray, "n h w"]:
         """Returns the most probable class of every pixel."""
         shape = _checked(images).shape[:3]
@@ -92,6 +97,18 @@ class Segmenter:
             results.append(np.asarray(result)[: len(batch)])
         shape = (*small.shape[:3], self.module.num_classes)
         return np.concatenate(results) if results else np.zeros(shape, np.float32)
+
+    def apply(self, variables: Any, images: Float[Array, "n s t 3"]) -> Float[Array, "n s t c"]:
+        """Returns what `probabilities_as_seen` does, as a pure function for programs in JAX.
+
+        It may be compiled, mapped, sharded and differentiated with them; derivatives need
+        `refine=False`.
+
+        Args:
+          variables: those of `segment.variables`, or others of the same network.
+          images: in [0, 255], at the size that the network sees (`image_size`).
+        """
+        return _predict(self.module, self.refine, self.precision, variables, images)
 
     @staticmethod
     def centers_of(

@@ -55,6 +55,24 @@ def labels(count=2, height=8, width=8):
     return expected
 
 
+def test_pure_function_in_programs_of_others():
+    """Compiled, mapped over sets of photos, sharded over devices, and differentiated."""
+    given = photos(4).astype(np.float32)
+    expected = SEGMENTER.probabilities_as_seen(photos(4))
+    apply = jax.jit(SEGMENTER.apply)
+    np.testing.assert_allclose(apply(SEGMENTER.variables, given), expected, atol=1e-6)
+    mapped = jax.vmap(SEGMENTER.apply, (None, 0))(SEGMENTER.variables, given[:, None])
+    np.testing.assert_allclose(mapped[:, 0], expected, atol=1e-6)
+    mesh = jax.make_mesh((4,), ("photos",), axis_types=(jax.sharding.AxisType.Auto,))
+    split = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("photos"))
+    sharded = apply(SEGMENTER.variables, jax.device_put(given, split))
+    assert len(sharded.sharding.device_set) == 4
+    np.testing.assert_allclose(sharded, expected, atol=1e-6)
+    slope = jax.grad(lambda x: SEGMENTER.apply(SEGMENTER.variables, x)[..., 2].sum())
+    change = np.asarray(slope(np.full((1, 8, 8, 3), 100.0, np.float32)))
+    assert (change[..., 0] > 0).all() and (change[..., 2] < 0).all()
+
+
 def test_labels_at_the_training_size():
     result = SEGMENTER(photos())
     assert result.dtype == np.int32 and isinstance(result, np.ndarray)

@@ -7,8 +7,8 @@ python -m experiments.convert_checkpoint --kind=gan --export=epoch_29.model \\
     --parameters=parameters.json --workdir=W
 
 The workdir then holds finished stages, which evaluate, sample and segment open, and which train
-further with a larger number of steps. Files of PyTorch (.model, .pt, .pth) need torch installed;
-.npz and .safetensors do not.
+further with a larger number of steps. Only writing files of PyTorch (.model, .pt, .pth) needs torch
+installed.
 """
 
 import json
@@ -81,7 +81,7 @@ def _read_parameters(path: str) -> dict[str, Any]:
     from ganseg_jax.errors import UserError
 
     try:
-        content = json.loads(Path(path).read_text())
+        content = json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read as parameters.json: {error}") from error
     if not isinstance(content, dict):

@@ -24,7 +24,7 @@ WORKDIR = app.define_workdir()
 LABELS = flags.DEFINE_string("labels", None, "Folder of labelled images.", required=True)
 OUTPUT = flags.DEFINE_string("output", "few_shot", "Name of the result's folder in the workdir.")
 GENERATOR = flags.DEFINE_string(
-    "generator", None, "StyleGAN2 checkpoint (.npz, .safetensors, .pt) instead of W's generator."
+    "generator", None, "StyleGAN2 checkpoint (.pt, .pkl, .npz, ...) instead of W's generator."
 )
 SHOTS = flags.DEFINE_integer("shots", None, "Use this many of the labelled images; default: all.")
 CLASSES = flags.DEFINE_list("classes", None, "Class names; default: those that come with labels.")

@@ -33,7 +33,7 @@ WORKDIR = app.define_workdir()
 INPUT = flags.DEFINE_string("input", None, "A folder of photos, or one photo.", required=True)
 OUTPUT = flags.DEFINE_string("output", None, "Folder to write to.", required=True)
 GENERATOR = flags.DEFINE_string(
-    "generator", None, "StyleGAN2 checkpoint (.npz, .safetensors, .pt) instead of W's generator."
+    "generator", None, "StyleGAN2 checkpoint (.pt, .pkl, .npz, ...) instead of W's generator."
 )
 SPACE = flags.DEFINE_enum(
     "space", None, ["w", "w+"], "StyleGAN2: one style for all layers, or one for each (default)."

@@ -241,7 +241,7 @@ class Segmenter:
     backbone: Literal["resnet50", "resnet18"] = setting("resnet50", "The residual network.")
     backbone_checkpoint: str = setting(
         "",
-        "Weights to begin the backbone with: a ResNet's state_dict in torchvision's names.",
+        "Weights to begin the backbone with: a ResNet's, of torchvision, timm, MoCo, DINO, ...",
     )
     initialisation: Literal["published", "he"] = setting(
         "published",

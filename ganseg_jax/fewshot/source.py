@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 from ganseg_jax.errors import UserError
 from ganseg_jax.fewshot.features import Features, Layer, generate, named_layers
 from ganseg_jax.latents import Latents, sample_latents
-from ganseg_jax.models.stylegan2 import StyleGAN2Generator
+from ganseg_jax.models.stylegan2 import StyleGAN2Generator, random_styles
 
 # Feature maps of StyleGAN2 above this size are averaged down to it (CVPR 2021).
 LARGEST_MAP = 512
@@ -55,13 +55,11 @@ class Source:
 
     def sample(self, variables: Any, key: jax.Array, batch: int) -> Any:
         """Draws latents of `batch` images."""
-        if not self.is_stylegan2:
+        if not isinstance(self.module, StyleGAN2Generator):
             return sample_latents(key, batch, self.module.noise_dim)
-        z = jax.random.normal(key, (batch, self.module.style_dim), jnp.float32)
         mean = variables["latent_statistics"]["w_mean"]
-        return mean + self.truncation * (
-            self.module.apply(variables, z, method="map_latents") - mean
-        )
+        styles = random_styles(self.module, variables, key, batch)
+        return mean + self.truncation * (styles - mean)
 
     def generate(self, variables: Any, latents: Any) -> tuple[Float[Array, "b s s 3"], Features]:
         """Returns images in [-1, 1] and their features."""

@@ -95,6 +95,16 @@ def strip_prefix(state_dict: Mapping[str, Any], *prefixes: str) -> dict[str, Any
     return result
 
 
+def unwrapped(state_dict: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a state_dict without what wrappers of modules add to its names.
+
+    "module." is of data-parallel training, and taken off where every name has it; "_orig_mod." is
+    of compiled modules, anywhere in a name.
+    """
+    names = {key: key.replace("_orig_mod.", "") for key in state_dict}
+    return strip_prefix({names[key]: value for key, value in state_dict.items()}, "module.")
+
+
 def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
     """Turns nested dicts into one dict with "/" between names."""
     return flax.traverse_util.flatten_dict(flax.core.unfreeze(dict(tree)), sep="/")
@@ -104,7 +114,10 @@ def required_shape(state_dict: Mapping[str, Any], key: str, what: str) -> tuple[
     """Returns the shape of an entry that settings are read off; UserError if it is missing."""
     if key not in state_dict:
         raise UserError(f"{what}: the checkpoint lacks entry {key!r}")
-    return tuple(int(n) for n in np.shape(state_dict[key]))
+    shape = np.shape(state_dict[key])
+    if not shape:
+        raise UserError(f"{what}: entry {key!r} is a single number")
+    return tuple(int(n) for n in shape)
 
 
 def to_variables(
@@ -151,12 +164,12 @@ def to_variables(
             raise _wrong_shape(what, key, np.shape(state_dict[key]), tuple(shape))
     parts: dict[str, list[tuple[int, np.ndarray]]] = {}
     for entry in entries:
-        value = np.asarray(state_dict[entry.key], np.float32)
         # A view without memory of its own, to learn the shape on PyTorch's side.
         whole = np.broadcast_to(np.float32(0), expected[entry.path].shape)
         wanted = entry.layout.store(entry.cut(whole)).shape
-        if value.shape != wanted:
-            raise _wrong_shape(what, entry.key, value.shape, wanted)
+        if np.shape(state_dict[entry.key]) != wanted:
+            raise _wrong_shape(what, entry.key, np.shape(state_dict[entry.key]), wanted)
+        value = _numbers_of(state_dict[entry.key], entry.key, what)
         parts.setdefault(entry.path, []).append((entry.part[0], entry.layout.load(value)))
     flat = {}
     for path, pieces in parts.items():
@@ -179,6 +192,13 @@ def to_state_dict(variables: Mapping[str, Any], entries: Sequence[Entry]) -> Sta
             counter = entry.key.removesuffix("running_var") + "num_batches_tracked"
             state_dict[counter] = np.zeros((), np.int64)
     return state_dict
+
+
+def _numbers_of(value: Any, key: str, what: str) -> np.ndarray:
+    try:
+        return np.asarray(value, np.float32)
+    except (TypeError, ValueError):
+        raise UserError(f"{what}: entry {key!r} holds no numbers") from None
 
 
 def _check_complete(entries: Iterable[Entry], expected: Mapping[str, Any]) -> None:

@@ -1,15 +1,31 @@
 """DeepLabV3 segmenters and ResNet backbones in the names of the usual PyTorch vision library."""
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
 
 from ganseg_jax.errors import UserError
-from ganseg_jax.interop import conversion
+from ganseg_jax.interop import conversion, resnet_names
 from ganseg_jax.interop.conversion import CONV, Entry, StateDict, Variables, batch_norm, layer
 from ganseg_jax.models.deeplab import DeepLabV3
-from ganseg_jax.models.resnet import STAGE_CHANNELS, ResNet, scale_channels, stage_names
+from ganseg_jax.models.resnet import (
+    STAGE_BLOCKS,
+    STAGE_CHANNELS,
+    ResNet,
+    scale_channels,
+    stage_names,
+)
+
+LOG = logging.getLogger(__name__)
+
+# Blocks in each stage, and whether they are bottlenecks, of networks that are refused by name.
+_OTHER_DEPTHS: dict[tuple[tuple[int, ...], bool], str] = {
+    ((3, 4, 6, 3), False): "resnet34",
+    ((3, 4, 23, 3), True): "resnet101",
+    ((3, 8, 36, 3), True): "resnet152",
+}
 
 
 def load_segmenter(
@@ -26,7 +42,7 @@ def load_segmenter(
     Raises:
       UserError: an entry is missing, unknown, or of another shape.
     """
-    state_dict = conversion.strip_prefix(state_dict, "module.", "model.")
+    state_dict = conversion.strip_prefix(conversion.unwrapped(state_dict), "model.")
     if module is None:
         kind, width = backbone_settings(state_dict, "backbone.", "segmenter")
         classes = conversion.required_shape(state_dict, "classifier.4.bias", "segmenter")[0]
@@ -50,24 +66,34 @@ def export_segmenter(module: DeepLabV3, variables: Mapping[str, Any]) -> StateDi
     return {f"model.{key}": value for key, value in state_dict.items()}
 
 
-def load_backbone(state_dict: Mapping[str, Any]) -> tuple[ResNet, Variables]:
-    """Loads the ResNet of a classifier's checkpoint; its last layer ("fc") is left out.
+def load_backbone(content: Mapping[str, Any]) -> tuple[ResNet, Variables]:
+    """Loads the ResNet of a classifier's or a self-supervised model's checkpoint.
 
-    The variables go into a segmenter with `with_backbone`.
+    The variables go into a segmenter with `with_backbone`. What is left out (heads, other networks,
+    optimisers) is logged.
+
+    Args:
+      content: names to arrays, with whatever prefix, or a whole training file; see `resnet_names`.
 
     Raises:
-      UserError: an entry is missing, unknown, or of another shape.
+      UserError: there is no ResNet, or one of another depth; an entry is missing, unknown, or of
+        another shape.
     """
-    state_dict = conversion.strip_prefix(state_dict, "module.", "model.", "backbone.")
-    kind, width = backbone_settings(state_dict, "", "backbone")
+    found = resnet_names.find(content)
+    kind, width = backbone_settings(found.entries, "", "backbone")
     module = ResNet(kind=kind, width=width)
     variables = conversion.to_variables(
-        state_dict,
+        found.entries,
         _backbone_entries(kind),
         conversion.variable_shapes(module, jnp.zeros((1, 32, 32, 3)), train=False),
         "backbone",
-        ignored=lambda key: key.startswith("fc."),
     )
+    where = f" under {found.prefix!r}" if found.prefix else ""
+    rest = ", ".join(f"{name} ({count})" for name, count in sorted(found.left_out.items()))
+    LOG.info(
+        "Backbone: %s with %d entries%s; left out: %s.",
+        kind, len(found.entries), where, rest or "nothing",
+    )  # fmt: skip
     return module, variables
 
 
@@ -93,7 +119,7 @@ def with_backbone(segmenter: Mapping[str, Any], backbone: Mapping[str, Any]) -> 
 
 
 def backbone_settings(state_dict: Mapping[str, Any], prefix: str, what: str) -> tuple[str, float]:
-    """Returns kind and width of a ResNet, read off its bottlenecks and its first convolution.
+    """Returns kind and width of a ResNet, read off its blocks and its first convolution.
 
     Args:
       state_dict: names to arrays.
@@ -101,16 +127,31 @@ def backbone_settings(state_dict: Mapping[str, Any], prefix: str, what: str) -> 
       what: the network's name, for messages.
 
     Raises:
-      UserError: the first convolution is missing, or has an odd number of channels.
+      UserError: the first convolution is missing, or has an odd number of channels; the network
+        is of another depth.
     """
     channels = conversion.required_shape(state_dict, f"{prefix}conv1.weight", what)[0]
-    kind = "resnet50" if f"{prefix}layer1.0.conv3.weight" in state_dict else "resnet18"
+    bottlenecks = f"{prefix}layer1.0.conv3.weight" in state_dict
+    kind = "resnet50" if bottlenecks else "resnet18"
+    blocks = tuple(_blocks(state_dict, f"{prefix}layer{stage}") for stage in (1, 2, 3, 4))
+    if (blocks, bottlenecks) in _OTHER_DEPTHS:
+        raise UserError(
+            f"{what}: this is a {_OTHER_DEPTHS[blocks, bottlenecks]}; "
+            f"{' and '.join(STAGE_BLOCKS)} are supported"
+        )
     width = channels / STAGE_CHANNELS[0]
     if channels != scale_channels(STAGE_CHANNELS[0], width):
         raise UserError(
             f"{what}: {prefix}conv1.weight has {channels} channels; a multiple of 8 is needed"
         )
     return kind, width
+
+
+def _blocks(state_dict: Mapping[str, Any], stage: str) -> int:
+    count = 0
+    while f"{stage}.{count}.conv1.weight" in state_dict:
+        count += 1
+    return count
 
 
 def _backbone_entries(kind: str, key: str = "", path: str = "") -> list[Entry]:

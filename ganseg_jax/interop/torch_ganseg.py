@@ -52,6 +52,7 @@ __all__ = [
     "load_discriminator",
     "load_generator",
     "load_segmenter",
+    "published_class",
     "with_backbone",
 ]
 
@@ -78,18 +79,23 @@ def generator_settings(hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
       UserError: a field is missing or has a value that was never published.
     """
+    if "generator_log" in hyperparameters and "n_keypoints" not in hyperparameters:
+        raise UserError(
+            "parameters: these are the segmenter's; give those of its GAN, which lie in "
+            f"{hyperparameters['generator_log']}"
+        )
     sizes = _numbers(hyperparameters, "feature_map_sizes")
-    image_size = int(_field(hyperparameters, "image_size"))
+    image_size = _number(hyperparameters, "image_size")
     if sizes[-1] != image_size:
         raise UserError(
             f"parameters: feature_map_sizes end at {sizes[-1]}, but image_size is {image_size}"
         )
     heatmap, part_scale = _choice(hyperparameters, "use_linear", HEATMAPS)
     return {
-        "num_parts": int(_field(hyperparameters, "n_keypoints")),
-        "points_per_part": int(_field(hyperparameters, "n_per_kp")),
-        "noise_dim": int(_field(hyperparameters, "z_dim")),
-        "embedding_dim": int(_field(hyperparameters, "n_embedding")),
+        "num_parts": _number(hyperparameters, "n_keypoints"),
+        "points_per_part": _number(hyperparameters, "n_per_kp"),
+        "noise_dim": _number(hyperparameters, "z_dim"),
+        "embedding_dim": _number(hyperparameters, "n_embedding"),
         "stage_sizes": sizes,
         "stage_channels": _numbers(hyperparameters, "feature_map_channels"),
         "heatmap": heatmap,
@@ -122,7 +128,7 @@ def load_generator(
         *(jnp.zeros((1, n)) for n in (module.noise_dim, module.noise_dim, module.noise_dim, 2))
     )
     variables = conversion.to_variables(
-        conversion.strip_prefix(state_dict, "module."),
+        conversion.unwrapped(state_dict),
         entries,
         conversion.variable_shapes(module, latents, train=False),
         "generator",
@@ -173,6 +179,61 @@ def export_hyperparameters(module: Generator) -> dict[str, Any]:
     }
 
 
+# The stages that the published code builds whatever its parameters say, by words in `class_name`.
+# The last has as many channels as an embedding.
+_PUBLISHED_STAGES = {
+    ("celeba", "taichi"): (512, 256, 128),
+    ("flower", "cub"): (512, 256, 256, 128, 128),
+}
+
+
+def published_class(name: str, module: Generator, state_dict: Mapping[str, Any]) -> str | None:
+    """Returns the `class_name` with which the published code rebuilds a generator.
+
+    That code builds fixed stages if the name has a known word in it. For any other name, such as
+    "custom", it keeps the hidden layers of each MLP and the middle mask blocks in one shared set of
+    weights: of separate ones it would keep the last, without a word.
+
+    Args:
+      name: of the data set, which is kept if it will do.
+      module: the generator.
+      state_dict: as `export_generator` gives it.
+
+    Returns:
+      The name, or None if the published code has no network for these weights.
+    """
+    head, last = tuple(module.stage_channels[:-1]), module.stage_channels[-1]
+    fitting = [
+        words
+        for words, stages in _PUBLISHED_STAGES.items()
+        if head == stages and last == module.embedding_dim
+    ]
+    known = [words for words in _PUBLISHED_STAGES if any(word in name for word in words)]
+    if known:
+        return name if known[0] in fitting else None
+    if _is_shared(state_dict, len(module.stage_channels)):
+        return name
+    return f"{name}_{fitting[0][0]}" if fitting else None
+
+
+def _is_shared(state_dict: Mapping[str, Any], stages: int) -> bool:
+    """Says whether the layers that the published code may share have equal weights."""
+    layers = {
+        "gen_keypoints_layer": range(4),
+        "gen_keypoints_embedding_noise": range(3),
+        "gen_background_embedding": range(3),
+        "mask_spade_blocks": range(1, stages - 1),
+    }
+    groups = [[f"{name}.{i}." for i in numbers] for name, numbers in layers.items()]
+    for first, *others in filter(None, groups):
+        for key, value in state_dict.items():
+            if key.startswith(first):
+                same = (state_dict[key.replace(first, other, 1)] for other in others)
+                if not all(np.array_equal(value, other) for other in same):
+                    return False
+    return True
+
+
 def load_discriminator(state_dict: Mapping[str, Any]) -> tuple[Discriminator, Variables]:
     """Loads the discriminator of a published checkpoint (its entry "discriminator").
 
@@ -181,7 +242,7 @@ def load_discriminator(state_dict: Mapping[str, Any]) -> tuple[Discriminator, Va
     Raises:
       UserError: an entry is missing, unknown, or of another shape.
     """
-    state_dict = conversion.strip_prefix(state_dict, "module.")
+    state_dict = conversion.unwrapped(state_dict)
     channels: list[int] = []
     while (key := f"conv.{len(channels)}.conv_res.weight") in state_dict or not channels:
         channels.append(conversion.required_shape(state_dict, key, "discriminator")[0])
@@ -321,16 +382,35 @@ def _field(hyperparameters: Mapping[str, Any], name: str) -> Any:
     return hyperparameters[name]
 
 
-def _numbers(hyperparameters: Mapping[str, Any], name: str) -> tuple[int, ...]:
+def _number(hyperparameters: Mapping[str, Any], name: str) -> int:
+    """Reads a whole number, which some files hold as 8.0 or "8"."""
     value = _field(hyperparameters, name)
     try:
-        return tuple(int(n) for n in (value.split(",") if isinstance(value, str) else value))
+        if float(value) == int(float(value)):
+            return int(float(value))
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise UserError(f"parameters: {name} must be a whole number, not {value!r}")
+
+
+def _numbers(hyperparameters: Mapping[str, Any], name: str) -> tuple[int, ...]:
+    """Reads several whole numbers, as a list or as text with commas, in brackets or not."""
+    value = _field(hyperparameters, name)
+    try:
+        several = value.strip("[]() ").split(",") if isinstance(value, str) else value
+        numbers = tuple(int(n) for n in several)
     except (TypeError, ValueError):
-        raise UserError(f"parameters: {name} must be numbers with commas, not {value!r}") from None
+        numbers = ()
+    if not numbers:
+        raise UserError(f"parameters: {name} must be numbers with commas, not {value!r}")
+    return numbers
 
 
 def _choice(hyperparameters: Mapping[str, Any], name: str, choices: Mapping[int, Any]) -> Any:
+    """Reads a flag, which some files hold as true or "1"."""
     value = _field(hyperparameters, name)
-    if value not in choices:
+    words = {"true": 1, "false": 0, "1": 1, "0": 0, "1.0": 1, "0.0": 0}
+    flag = words.get(str(value).strip().lower(), -1)
+    if flag not in choices:
         raise UserError(f"parameters: {name} must be 0 or 1, not {value!r}")
-    return choices[value]
+    return choices[flag]

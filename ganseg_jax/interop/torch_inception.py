@@ -25,7 +25,7 @@ def load_fid_inception(state_dict: Mapping[str, Any]) -> tuple[FIDInception, Var
     images = jnp.zeros((1, INPUT_SIZE, INPUT_SIZE, 3))
     shapes = conversion.variable_shapes(module, images)
     variables = conversion.to_variables(
-        conversion.strip_prefix(state_dict, "module."),
+        conversion.unwrapped(state_dict),
         _entries(shapes),
         shapes,
         "FID Inception",

@@ -1,4 +1,4 @@
-"""Weight files: NumPy archives, safetensors, and PyTorch's own format.
+"""Weight files: NumPy archives, safetensors, PyTorch's own formats and NVIDIA's pickles.
 
 A file holds one state_dict, or several with a name each, as PyTorch training programs save them
 ({"generator": {...}, "discriminator": {...}}).  Archives and safetensors are flat: there, the names
@@ -6,46 +6,61 @@ of the parts stand before those of the entries, with a dot.
 """
 
 import io
-import pickle
+import zipfile
 from collections.abc import Mapping
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 from etils import epath
 
 from ganseg_jax import files
 from ganseg_jax.errors import UserError
 from ganseg_jax.files import resolve
+from ganseg_jax.interop import pickles
 
 TORCH_SUFFIXES = (".model", ".pt", ".pth")
 SUFFIXES = (".npz", ".safetensors", *TORCH_SUFFIXES)
+READ_SUFFIXES = (*SUFFIXES, ".pkl", ".ckpt", ".bin", ".pth.tar")
+
+_SAFETENSORS: dict[str, Any] = {
+    "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": ml_dtypes.bfloat16,
+    "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1",
+    "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "u1", "BOOL": "?",
+}  # fmt: skip
+
+# Deflate makes nothing smaller than this fraction; archives that claim more are damaged.
+_SMALLEST_FRACTION = 1 / 1100
 
 
 def read(path: epath.PathLike) -> dict[str, Any]:
-    """Reads names to arrays, nested if the file is; PyTorch files are read without running code.
+    """Reads names to arrays, nested if the file is; pickles are read without running any code.
+
+    Numbers, strings and settings that a training program saved beside the arrays stay as they are.
+    Arrays of bfloat16 become float32.
 
     Raises:
-      UserError: there is no such file, it is of another kind or damaged, or PyTorch is needed and
-        not installed.
+      UserError: there is no such file, it is of another kind or damaged, or it holds objects other
+        than arrays and settings.
     """
-    path = _checked(path)
+    path = _checked(path, READ_SUFFIXES)
     if not path.exists() or path.is_dir():
         raise UserError(f"{path}: there is no such weight file")
     try:
         data = path.read_bytes()
         if path.suffix == ".npz":
-            with np.load(io.BytesIO(data), allow_pickle=False) as file:
-                return {name: file[name] for name in file.files}
+            return _read_npz(data)
         if path.suffix == ".safetensors":
-            from safetensors.numpy import load
-
-            return load(data)
-        return _read_torch(path, data)
-    except (UserError, MemoryError):
-        raise
+            return _read_safetensors(data)
+        content = pickles.load(data)
+    except pickles.Refused as error:
+        raise UserError(f"{path} {error}") from error
     except Exception as error:  # Each format has error types of its own for damaged files.
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"{path} cannot be read as a weight file: {reason}") from error
+    if not isinstance(content, Mapping):
+        raise UserError(f"{path} holds a {type(content).__name__}, not named weights")
+    return dict(content)
 
 
 def write(path: epath.PathLike, content: Mapping[str, Any]) -> None:
@@ -68,7 +83,7 @@ def encode(path: epath.PathLike, content: Mapping[str, Any]) -> bytes:
     Raises:
       UserError: the ending is none of the known ones, or PyTorch is needed and not installed.
     """
-    path, buffer = _checked(path), io.BytesIO()
+    path, buffer = _checked(path, SUFFIXES), io.BytesIO()
     if path.suffix == ".npz":
         arrays: dict[str, Any] = {**flatten(content)}
         np.savez(buffer, **arrays)
@@ -107,10 +122,10 @@ def flatten(content: Mapping[str, Any], prefix: str = "") -> dict[str, np.ndarra
     return flat
 
 
-def _checked(path: epath.PathLike) -> epath.Path:
+def _checked(path: epath.PathLike, suffixes: tuple[str, ...]) -> epath.Path:
     path = resolve(path)
-    if path.suffix not in SUFFIXES:
-        raise UserError(f"{path}: weight files end in {', '.join(SUFFIXES)}")
+    if not path.name.endswith(suffixes):
+        raise UserError(f"{path}: weight files end in {', '.join(suffixes)}")
     return path
 
 
@@ -119,34 +134,46 @@ def _torch(path: epath.Path) -> Any:
         import torch
     except ImportError:
         raise UserError(
-            f"{path} is PyTorch's own format: install torch (pip install torch), or convert it to "
-            ".npz or .safetensors elsewhere"
+            f"{path} is to be in PyTorch's own format: install torch (pip install torch), or "
+            "write .npz or .safetensors"
         ) from None
     return torch
 
 
-def _read_torch(path: epath.Path, data: bytes) -> dict[str, Any]:
-    torch = _torch(path)
-    try:
-        content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        # PyTorch's own message advises to load without this safeguard.
-        raise UserError(
-            f"{path} is damaged, or holds objects other than tensors, which are never loaded"
-        ) from error
-    if not isinstance(content, Mapping):
-        raise UserError(f"{path} holds a {type(content).__name__}, not named weights")
+def _read_npz(data: bytes) -> dict[str, Any]:
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        return {
+            info.filename.removesuffix(".npy"): _read_npy(archive, info)
+            for info in archive.infolist()
+        }
 
-    def to_numpy(value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return {str(name): to_numpy(item) for name, item in value.items()}
-        if not isinstance(value, torch.Tensor):
-            return value
-        # NumPy has no bfloat16.
-        value = value.detach()
-        return (value.float() if value.dtype == torch.bfloat16 else value).numpy()
 
-    return to_numpy(content)
+def _read_npy(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
+    if info.compress_size < info.file_size * _SMALLEST_FRACTION:
+        raise ValueError(f"{info.filename} claims an impossible size")
+    content = io.BytesIO(archive.read(info))
+    version = np.lib.format.read_magic(content)
+    header = np.lib.format.read_array_header_1_0
+    shape, _, dtype = (header if version == (1, 0) else np.lib.format.read_array_header_2_0)(
+        content
+    )
+    # NumPy makes room for the whole array before it looks for its numbers.
+    if int(np.prod(shape, dtype=object)) * dtype.itemsize > info.file_size:
+        raise ValueError(f"{info.filename} is cut off")
+    content.seek(0)
+    return np.lib.format.read_array(content, allow_pickle=False)
+
+
+def _read_safetensors(data: bytes) -> dict[str, Any]:
+    from safetensors import deserialize
+
+    arrays = {}
+    for name, part in deserialize(data):
+        if part["dtype"] not in _SAFETENSORS:
+            raise ValueError(f"{name} is of type {part['dtype']}")
+        array = np.frombuffer(part["data"], _SAFETENSORS[part["dtype"]]).reshape(part["shape"])
+        arrays[name] = array.astype(np.float32) if array.dtype == ml_dtypes.bfloat16 else array
+    return arrays
 
 
 def _to_torch(content: Mapping[str, Any], path: epath.Path) -> dict[str, Any]:

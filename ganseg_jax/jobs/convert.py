@@ -1,5 +1,6 @@
 """Converted checkpoints as workdirs, and the way back."""
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,11 +15,19 @@ from ganseg_jax.config import file as config_file
 from ganseg_jax.errors import UserError
 from ganseg_jax.files import resolve
 from ganseg_jax.interop import torch_ganseg
-from ganseg_jax.interop.conversion import StateDict, Variables, required_shape, strip_prefix
+from ganseg_jax.interop.conversion import (
+    StateDict,
+    Variables,
+    required_shape,
+    strip_prefix,
+    unwrapped,
+)
 from ganseg_jax.models.build import build_segmenter
 from ganseg_jax.models.discriminator import Discriminator
 from ganseg_jax.training import gan, partition, segmenter
 from ganseg_jax.training.checkpoint import Checkpoints
+
+LOG = logging.getLogger(__name__)
 
 # `class_name` of the published parameters to our builder and augmentation; any other is a folder.
 DATASETS = {
@@ -86,7 +95,7 @@ def import_segmenter(config: Config, state_dict: Mapping[str, Any], workdir: str
       UserError: it does not fit, or the workdir has a segmenter or a GAN of other parts already.
     """
     _check_empty(workdir, "segmenter")
-    state_dict = strip_prefix(state_dict, "module.", "model.")
+    state_dict = strip_prefix(unwrapped(state_dict), "model.")
     parts = required_shape(state_dict, "classifier.4.bias", "segmenter")[0] - 1
     if _begun(workdir, "gan"):
         _check_parts("segmenter", parts, "GAN", config.model.num_parts, workdir)
@@ -119,9 +128,17 @@ def export_gan(workdir: str) -> tuple[dict[str, StateDict], dict[str, Any]]:
         "discriminator": torch_ganseg.export_discriminator(networks.discriminator, discriminator),
     }
     names = {ours: theirs for theirs, (ours, _) in DATASETS.items()}
+    name = names.get(config.dataset.name, "custom")
+    published = torch_ganseg.published_class(name, networks.generator, content["generator"])
+    if published is None:
+        LOG.warning(
+            "The published code, as it stands, builds no generator for these weights (class_name "
+            "%r): its stages are fixed, or its hidden layers share weights that differ here.",
+            name,
+        )
     hyperparameters |= {
         "smaller_init_mask": int(config.gan.area.form == "paper"),
-        "class_name": names.get(config.dataset.name, "custom"),
+        "class_name": published or name,
     }
     values = flat(config)
     hyperparameters |= {theirs: values[ours] for theirs, ours in _TRAINING.items()}
@@ -145,7 +162,7 @@ def configured(
     """Returns the config with the published hyperparameters, with which training resumes."""
     fields = torch_ganseg.generator_settings(hyperparameters)
     sizes = fields.pop("stage_sizes")
-    name, augment = DATASETS.get(hyperparameters.get("class_name", ""), _FOLDER)
+    name, augment = DATASETS.get(str(hyperparameters.get("class_name")), _FOLDER)
     changed = {f"model.{field}": value for field, value in fields.items()} | {
         "image_size": sizes[-1],
         "model.stage_divisors": tuple(sizes[-1] // size for size in sizes),
@@ -160,7 +177,15 @@ def configured(
     before = flat(config)
     for theirs, ours in _TRAINING.items():
         if theirs in hyperparameters:
-            changed[ours] = type(before[ours])(hyperparameters[theirs])
+            kind = type(before[ours])
+            try:
+                changed[ours] = kind(float(hyperparameters[theirs]))
+                if changed[ours] != float(hyperparameters[theirs]):
+                    raise ValueError
+            except (TypeError, ValueError, OverflowError):
+                raise UserError(
+                    f"parameters: {theirs} must be a number, not {hyperparameters[theirs]!r}"
+                ) from None
     return with_fields(config, changed)
 
 

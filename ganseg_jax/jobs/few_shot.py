@@ -182,7 +182,11 @@ def load_source(
     if generator is None:
         module, variables = loading.load_generator(workdir)
     else:
-        module, variables = torch_stylegan2.load_generator(weights.read(generator))
+        content = weights.read(generator)
+        try:
+            module, variables = torch_stylegan2.load_generator(content)
+        except UserError as error:
+            raise UserError(f"--generator={generator}: {error}") from error
     try:
         source = Source.of(module, layers, max_size=LARGEST_MAP)
     except ValueError as error:

@@ -18,9 +18,9 @@ from ganseg_jax.models.initialise import Initialiser, standard_normal, zeros
 BASE_SIZE = 4
 
 
-def channels_at(size: int, channel_multiplier: int) -> int:
-    """Channels of the feature maps of `size` x `size` pixels (a power of two from 4 to 1024)."""
-    return 512 if size <= 32 else 256 * channel_multiplier * 64 // size
+def channels_at(size: int, channel_multiplier: float, max_channels: int = 512) -> int:
+    """Returns the channels of feature maps of `size` x `size` pixels, a power of two from 4 on."""
+    return min(int(16384 * channel_multiplier) // size, max_channels)
 
 
 def scaled_leaky_relu(x: jax.Array) -> jax.Array:
@@ -68,17 +68,32 @@ class EqualizedDense(nn.Module):
 
 
 class MappingNetwork(nn.Module):
-    """Maps z [B, D] to w [B, D]: pixel norm, then linear layers at learning rate x 0.01."""
+    """Maps z [B, D] to w [B, D]: pixel norm, then linear layers at learning rate x 0.01.
+
+    Labels [B, C], where there are any, are embedded in D features, normalised likewise, and follow
+    z.
+    """
 
     num_layers: int
     features: int
 
     @nn.compact
-    def __call__(self, z: jax.Array) -> jax.Array:
-        x = z * jax.lax.rsqrt(jnp.mean(jnp.square(z), axis=-1, keepdims=True) + 1e-8)
+    def __call__(self, z: jax.Array, labels: jax.Array | None = None) -> jax.Array:
+        x = _unit_mean_square(z)
+        if labels is not None:
+            embedded = EqualizedDense(self.features, name="embedding")(labels)
+            x = jnp.concatenate([x, _unit_mean_square(embedded)], axis=-1)
         for i in range(self.num_layers):
             x = scaled_leaky_relu(EqualizedDense(self.features, rate=0.01, name=f"dense_{i}")(x))
         return x
+
+
+def _unit_mean_square(x: jax.Array) -> jax.Array:
+    return x * jax.lax.rsqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + 1e-8)
+
+
+def _clamp(x: jax.Array, limit: float | None) -> jax.Array:
+    return x if limit is None else jnp.clip(x, -limit, limit)
 
 
 class ModulatedConv(nn.Module):
@@ -126,10 +141,14 @@ def _convolve(x: jax.Array, kernel: jax.Array, **options) -> jax.Array:
 
 
 class StyledConv(nn.Module):
-    """Applies a modulated 3x3 convolution, noise of learned strength, bias, scaled leaky ReLU."""
+    """Applies a modulated 3x3 convolution, noise of learned strength, bias, scaled leaky ReLU.
+
+    With `clamp` the output is limited to [-clamp, clamp].
+    """
 
     features: int
     upsample_taps: tuple[float, ...] | None = None
+    clamp: float | None = None
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -140,34 +159,52 @@ class StyledConv(nn.Module):
         strength = self.param("noise_strength", zeros, (1,))
         bias = self.param("bias", zeros, (self.features,))
         x = x + (strength * noise).astype(self.dtype) + bias.astype(self.dtype)
-        return scaled_leaky_relu(x)
+        return _clamp(scaled_leaky_relu(x), self.clamp)
 
 
 class ToRGB(nn.Module):
-    """Adds a modulated 1x1 convolution to three channels to the upsampled image so far."""
+    """Adds a modulated 1x1 convolution to three channels to the upsampled image so far.
+
+    With `clamp` what is added is limited to [-clamp, clamp].
+    """
 
     upsample_taps: tuple[float, ...]
+    clamp: float | None = None
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array, w: jax.Array, image: jax.Array | None) -> jax.Array:
         rgb = ModulatedConv(3, 1, demodulate=False, dtype=self.dtype, name="conv")(x, w)
-        rgb = rgb.astype(jnp.float32) + self.param("bias", zeros, (3,))
+        rgb = _clamp(rgb.astype(jnp.float32) + self.param("bias", zeros, (3,)), self.clamp)
         return rgb if image is None else rgb + upsample(image, self.upsample_taps)
 
 
 class StyleGAN2Generator(nn.Module):
-    """Generates square images by StyleGAN2, `size` a power of two from 8 to 1024.
+    """Generates square images by StyleGAN2, `size` a power of two from 4 on.
 
     Collections: `params`; `noise` (`noise_0`, ... [1, H, W, 1], one map for each styled
     convolution, used where neither noise nor a random stream is given); `latent_statistics`
     (`w_mean` [D], the centre of truncation).
+
+    Attributes:
+      size: of the images.
+      style_dim: D, of z and of w.
+      mapping_layers: depth of the mapping network.
+      channel_multiplier: 2 in the paper's configuration F, 1 in E; see `channels_at`.
+      max_channels: of any feature map.
+      label_dim: C, classes of a conditional generator; 0: it takes no labels.
+      clamp: limit of all activations, as trained with half precision; None: there is none.
+      upsample_taps: of the low-pass filter.
+      dtype: type of the computation.
     """
 
     size: int
     style_dim: int = 512
     mapping_layers: int = 8
-    channel_multiplier: int = 2
+    channel_multiplier: float = 2
+    max_channels: int = 512
+    label_dim: int = 0
+    clamp: float | None = None
     upsample_taps: tuple[float, ...] = (1.0, 3.0, 3.0, 1.0)
     dtype: Any = jnp.float32
 
@@ -182,19 +219,23 @@ class StyleGAN2Generator(nn.Module):
         return self.num_convs + 1
 
     def setup(self):
-        if self.size < 8 or self.size > 1024 or self.size & (self.size - 1):
-            raise ValueError(f"size must be a power of two from 8 to 1024, not {self.size}")
+        if self.size < BASE_SIZE or self.size & (self.size - 1):
+            raise ValueError(f"size must be a power of two, {BASE_SIZE} or more, not {self.size}")
         self.mapping = MappingNetwork(self.mapping_layers, self.style_dim)
-        first = channels_at(BASE_SIZE, self.channel_multiplier)
+        first = channels_at(BASE_SIZE, self.channel_multiplier, self.max_channels)
         self.constant = self.param("constant", standard_normal, (1, BASE_SIZE, BASE_SIZE, first))
-        self.conv1 = StyledConv(first, dtype=self.dtype)
-        self.to_rgb1 = ToRGB(self.upsample_taps, dtype=self.dtype)
+        styled = functools.partial(StyledConv, clamp=self.clamp, dtype=self.dtype)
+        to_rgb = functools.partial(
+            ToRGB, upsample_taps=self.upsample_taps, clamp=self.clamp, dtype=self.dtype
+        )
+        self.conv1 = styled(first)
+        self.to_rgb1 = to_rgb()
         convs, to_rgbs = [], []
         for level in range(3, int(math.log2(self.size)) + 1):
-            channels = channels_at(2**level, self.channel_multiplier)
-            convs.append(StyledConv(channels, self.upsample_taps, dtype=self.dtype))
-            convs.append(StyledConv(channels, dtype=self.dtype))
-            to_rgbs.append(ToRGB(self.upsample_taps, dtype=self.dtype))
+            channels = channels_at(2**level, self.channel_multiplier, self.max_channels)
+            convs.append(styled(channels, upsample_taps=self.upsample_taps))
+            convs.append(styled(channels))
+            to_rgbs.append(to_rgb())
         self.convs, self.to_rgbs = convs, to_rgbs
         self.stored_noise = [
             self.variable("noise", f"noise_{i}", self._draw_noise(i)) for i in range(self.num_convs)
@@ -218,11 +259,13 @@ class StyleGAN2Generator(nn.Module):
         train: bool = False,
         truncation: float | jax.Array = 1.0,
         noise: Sequence[jax.Array] | None = None,
+        labels: jax.Array | None = None,
     ) -> jax.Array:
         """Returns images [B, S, S, 3], about [-1, 1] and not clipped, of latents z [B, D].
 
         Args:
           latents: z [B, D], standard normal.
+          labels: [B, C], one-hot, of a conditional generator.
           train: no layer behaves differently in training; accepted as every model here does.
           truncation: psi in w_mean + psi (w - w_mean); 1 leaves w as it is.
           noise: one map [1 or B, H, W, 1] for each styled convolution. Without it fresh noise is
@@ -230,12 +273,20 @@ class StyleGAN2Generator(nn.Module):
         """
         del train
         w_mean = self.w_mean.value
-        w = w_mean + truncation * (self.map_latents(latents) - w_mean)
+        w = w_mean + truncation * (self.map_latents(latents, labels) - w_mean)
         return self.synthesize(w, noise=noise)
 
-    def map_latents(self, z: jax.Array) -> jax.Array:
-        """Maps z [B, D] to w [B, D], not truncated."""
-        return self.mapping(z)
+    def map_latents(self, z: jax.Array, labels: jax.Array | None = None) -> jax.Array:
+        """Maps z [B, D], and labels [B, C] if the generator has any, to w [B, D], not truncated.
+
+        Raises:
+          ValueError: the generator needs labels, or takes none.
+        """
+        if self.label_dim and labels is None and self.is_initializing():
+            labels = jnp.zeros((z.shape[0], self.label_dim), z.dtype)
+        if (labels is not None) != bool(self.label_dim):
+            raise ValueError(f"this generator takes labels of {self.label_dim} classes")
+        return self.mapping(z, labels)
 
     def synthesize(self, w: jax.Array, *, noise: Sequence[jax.Array] | None = None) -> jax.Array:
         """Returns images [B, S, S, 3] of w [B, D], or of w+ [B, L, D], a style a layer."""
@@ -263,10 +314,21 @@ class StyleGAN2Generator(nn.Module):
         ]
 
 
+def random_styles(
+    module: StyleGAN2Generator, variables: Any, key: jax.Array, batch: int
+) -> jax.Array:
+    """Returns w [B, D] of random latents, and of random labels if the generator is conditional."""
+    z = jax.random.normal(key, (batch, module.style_dim), jnp.float32)
+    labels = None
+    if module.label_dim:
+        drawn = jax.random.randint(jax.random.fold_in(key, 1), (batch,), 0, module.label_dim)
+        labels = jax.nn.one_hot(drawn, module.label_dim, dtype=jnp.float32)
+    styles: Any = module.apply(variables, z, labels, method="map_latents")
+    return styles
+
+
 def mean_latent(
     module: StyleGAN2Generator, variables: Any, key: jax.Array, num_samples: int = 4096
 ) -> jax.Array:
     """Returns the mean of w [D] over random latents, the centre of truncation."""
-    z = jax.random.normal(key, (num_samples, module.style_dim), jnp.float32)
-    styles: Any = module.apply(variables, z, method="map_latents")
-    return jnp.mean(styles, axis=0)
+    return jnp.mean(random_styles(module, variables, key, num_samples), axis=0)

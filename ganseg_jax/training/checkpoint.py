@@ -12,9 +12,34 @@ import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
-from ganseg_jax.checkpoints import check_shapes, local_path, unreadable, warn_of_damage
+from ganseg_jax.checkpoints import (
+    check_shapes,
+    local_path,
+    unreadable,
+    verify,
+    warn_of_damage,
+    write_checksums,
+)
 from ganseg_jax.errors import UserError
 from ganseg_jax.files import resolve
+
+
+def _state_handler() -> ocp.StandardCheckpointHandler:
+    """Returns orbax's own handler; checksums are written when all files of a state are there.
+
+    Orbax calls `finalize` in the background, in one process, and before the checkpoint gets its
+    final name. A class of our own would be named in the checkpoint, and other programs would not
+    know how to open it.
+    """
+    handler = ocp.StandardCheckpointHandler()
+    finalize = handler.finalize
+
+    def finalize_with_checksums(directory: epath.Path) -> None:
+        finalize(directory)
+        write_checksums(directory)
+
+    handler.finalize = finalize_with_checksums
+    return handler
 
 
 class Checkpoints:
@@ -34,7 +59,7 @@ class Checkpoints:
                 options=options,
                 item_names=("state", "data"),
                 item_handlers={
-                    "state": ocp.StandardCheckpointHandler(),
+                    "state": _state_handler(),
                     "data": grain.PyGrainCheckpointHandler(),
                 },
             )
@@ -79,7 +104,6 @@ class Checkpoints:
         steps = sorted(self._manager.all_steps(), reverse=True)
         damaged = []
         for step in steps:
-            check_shapes(self._manager, step, like, self.directory)
             items = {
                 "state": ocp.args.StandardRestore(jax.tree.map(_abstract, like)),
             }
@@ -89,9 +113,13 @@ class Checkpoints:
             if positioned and position is None:
                 items["data"] = grain.PyGrainCheckpointRestore(data)
             try:
+                verify(self.directory / str(step) / "state")
+                check_shapes(self._manager, step, like, self.directory)
                 restored = self._manager.restore(step, args=ocp.args.Composite(**items))
                 if position is not None:
                     data.set_state(json.loads(position.read_text()))
+            except UserError:
+                raise
             except Exception as error:  # Whatever the storage layer raises for damaged files.
                 warn_of_damage(self.directory / str(step), error)
                 damaged.append(step)

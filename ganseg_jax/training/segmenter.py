@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Int
 from ganseg_jax import loading, losses, pixels, prng
 from ganseg_jax.config import Config
 from ganseg_jax.config.file import stage_settings
+from ganseg_jax.errors import UserError
 from ganseg_jax.interop import torch_deeplab, weights
 from ganseg_jax.latents import sample_latents
 from ganseg_jax.models.build import build_generator, build_segmenter
@@ -111,8 +112,14 @@ def init_state(
     image = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
     variables = init_variables(segmentation.segmenter, seed, image, train=False)
     if backbone_checkpoint:
-        _, backbone = torch_deeplab.load_backbone(weights.read(backbone_checkpoint))
-        variables = torch_deeplab.with_backbone(variables, backbone)
+        content = weights.read(backbone_checkpoint)
+        try:
+            _, backbone = torch_deeplab.load_backbone(content)
+            variables = torch_deeplab.with_backbone(variables, backbone)
+        except UserError as error:
+            raise UserError(
+                f"segmenter.backbone_checkpoint={backbone_checkpoint}: {error}"
+            ) from error
     return state_from_variables(segmentation, variables)
 
 

@@ -72,7 +72,7 @@ def test_wrong_files_are_named(config, tmp_path):
     for name, message in (
         ("none.npz", "none.npz': .*there is no such weight file"),
         ("broken.npz", "broken.npz': .*cannot be read as a weight file"),
-        ("weights.bin", "weights.bin': .*weight files end in .npz"),
+        ("weights.onnx", "weights.onnx': .*weight files end in .npz"),
         ("classifier.npz", "classifier.npz': .*FID Inception"),
     ):
         with pytest.raises(UserError, match=f"evaluation.inception_checkpoint='.*{message}"):

@@ -262,12 +262,76 @@ def test_generator_of_more_parts_does_not_load_as_one_of_fewer(tiny):
 
 
 @pytest.mark.parametrize(
+    "changes",
+    [
+        {"n_keypoints": "3", "use_linear": "1", "single_final": True},
+        {"feature_map_sizes": [4, 4, 8], "feature_map_channels": "8, 6, 4", "z_dim": 8.0},
+        {"feature_map_sizes": "[4, 4, 8]", "use_linear": "True", "single_final": "1"},
+    ],
+)
+def test_parameters_in_other_forms(changes):
+    assert torch_ganseg.generator_settings(TINY | changes) == torch_ganseg.generator_settings(TINY)
+
+
+@pytest.mark.parametrize(
+    ("name", "channels", "embedding", "expected"),
+    [
+        ("taichi", (512, 256, 128, 64), 64, "taichi"),
+        ("taichi", (512, 256, 128, 64), 32, None),
+        ("cub", (512, 256, 128, 64), 64, None),
+        ("flower", (512, 256, 256, 128, 128, 64), 64, "flower"),
+        ("custom", (512, 256, 256, 128, 128, 64), 64, "custom_flower"),
+        ("custom", (512, 256, 128, 64), 64, "custom_celeba"),
+        ("custom", (8, 6, 4), 6, None),
+    ],
+)
+def test_class_of_which_the_published_code_builds_the_same_network(
+    tiny, name, channels, embedding, expected
+):
+    """Of separate layers it would keep the last if it takes them for shared ones."""
+    state_dict = tiny[3]
+    module = tiny[0].clone(stage_channels=channels, embedding_dim=embedding)
+    assert torch_ganseg.published_class(name, module, state_dict) == expected
+
+
+def test_shared_layers_go_back_as_custom(tiny):
+    state_dict = dict(tiny[3])
+    for key in state_dict:
+        for mlp in ("gen_keypoints_layer", "gen_keypoints_embedding_noise"):
+            for i in range(4):
+                if key.startswith(f"{mlp}.{i}.model"):
+                    state_dict[key] = state_dict[key.replace(f".{i}.", ".0.", 1)]
+    assert torch_ganseg.published_class("custom", tiny[0], state_dict) is None
+    for key in state_dict:
+        if key.startswith("gen_background_embedding.") and ".model." in key:
+            state_dict[key] = state_dict[f"gen_background_embedding.0{key[26:]}"]
+    assert torch_ganseg.published_class("custom", tiny[0], state_dict) == "custom"
+
+
+@pytest.mark.parametrize("prefix", ["module.", "module._orig_mod."])
+def test_half_precision_and_wrapped_names(tiny, prefix):
+    state_dict = {prefix + k: np.asarray(v, np.float16) for k, v in tiny[3].items()}
+    _, variables = torch_ganseg.load_generator(state_dict, TINY)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3), variables, tiny[1])
+    assert {x.dtype for x in jax.tree.leaves(variables)} == {np.dtype(np.float32)}
+
+
+@pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"n_keypoints": None}, "n_keypoints.*missing"),
         ({"image_size": 64}, "feature_map_sizes end at 8, but image_size is 64"),
         ({"feature_map_sizes": "4;8"}, "feature_map_sizes must be numbers"),
         ({"use_linear": 2}, "use_linear must be 0 or 1, not 2"),
+        ({"use_linear": [1]}, r"use_linear must be 0 or 1, not \[1\]"),
+        ({"n_keypoints": "many"}, "n_keypoints must be a whole number, not 'many'"),
+        ({"z_dim": 8.5}, "z_dim must be a whole number, not 8.5"),
+        ({"image_size": "inf"}, "image_size must be a whole number"),
+        ({"feature_map_channels": []}, "feature_map_channels must be numbers"),
+        (
+            {"n_keypoints": None, "generator_log": "log/gan_cub_k8"},
+            "these are the segmenter's; give those of its GAN, which lie in log/gan_cub_k8",
+        ),
     ],
 )
 def test_wrong_hyperparameters_are_named(changes, message):

@@ -1,12 +1,16 @@
-"""Weight files: formats that need no PyTorch, parts of a checkpoint, and refused files."""
+"""Weight files: all formats that are read, parts of a checkpoint, and refused files."""
 
 import builtins
+import io
+import json
+import zipfile
 
 import numpy as np
 import pytest
 
 from ganseg_jax.errors import UserError
 from ganseg_jax.interop import weights
+from tests.interop import torch_files
 
 CONTENT = {
     "generator": {"a.weight": np.arange(6, dtype=np.float32).reshape(2, 3), "n": np.int64(4)},
@@ -42,7 +46,7 @@ def test_missing_file_is_named(tmp_path):
         weights.read(tmp_path / "absent.npz")
 
 
-@pytest.mark.parametrize("name", ["weights.bin", "weights"])
+@pytest.mark.parametrize("name", ["weights.onnx", "weights"])
 def test_unknown_endings_are_refused(tmp_path, name):
     with pytest.raises(UserError, match="weight files end in .npz, .safetensors, .model"):
         weights.read(tmp_path / name)
@@ -66,9 +70,17 @@ def test_objects_in_an_archive_are_not_unpickled(tmp_path):
         weights.read(path)
 
 
-def test_torch_files_ask_for_torch_where_it_is_missing(tmp_path, monkeypatch):
-    path = tmp_path / "epoch_29.model"
-    path.write_bytes(b"anything")
+@pytest.mark.parametrize("suffix", [".pth", ".pth.tar", ".ckpt", ".bin", ".model"])
+@pytest.mark.parametrize("form", [torch_files.archive, torch_files.stream, torch_files.pickled])
+def test_torch_files_are_read_without_torch(tmp_path, suffix, form):
+    path = tmp_path / f"epoch_29{suffix}"
+    path.write_bytes(form(CONTENT))
+    content = weights.read(path)
+    assert content["generator"]["a.weight"].dtype == np.float32
+    np.testing.assert_array_equal(content["generator"]["a.weight"], [[0, 1, 2], [3, 4, 5]])
+
+
+def test_torch_is_asked_for_where_its_files_are_written(tmp_path, monkeypatch):
     real_import = builtins.__import__
 
     def without_torch(name, *args, **kwargs):
@@ -77,8 +89,34 @@ def test_torch_files_ask_for_torch_where_it_is_missing(tmp_path, monkeypatch):
         return real_import(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without_torch)
-    with pytest.raises(UserError, match="epoch_29.model is PyTorch's own format: install torch"):
+    with pytest.raises(UserError, match="epoch_29.pt is to be in PyTorch's own.*install torch"):
+        weights.write(tmp_path / "epoch_29.pt", CONTENT)
+    assert not any(tmp_path.iterdir())
+
+
+def test_what_is_only_read_is_not_written(tmp_path):
+    with pytest.raises(UserError, match="weight files end in"):
+        weights.write(tmp_path / "x.pkl", CONTENT)
+
+
+def test_bfloat16_of_safetensors_is_read(tmp_path):
+    header = json.dumps({"a": {"dtype": "BF16", "shape": [2], "data_offsets": [0, 4]}}).encode()
+    path = tmp_path / "half.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header + b"\x80\x3f\x20\xc0")
+    content = weights.read(path)
+    np.testing.assert_array_equal(content["a"], np.array([1, -2.5], np.float32))
+    assert content["a"].dtype == np.float32
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+def test_archives_that_claim_too_much_take_no_memory(tmp_path, compressed):
+    """The header of an array promises 2**40 numbers."""
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        header, {"descr": "<f4", "fortran_order": False, "shape": (2**20, 2**20)}
+    )
+    path = tmp_path / "bomb.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED if compressed else 0) as archive:
+        archive.writestr("x.npy", header.getvalue() + b"\0" * 64)
+    with pytest.raises(UserError, match="bomb.npz cannot be read.*x.npy is cut off"):
         weights.read(path)
-    with pytest.raises(UserError, match="install torch"):
-        weights.write(path.with_suffix(".pt"), CONTENT)
-    assert not path.with_suffix(".pt").exists()

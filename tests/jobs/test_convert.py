@@ -1,6 +1,7 @@
 """Converted checkpoints as workdirs that the other programs open, and the way back."""
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -168,6 +169,23 @@ def test_other_class_names_stand_for_a_folder_of_photos():
     assert config.dataset.name == "image_folder"
 
 
+@pytest.mark.parametrize("value", ["many", None, [1], 2.5])
+def test_hyperparameters_of_training_are_numbers(value):
+    module = Discriminator(channels=(8, 16), hidden=12)
+    with pytest.raises(UserError, match="parameters: batch_size must be a number, not"):
+        workdir.configured(Config(), {**HYPERPARAMETERS, "batch_size": value}, module)
+    config = workdir.configured(Config(), {**HYPERPARAMETERS, "batch_size": "16"}, module)
+    assert config.gan.batch_size == 16
+
+
+def test_what_the_published_code_cannot_rebuild_is_said(converted, caplog):
+    with caplog.at_level(logging.WARNING):
+        logging.getLogger("ganseg_jax").propagate = True
+        _, hyperparameters = workdir.export_gan(converted)
+    assert "builds no generator for these weights (class_name 'flower')" in caplog.text
+    assert hyperparameters["class_name"] == "flower"
+
+
 def convert(*flags):
     return subprocess.run(
         [sys.executable, "-m", "experiments.convert_checkpoint", *map(str, flags)],
@@ -180,7 +198,7 @@ def convert(*flags):
 def test_program_there_and_back(published, tmp_path):
     file, parameters = tmp_path / "epoch_29.npz", tmp_path / "parameters.json"
     weights.write(file, {name: published[name] for name in ("generator", "discriminator")})
-    parameters.write_text(json.dumps(HYPERPARAMETERS))
+    parameters.write_text(json.dumps(HYPERPARAMETERS), "utf-8-sig")  # As some editors save.
     folder, out = tmp_path / "workdir", tmp_path / "out"
     there = convert(
         "--kind=gan", f"--input={file}", f"--parameters={parameters}", f"--workdir={folder}"

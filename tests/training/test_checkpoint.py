@@ -1,11 +1,13 @@
 """Checkpoints: whole or not at all, and every mismatch named."""
 
+import hashlib
 import logging
 import shutil
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint
 import pytest
 
 from ganseg_jax import checkpoints
@@ -86,6 +88,74 @@ def test_corrupt_checkpoint_is_named_and_the_one_before_used(tmp_path, caplog, h
     assert step == 2 and f"{tmp_path / 'c' / '4'} cannot be read" in caplog.text
     jax.tree.map(np.testing.assert_array_equal, state, shifted(2))
     assert next(data) == expected[1]
+
+
+def flip(checkpoint, bit=1):
+    """Changes one bit in the numbers of the largest array."""
+    path = max((checkpoint / "state").rglob("*"), key=lambda p: p.is_file() and p.stat().st_size)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= bit
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize("with_checksums", [True, False])
+def test_one_flipped_bit_is_noticed(tmp_path, caplog, with_checksums):
+    state = {"net": jnp.asarray(np.random.default_rng(0).standard_normal(2000, np.float32))}
+    writer = Checkpoints(tmp_path / "c")
+    for step in (2, 4):
+        writer.save(step, state)
+    writer.close()
+    damaged = flip(tmp_path / "c" / "4")
+    if not with_checksums:  # As versions before wrote them: they open, and nobody notices.
+        for step in (2, 4):
+            (tmp_path / "c" / str(step) / "state" / checkpoints.CHECKSUMS).unlink()
+    with caplog.at_level(logging.WARNING):
+        logging.getLogger("ganseg_jax").propagate = True
+        step, _ = restored(tmp_path / "c", state)
+        step_read, parts = checkpoints.read(tmp_path / "c", {"net": state["net"]})
+    assert step == step_read == (2 if with_checksums else 4)
+    assert np.array_equal(parts["net"], state["net"]) == with_checksums
+    assert (f"{damaged.name} is not what was written" in caplog.text) == with_checksums
+
+
+def test_file_that_was_lost_is_noticed(tmp_path, caplog):
+    saved(tmp_path / "c")
+    lost = next((tmp_path / "c" / "4" / "state" / "d").iterdir())
+    lost.unlink()
+    with caplog.at_level(logging.WARNING):
+        logging.getLogger("ganseg_jax").propagate = True
+        assert restored(tmp_path / "c")[0] == 2
+    assert f"d/{lost.name} is missing" in caplog.text
+
+
+@pytest.mark.skipif(
+    tuple(map(int, orbax.checkpoint.__version__.split(".")[:2])) < (0, 12),
+    reason="orbax 0.11 finds no arrays without it",
+)
+@pytest.mark.parametrize("checksums", [True, False])
+def test_checkpoint_without_metadata_is_read(tmp_path, checksums):
+    saved(tmp_path / "c", steps=(4,))
+    state = tmp_path / "c" / "4" / "state"
+    (state / "_METADATA").unlink()
+    if not checksums:
+        (state / "SHA256SUMS").unlink()
+    step, got = restored(tmp_path / "c")
+    assert step == 4
+    jax.tree.map(np.testing.assert_array_equal, got, shifted(4))
+    parts = checkpoints.read(tmp_path / "c", {"net": STATE["net"]})[1]
+    np.testing.assert_array_equal(parts["net"]["kernel"], shifted(4)["net"]["kernel"])
+    with pytest.raises(UserError, match=r"kernel is of shape \(2, 3\) there and of shape \(2, 2\)"):
+        checkpoints.read(tmp_path / "c", {"net": {"kernel": np.zeros((2, 2))}})
+
+
+def test_checksums_are_those_of_sha256sum(tmp_path):
+    saved(tmp_path / "c", steps=(4,))
+    folder = tmp_path / "c" / "4" / "state"
+    rows = [line.split("  ") for line in (folder / "SHA256SUMS").read_text().splitlines()]
+    assert {"manifest.ocdbt", "_METADATA"} < {name for _, name in rows}
+    for digest, name in rows:
+        assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
 
 
 def test_run_replaces_a_corrupt_checkpoint(tmp_path):
