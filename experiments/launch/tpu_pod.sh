@@ -1,5 +1,5 @@
 #!/bin/bash
-# Installs and starts on all workers of a TPU slice:
+# Installs and starts on all workers of a TPU slice that is there:
 #   experiments/launch/tpu_pod.sh NAME ZONE CONFIG gs://BUCKET/WORKDIR [FLAG ...]
 set -euo pipefail
 name=$1 zone=$2 config=$3 workdir=$4

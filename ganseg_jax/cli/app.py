@@ -12,11 +12,12 @@ import sys
 import traceback
 import typing
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 from absl import app, flags
 from absl import logging as absl_logging
 
+from ganseg_jax.cli import processes
 from ganseg_jax.config.schema import STAGES, Config
 from ganseg_jax.config.setting import Leaf, check, leaves, nearest, with_fields
 from ganseg_jax.errors import Stopped, UserError
@@ -249,8 +250,11 @@ def define_model() -> Callable[[], str]:
     return place
 
 
-def start() -> None:
+def start(watched: bool = True) -> None:
     """Joins the processes and turns the compilation cache on; call before using JAX.
+
+    Args:
+      watched: see `processes.join`.
 
     Raises:
       UserError: only some of the three process flags are given, or the other processes cannot be
@@ -259,22 +263,7 @@ def start() -> None:
     use_fast_cpu_convolutions()
     import jax
 
-    address, num_processes = _COORDINATOR.value, _NUM_PROCESSES.value
-    process_id = _PROCESS_ID.value
-    given = [address, num_processes, process_id]
-    if given == [None, 1, None]:
-        pass  # Alone, whatever is around.
-    elif any(value is not None for value in given):
-        if any(value is None for value in given):
-            raise UserError(
-                "--coordinator_address, --num_processes and --process_id belong together: "
-                "give all three or none, or --num_processes=1 to run alone"
-            )
-        # For processes without an accelerator; the others do not look at it.
-        jax.config.update("jax_cpu_collectives_implementation", "gloo")
-        jax.distributed.initialize(address, num_processes, process_id)
-    elif _launched_in_parallel():
-        _join_found_processes()
+    processes.join(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value, watched)
     # Programs that CPUs take from the cache do not keep to one order of collectives.
     unordered = jax.process_count() > 1 and jax.default_backend() == "cpu"
     cache = None if unordered else _CACHE.value or None
@@ -330,37 +319,6 @@ def _log_plainly() -> None:
     ours.setLevel(logging.INFO)
 
 
-def _launched_in_parallel() -> bool:
-    """Says whether JAX is to look for processes to join: TPU hosts, SLURM tasks, Open MPI ranks.
-
-    Call it after `import jax`, which sets TPU_ML_PLATFORM on a host with TPU chips; there, only the
-    metadata server knows the other hosts. A batch script or a shell of `salloc` has SLURM_NTASKS
-    too, but only `srun` starts tasks, and only it sets SLURM_STEP_NODELIST.
-    """
-    known = os.environ
-    tasks = int(known.get("SLURM_NTASKS", 1)) if "SLURM_STEP_NODELIST" in known else 1
-    on_tpu = known.get("TPU_ML_PLATFORM") == "JAX" and "TPU_SKIP_MDS_QUERY" not in known
-    workers = known.get("TPU_WORKER_HOSTNAMES", "").split(",")
-    ranks = int(known.get("OMPI_COMM_WORLD_SIZE", 1))
-    return on_tpu or len(workers) > 1 or tasks > 1 or ranks > 1
-
-
-def _join_found_processes() -> None:
-    import jax
-
-    # For processes without an accelerator; the others do not look at it.
-    jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    try:
-        jax.distributed.initialize()
-    except (ValueError, RuntimeError, OSError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(
-            f"the other processes cannot be joined ({reason}): say where they are with "
-            "--coordinator_address, --num_processes and --process_id, or --num_processes=1 to run "
-            "alone"
-        ) from error
-
-
 def run(
     main: Callable[[], None],
     prepare: Callable[[], None] = lambda: None,
@@ -384,6 +342,8 @@ def run(
             if uses_jax:
                 start()
             main()
+            if uses_jax:
+                processes.finish()
         except UserError as error:
             _fail(str(error))
         except ImportError as error:
@@ -394,6 +354,15 @@ def run(
             _fail(str(stopped), code=stopped.code)
         except KeyboardInterrupt:
             _fail("interrupted", code=130)
+        except Exception as error:
+            if not processes.several():
+                raise
+            if line := processes.loss(error):
+                _fail(line, code=processes.LOST)
+            # The others wait for this one, and end only once it has.
+            traceback.print_exc()
+            processes.part()
+            _end(1)
 
     try:
         app.run(guarded, flags_parser=_parse_flags)
@@ -472,8 +441,14 @@ def _flag_mistake(error: Exception) -> str:
     return f"{text} (in --config.{fields[0]})" if len(fields) == 1 else text
 
 
-def _fail(message: str, code: int = 2) -> None:
+def _fail(message: str, code: int = 2) -> NoReturn:
     print(f"error: {message}", file=sys.stderr, flush=True)
+    processes.part()
+    _end(code)
+
+
+def _end(code: int) -> NoReturn:
     sys.stdout.flush()
+    sys.stderr.flush()
     # Not sys.exit: threads of a half-started run must not keep the process alive.
     os._exit(code)

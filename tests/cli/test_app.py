@@ -1,6 +1,5 @@
 """What entry points set before they start."""
 
-import os
 import platform
 import subprocess
 import sys
@@ -66,28 +65,6 @@ print(kept, by_default, faults())
     assert kept == str(platform.libc_ver()[0] == "glibc")
     if kept == "True":
         assert int(then) < 0.1 * int(by_default)
-
-
-@pytest.mark.parametrize(
-    "variables, parallel",
-    [
-        ({"SLURM_NTASKS": "4", "SLURM_PROCID": "0"}, False),  # A batch script without srun.
-        ({"SLURM_NTASKS": "4", "SLURM_STEP_NODELIST": "a"}, True),
-        ({"SLURM_NTASKS": "1", "SLURM_STEP_NODELIST": "a"}, False),
-        ({"TPU_WORKER_HOSTNAMES": "a,b"}, True),
-        ({"TPU_ML_PLATFORM": "JAX"}, True),  # A host with TPU chips: the metadata server knows.
-        ({"TPU_ML_PLATFORM": "JAX", "TPU_SKIP_MDS_QUERY": "1"}, False),
-        ({"OMPI_COMM_WORLD_SIZE": "2"}, True),
-        ({}, False),
-    ],
-)
-def test_only_tasks_that_were_started_are_joined(monkeypatch, variables, parallel):
-    for name in list(os.environ):
-        if name.startswith(("SLURM_", "TPU_", "OMPI_")):
-            monkeypatch.delenv(name)
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    assert app._launched_in_parallel() is parallel
 
 
 def test_paths_may_hold_a_tilde_and_variables(monkeypatch):
