@@ -1,5 +1,6 @@
 """What every entry point shares: flags, start-up, and answers to mistakes."""
 
+import contextlib
 import ctypes
 import difflib
 import glob
@@ -162,6 +163,35 @@ class StageChoices:
 def define_stage_choices(*names: str) -> StageChoices:
     """Defines --keep and --retrain; the stages are those of a run by default."""
     return StageChoices(names or STAGES)
+
+
+class WatchFlags:
+    """Gives what --profile_steps and --wandb ask to see of trainings."""
+
+    def __init__(self) -> None:
+        self._profile = flags.DEFINE_string(
+            "profile_steps", None, "FIRST:LAST, steps of each stage to trace with JAX's profiler."
+        )
+        self._wandb = flags.DEFINE_string(
+            "wandb", "", "Project of Weights & Biases to write metrics and pictures to as well."
+        )
+
+    def watching(self) -> "contextlib.AbstractContextManager[None]":
+        """Returns a block whose trainings are watched so.
+
+        Raises:
+          UserError: the range of steps makes no sense, or, at its start, wandb is not installed.
+        """
+        from ganseg_jax.training import watch
+
+        text = self._profile.value
+        steps = None if text is None else watch.steps_of(text)
+        return watch.watching(watch.Watch(steps, self._wandb.value))
+
+
+def define_watch() -> WatchFlags:
+    """Defines --profile_steps and --wandb."""
+    return WatchFlags()
 
 
 class SettingFlags:
