@@ -6,7 +6,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 LAYERS = """
-errors quiet precision
+errors quiet precision chips
 files
 pixels prng geometry
 config

@@ -1,6 +1,7 @@
 """What every entry point shares: flags, start-up, and answers to mistakes."""
 
 import collections
+import contextlib
 import ctypes
 import difflib
 import glob
@@ -181,30 +182,60 @@ def define_stage_choices(*names: str) -> StageChoices:
     return StageChoices(names or STAGES)
 
 
-class SettingFlags:
-    """Gives the settings of a schema that flags were given for."""
+class WatchFlags:
+    """Gives what --profile_steps and --wandb ask to see of trainings."""
 
-    def __init__(self, schema: type, names: Mapping[str, str | tuple[str, ...]]):
-        self._schema, self._names = schema, names
+    def __init__(self) -> None:
+        self._profile = flags.DEFINE_string(
+            "profile_steps", None, "FIRST:LAST, steps of each stage to trace with JAX's profiler."
+        )
+        self._wandb = flags.DEFINE_string(
+            "wandb", "", "Project of Weights & Biases to write metrics and pictures to as well."
+        )
+
+    def watching(self) -> "contextlib.AbstractContextManager[None]":
+        """Returns a block whose trainings are watched so.
+
+        Raises:
+          UserError: the range of steps makes no sense, or, at its start, wandb is not installed.
+        """
+        from ganseg_jax.training import watch
+
+        text = self._profile.value
+        steps = None if text is None else watch.steps_of(text)
+        return watch.watching(watch.Watch(steps, self._wandb.value))
+
+
+def define_watch() -> WatchFlags:
+    """Defines --profile_steps and --wandb."""
+    return WatchFlags()
+
+
+class SettingFlags:
+    """Gives the settings of a schema that have flags."""
+
+    def __init__(
+        self, schema: type, names: Mapping[str, str | tuple[str, ...]], defaults: bool = True
+    ):
+        self._schema, self._names, self._defaults = schema, names, defaults
         known = leaves(schema)
         self._flags = {
             flag: self._define(flag, known[fields if isinstance(fields, str) else fields[0]])
             for flag, fields in names.items()
         }
 
-    @staticmethod
-    def _define(flag: str, leaf: Leaf) -> flags.FlagHolder:
-        doc = leaf.setting.doc
+    def _define(self, flag: str, leaf: Leaf) -> flags.FlagHolder:
+        doc, default = leaf.setting.doc, leaf.default if self._defaults else None
         if leaf.choices:
-            return flags.DEFINE_enum(flag, None, list(leaf.choices), doc)
+            return flags.DEFINE_enum(flag, default, list(leaf.choices), doc)
         if leaf.type is bool:
-            return flags.DEFINE_boolean(flag, None, doc)
+            return flags.DEFINE_boolean(flag, default, doc)
         define = flags.DEFINE_integer if leaf.type is int else flags.DEFINE_float
-        return define(flag, None, doc)
+        return define(flag, default, doc)
 
     @property
     def given(self) -> dict[str, Any]:
-        """Returns the settings whose flags were given, by dotted name.
+        """Returns the settings whose flags have a value, by dotted name.
 
         Raises:
           UserError: naming a flag whose value breaks a limit.
@@ -223,15 +254,27 @@ class SettingFlags:
             raise UserError(f"--{flag}{str(error).removeprefix(name)}") from error
         return chosen
 
+    @property
+    def value(self) -> Any:
+        """Returns an instance of the schema; settings without a flag have their defaults.
 
-def define_settings(schema: type, names: Mapping[str, str | tuple[str, ...]]) -> SettingFlags:
+        Raises:
+          UserError: naming a flag whose value breaks a limit.
+        """
+        return with_fields(self._schema(), self.given)
+
+
+def define_settings(
+    schema: type, names: Mapping[str, str | tuple[str, ...]], defaults: bool = True
+) -> SettingFlags:
     """Defines flags with type, meaning and choices of a schema's settings.
 
     Args:
       schema: a class of settings.
       names: flag -> the setting that it sets, or several.
+      defaults: flags that are not given have the schema's defaults, else no value.
     """
-    return SettingFlags(schema, names)
+    return SettingFlags(schema, names, defaults)
 
 
 def define_model() -> Callable[[], str]:

@@ -156,14 +156,14 @@ def estimate(program: Any, read: Any, chip: Any) -> dict[str, Any]:
 
 def report(facts: dict[str, Any], read: Any, chip: Any) -> str:
     """Returns the figures in words, and the dearest modules."""
-    from ganseg_jax.studies import slices
+    from ganseg_jax import chips
 
     ms, penalized = facts["estimated_ms"], facts["estimated_ms_with_gradient_penalty"]
     rate = facts["flops_per_chip"] / chip.flops * 1e3
     moving = facts["bytes_per_chip"] / chip.bandwidth * 1e3
     lines = [
         f"{facts['what']} on {facts['topology']}: {facts['devices']} x {facts['device_kind']}"
-        f"{' (cores, two a chip)' if facts['device_kind'] in slices.CORES else ''}, "
+        f"{' (cores, two a chip)' if facts['device_kind'] in chips.CORES else ''}, "
         f"{facts['batch_size']} images, {facts['dtype']}",
         f"  estimate    {ms:.2f} ms a step"
         + (f", {penalized:.2f} ms with the gradient penalty" if penalized else ""),

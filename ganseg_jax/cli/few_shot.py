@@ -52,11 +52,13 @@ SETTINGS = app.define_settings(
         "checkpoint_every": "checkpoint_every",
         "seed": ("head.seed", "auto_shot.seed"),
     },
+    defaults=False,
 )
 CLASS_MAP = flags.DEFINE_list(
     "class_map", [], "CLASS=PART,...: which part of the data set a class is measured against."
 )
 STAGES = app.define_stage_choices("head", "auto_shot")
+WATCH = app.define_watch()
 
 
 def main() -> None:
@@ -66,20 +68,21 @@ def main() -> None:
     if not all(name and part for name, part in pairs):
         raise UserError("--class_map looks like head=face,torso=2")
     keep, retrain = STAGES.value
-    run(
-        WORKDIR.value,
-        LABELS.value,
-        SETTINGS.given,
-        preset=cast(few_shot.Preset, PRESET.value),
-        output=OUTPUT.value,
-        generator=GENERATOR.value,
-        layers=LAYERS.value,
-        shots=SHOTS.value,
-        classes=CLASSES.value,
-        class_map=dict(pairs),
-        keep=keep,
-        retrain=retrain,
-    )
+    with WATCH.watching():
+        run(
+            WORKDIR.value,
+            LABELS.value,
+            SETTINGS.given,
+            preset=cast(few_shot.Preset, PRESET.value),
+            output=OUTPUT.value,
+            generator=GENERATOR.value,
+            layers=LAYERS.value,
+            shots=SHOTS.value,
+            classes=CLASSES.value,
+            class_map=dict(pairs),
+            keep=keep,
+            retrain=retrain,
+        )
 
 
 if __name__ == "__main__":

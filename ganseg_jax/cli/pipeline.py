@@ -12,12 +12,14 @@ from ganseg_jax.cli import app
 CONFIG = app.define_config()
 WORKDIR = app.define_workdir()
 STAGES = app.define_stage_choices()
+WATCH = app.define_watch()
 
 
 def main() -> None:
     from ganseg_jax.jobs.train import run_all
 
-    run_all(CONFIG.value, WORKDIR.value, CONFIG.given, *STAGES.value)
+    with WATCH.watching():
+        run_all(CONFIG.value, WORKDIR.value, CONFIG.given, *STAGES.value)
 
 
 if __name__ == "__main__":

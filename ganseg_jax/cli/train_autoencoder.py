@@ -9,12 +9,14 @@ from ganseg_jax.cli import app
 CONFIG = app.define_config()
 WORKDIR = app.define_workdir()
 STAGES = app.define_stage_choices()
+WATCH = app.define_watch()
 
 
 def main() -> None:
     from ganseg_jax.jobs.train import train_stages
 
-    train_stages(CONFIG.value, WORKDIR.value, ["autoencoder"], CONFIG.given, *STAGES.value)
+    with WATCH.watching():
+        train_stages(CONFIG.value, WORKDIR.value, ["autoencoder"], CONFIG.given, *STAGES.value)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,9 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 50, 12, 10, 24
 _MOST_POINTS = 100
 
 # Bookkeeping of the loop rather than anything a reader of curves looks for.
+HARDWARE = "hardware/"
+"""Begins names of scalars that say how the hardware is used; they are no curves."""
+
 _HIDDEN = {"step", "time", "wall_time", "epoch", "seconds", "timestamp", "eta"}
 
 
@@ -23,7 +26,8 @@ def curves(rows: Sequence[dict]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     Where a step occurs more than once (a run that was cut off and resumed), the last row counts.
 
     Args:
-      rows: dicts with `step` and scalars; others are left out.
+      rows: dicts with `step` and scalars; others are left out, and those that say how the
+        hardware is used; see `report.hardware`.
 
     Returns:
       name -> (steps, values), those with at least two finite values, in order of appearance.
@@ -34,7 +38,12 @@ def curves(rows: Sequence[dict]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         if not _is_number(step):
             continue
         for name, value in row.items():
-            if name not in _HIDDEN and _is_number(value) and math.isfinite(value):
+            if (
+                name not in _HIDDEN
+                and not name.startswith(HARDWARE)
+                and _is_number(value)
+                and math.isfinite(value)
+            ):
                 series.setdefault(name, {})[int(step)] = float(value)
     ordered = {name: sorted(points.items()) for name, points in series.items() if len(points) > 1}
     return {

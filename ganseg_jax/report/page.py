@@ -11,6 +11,7 @@ import numpy as np
 from etils import epath
 
 from ganseg_jax.files import write_whole
+from ganseg_jax.report import hardware
 from ganseg_jax.report.curves import curve_svg, curves
 from ganseg_jax.report.measures import format_number, format_value, humanize, measure_of
 from ganseg_jax.report.png import encode_png
@@ -88,6 +89,7 @@ def render_report(report: Report) -> str:
         *(_folded(table[0], _table("", *table[1:])) for table in report.tables),
         _folded("All figures", _metrics(report.metrics, report.counts)),
         _folded("Training curves", _curves(report.curves)),
+        _folded("How the hardware was used", _hardware(report.curves)),
         _folded("The run", _summary(report.summary)),
         _folded("All settings of the run", _config(report.config)),
     ]
@@ -208,6 +210,16 @@ def _curves(stages: Mapping[str, Sequence[dict]]) -> str:
             heading = f"<h3>{_text(humanize(stage))}</h3>"
             parts.append(f'{heading}<div class="curves">{"".join(charts)}</div>')
     return "".join(parts)
+
+
+def _hardware(stages: Mapping[str, Sequence[dict]]) -> str:
+    sentences = {stage: hardware.sentences(rows) for stage, rows in stages.items()}
+    parts = [
+        f"<h3>{_text(humanize(stage))}</h3><p>{_text(' '.join(said))}</p>"
+        for stage, said in sentences.items()
+        if said
+    ]
+    return f'<div class="card">{"".join(parts)}</div>' if parts else ""
 
 
 def _config(config: Mapping | str) -> str:

@@ -186,7 +186,7 @@ def _stepping(
     """Returns a program from state to state; `counted` is the one whose operations are counted."""
     import jax
 
-    from ganseg_jax.training import partition
+    from ganseg_jax.training import partition, work
 
     program, compile_seconds = _compile(lowered, partition.compiler_options(partition.make_mesh()))
 
@@ -204,7 +204,7 @@ def _stepping(
         functools.partial(ready, prepare),
         functools.partial(ready, prepare_penalized) if prepare_penalized else None,
         compile_seconds=compile_seconds,
-        flops=flops(counted),
+        flops=work.flops(counted),
         peak_memory=_peak_memory(program),
         communication=_communication(program),
     )
@@ -214,11 +214,13 @@ def _repeating(lowered: Any, *arguments: Any) -> Case:
     """Returns a program that is given the same arguments each time."""
     import jax
 
+    from ganseg_jax.training import work
+
     program, compile_seconds = _compile(lowered)
     return Case(
         lambda: jax.block_until_ready(program(*arguments)),
         compile_seconds=compile_seconds,
-        flops=flops(lowered),
+        flops=work.flops(lowered),
         peak_memory=_peak_memory(program),
         communication=_communication(program),
     )
@@ -228,16 +230,6 @@ def _compile(lowered: Any, options: dict[str, Any] | None = None) -> tuple[Any, 
     start = time.perf_counter()
     program = lowered.compile(compiler_options=options)
     return program, time.perf_counter() - start
-
-
-def flops(lowered: Any) -> float | None:
-    """Returns XLA's count of operations, over all devices.
-
-    Of the program before the backend's own rewriting: afterwards matrix products and convolutions
-    are library calls on some devices, which XLA counts as nothing.
-    """
-    count = (lowered.cost_analysis() or {}).get("flops")
-    return count if count and count > 0 else None
 
 
 def _peak_memory(program: Any) -> int | None:

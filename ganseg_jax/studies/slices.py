@@ -1,6 +1,5 @@
 """TPU slices that are not there: what they are made of, and how to compile for them."""
 
-import dataclasses
 import importlib.util
 import os
 from collections.abc import Sequence
@@ -10,37 +9,8 @@ if TYPE_CHECKING:
     import jax
     from jax.sharding import Mesh
 
+from ganseg_jax.chips import CHIPS, CORES, Chip
 from ganseg_jax.errors import UserError
-
-
-@dataclasses.dataclass(frozen=True)
-class Chip:
-    """Holds what one device of a slice can do, by its maker's figures.
-
-    Attributes:
-      clock: cycles a second.
-      flops: of bfloat16 products, a second.
-      bandwidth: bytes a second to and from its memory.
-      memory: bytes.
-    """
-
-    clock: float
-    flops: float
-    bandwidth: float
-    memory: float
-
-
-CHIPS = {
-    "TPU v4": Chip(1.05e9, 137.5e12, 614e9, 16 * 2**30),
-    "TPU v5 lite": Chip(1.5e9, 197e12, 819e9, 16 * 2**30),
-    "TPU v5": Chip(1.75e9, 459e12, 2765e9, 95 * 2**30),
-    "TPU v6 lite": Chip(1.75e9, 918e12, 1640e9, 32 * 2**30),
-    "TPU7x": Chip(2.2e9, 1153.5e12, 3690e9, 96 * 2**30),
-}
-"""By the name that JAX gives them; those in `CORES` are half a chip."""
-
-CORES = ("TPU v4", "TPU7x")
-"""Kinds whose described slices have a device for each of a chip's two cores."""
 
 EXAMPLES = ("v4:2x2x1", "v5e:2x2", "v5e:4x4", "v5p:2x2x1", "v6e:2x2", "tpu7x:2x2x1")
 

@@ -401,6 +401,7 @@ def outline(config: Config) -> Stage:
         whole=("generator", "discriminator"),
         fsdp=config.partition.fsdp,
         precision=config.precision,
+        rare_every=config.gan.gradient_penalty.interval,
         retry=config.gan.on_nonfinite == "retry",
     )
 

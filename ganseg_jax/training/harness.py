@@ -12,7 +12,7 @@ from jax.sharding import Mesh, Sharding
 
 from ganseg_jax import precision, prng
 from ganseg_jax.files import resolve
-from ganseg_jax.training import inputs, loop, partition
+from ganseg_jax.training import inputs, loop, partition, work
 from ganseg_jax.training.batches import Batches
 from ganseg_jax.training.checkpoint import Checkpoints
 from ganseg_jax.training.stage import Stage
@@ -81,10 +81,15 @@ def prepare(
     """
     whole = partition.replicated(mesh)
     constants = partition.place(stage.constants, whole)
-    program = partition.compile_together(
-        program_of(stage, mesh, batches, shardings), mesh, _root(stage, mesh), constants, state,
-        batches.example,
-    )  # fmt: skip
+    start = time.perf_counter()
+    traced = program_of(stage, mesh, batches, shardings).trace(
+        _root(stage, mesh), constants, state, batches.example
+    )
+    lowered = traced.lower()
+    program = partition.compile_together(lowered, mesh)
+    kind = mesh.devices.flat[0].device_kind
+    counted = work.work_of(traced, lowered, program, mesh.size, stage.rare_every, kind)
+    compile_seconds = time.perf_counter() - start
     return loop.Prepared(
         name=stage.name,
         schedule=stage.schedule,
@@ -94,6 +99,9 @@ def prepare(
         to_argument=batches.to_argument,
         draw=_drawing(stage, constants, whole),
         retry=stage.retry,
+        batch_size=stage.batch[1] if stage.batch else None,
+        work=counted,
+        compile_seconds=compile_seconds,
     )
 
 

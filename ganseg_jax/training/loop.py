@@ -15,11 +15,13 @@ from etils import epath
 
 from ganseg_jax import files
 from ganseg_jax.errors import Stopped, UserError
-from ganseg_jax.training import partition
+from ganseg_jax.training import partition, watch
 from ganseg_jax.training.checkpoint import Checkpoints
+from ganseg_jax.training.meter import Meter
 from ganseg_jax.training.progress import NO_LOSSES, Progress
 from ganseg_jax.training.signals import TerminationFlag
 from ganseg_jax.training.stage import Scalars, Schedule
+from ganseg_jax.training.work import Work
 from ganseg_jax.training.writer import Writer, note_start
 
 LOG = logging.getLogger(__name__)
@@ -51,6 +53,9 @@ class Prepared:
       to_argument: local batch (None without data) -> what the step takes.
       draw: state -> uint8 picture, or None.
       retry: if something is not finite, resume from the last checkpoint with another fold.
+      batch_size: images in an update; None if they have none.
+      work: FLOPs of the updates; None if not known.
+      compile_seconds: that compiling the step took.
     """
 
     name: str
@@ -61,6 +66,9 @@ class Prepared:
     to_argument: Callable[[Any], Any] = lambda local: local
     draw: Callable[[Any], np.ndarray] | None = None
     retry: bool = False
+    batch_size: int | None = None
+    work: Work | None = None
+    compile_seconds: float = 0.0
 
 
 def run(
@@ -85,21 +93,32 @@ def run(
       UserError: there is no room to save.
     """
     like = jax.tree.map(_shape_of, state)
-    retries = _Retries(folder)
+    retries, compile_seconds = _Retries(folder), stage.compile_seconds
     with _refusals_named(folder), TerminationFlag() as stopped:
         note_start(folder, first)
         if stage.retry and not first:
             checkpoints.save(0, state, stage.data)  # To go back to.
         while True:
             try:
-                with contextlib.closing(Writer(folder, first)) as writer:
-                    return _train(stage, first, state, checkpoints, writer, retries, stopped)
+                with contextlib.ExitStack() as opened:
+                    writer = opened.enter_context(
+                        contextlib.closing(Writer(folder, first, watch.current().wandb))
+                    )
+                    profile = watch.Profile(
+                        stage.name, folder, first, stage.schedule.num_steps, watch.current().profile
+                    )
+                    opened.enter_context(contextlib.closing(profile))
+                    meter = Meter(first, stage.batch_size, stage.work, compile_seconds)
+                    opened.enter_context(contextlib.closing(meter))
+                    return _train(
+                        stage, first, state, checkpoints, writer, retries, stopped, profile, meter
+                    )
             except NonFiniteError as error:
                 if not stage.retry:
                     raise
                 problem = str(error)
             # Here, not in the handler, nothing holds on to the old state's memory.
-            state = None
+            state, compile_seconds = None, 0.0
             restored = checkpoints.restore(like, stage.data)
             assert restored is not None
             first, state = restored
@@ -114,6 +133,8 @@ def _train(
     writer: Writer,
     retries: "_Retries",
     stopped: TerminationFlag,
+    profile: watch.Profile,
+    meter: Meter,
 ) -> Any:
     every, saved, step = stage.schedule, first, first
     progress = Progress(stage.name, first, every.num_steps)
@@ -124,8 +145,13 @@ def _train(
         # Nothing is to go to the host or come from it unseen, in any step.
         with contextlib.closing(progress), jax.transfer_guard("disallow"):
             for step in range(first + 1, every.num_steps + 1):
-                given = stage.to_argument(None if stage.data is None else next(stage.data))
-                state, scalars = stage.step(roots[retries.fold(step)], state, given)
+                with meter.doing("data"):
+                    given = stage.to_argument(None if stage.data is None else next(stage.data))
+                with profile.before(step, state):
+                    state, scalars = stage.step(roots[retries.fold(step)], state, given)
+                meter.started(scalars)
+                with meter.doing("logging"):
+                    profile.after(step, state)
                 pending.append(scalars)
                 last = step == every.num_steps
                 # Several processes get the signal at different steps; they agree when they log.
@@ -135,18 +161,24 @@ def _train(
                 if save or step % every.log_every == 0:
                     means = _fetch(pending, step, stage.name)
                     pending = []
-                    writer.scalars(step, means | {"steps_per_second": progress.rate(step)})
-                    progress.show(step, means)
+                    used = meter.row(step)
+                    with meter.doing("logging"):
+                        rate = {"steps_per_second": progress.rate(step)}
+                        writer.scalars(step, means | rate | used)
+                        progress.show(step, means)
                 if stage.draw is not None and (last or step % every.sample_every == 0):
-                    writer.picture(step, "samples", stage.draw(state))
+                    with meter.doing("logging"):
+                        writer.picture(step, "samples", stage.draw(state))
                 if save:
                     if not jax.device_get(finite(state)):
                         raise NonFiniteError(
                             f"{stage.name}: a parameter is not finite at step {step}; the "
                             f"checkpoint of step {saved} is kept. {_REMEDY}"
                         )
-                    checkpoints.save(step, state, stage.data)
-                    writer.flush()
+                    with meter.doing("checkpoints"):
+                        checkpoints.save(step, state, stage.data)
+                    with meter.doing("logging"):
+                        writer.flush()
                     saved = step
                 if stop:
                     raise Stopped(f"{stage.name}: asked to end; saved at step {step}", code=143)

@@ -138,13 +138,13 @@ def wait_for_all(name: str, hours: float = 12) -> None:
     multihost.sync_global_processes(name, timeout=int(3600 * hours), processes=everyone)
 
 
-def compile_together(step: Any, mesh: Mesh, *args: Any) -> Any:
-    """Compiles a jitted function for a mesh and arguments of these shapes, on all processes.
+def compile_together(lowered: Any, mesh: Mesh) -> Any:
+    """Compiles a function lowered for a mesh on all processes.
 
     Otherwise a process that finds its program in the cache is minutes ahead of the others at the
     first collective, and those of CPUs give up after 30 seconds.
     """
-    compiled = step.lower(*args).compile(compiler_options=compiler_options(mesh))
+    compiled = lowered.compile(compiler_options=compiler_options(mesh))
     wait_for_all("compiled")
     return compiled
 

@@ -53,6 +53,8 @@ class Stage:
       fsdp: split the state over the devices between updates.
       precision: of the networks' products of float32 values; see `precision`.
       parallel: split batches over all devices; otherwise one device does all.
+      rare_every: an update takes the dearest branches of the step's conditionals if this divides
+        the number of updates before it, else the cheapest.
       retry: if a scalar is not finite, resume from the last checkpoint with other keys.
     """
 
@@ -72,4 +74,5 @@ class Stage:
     fsdp: bool = False
     precision: Precision = "default"
     parallel: bool = True
+    rare_every: int = 1
     retry: bool = False

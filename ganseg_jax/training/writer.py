@@ -1,4 +1,4 @@
-"""Where a stage's scalars and pictures go: a JSON-lines file, TensorBoard, PNG files."""
+"""Where a stage's scalars and pictures go: a JSON-lines file, TensorBoard, PNG files, W&B."""
 
 import math
 import tempfile
@@ -14,6 +14,7 @@ from ganseg_jax import files
 from ganseg_jax.files import resolve
 from ganseg_jax.report.png import encode_png
 from ganseg_jax.training import provenance
+from ganseg_jax.training.watch import WandbRun
 
 
 class Writer:
@@ -25,9 +26,10 @@ class Writer:
     Args:
       folder: of the stage.
       from_step: rows of later steps, left by a run that was cut off, are dropped.
+      wandb: project of Weights & Biases to write to as well; "" for none.
     """
 
-    def __init__(self, folder: epath.PathLike, from_step: int = 0):
+    def __init__(self, folder: epath.PathLike, from_step: int = 0, wandb: str = ""):
         self._active = jax.process_index() == 0
         if not self._active:
             return
@@ -39,6 +41,7 @@ class Writer:
         self._local = tempfile.TemporaryDirectory() if files.is_remote(self._folder) else None
         events = self._local.name if self._local else str(self._folder)
         self._board = tensorboardX.SummaryWriter(events, purge_step=from_step + 1)
+        self._wandb = WandbRun(self._folder, wandb) if wandb else None
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Writes one row of scalars."""
@@ -49,6 +52,8 @@ class Writer:
         self._rows.add({k: v if math.isfinite(v) else str(v) for k, v in row.items()})
         for name, value in values.items():
             self._board.add_scalar(name, value, step)
+        if self._wandb:
+            self._wandb.scalars(step, values)
 
     def picture(self, step: int, name: str, picture: np.ndarray) -> None:
         """Writes a uint8 picture (H, W, 3) as `samples/NAME_STEP.png`."""
@@ -56,6 +61,8 @@ class Writer:
             return
         files.write_whole(self._folder / "samples" / f"{name}_{step:07d}.png", encode_png(picture))
         self._board.add_image(name, picture, step, dataformats="HWC")
+        if self._wandb:
+            self._wandb.picture(step, name, picture)
         self.flush()
 
     def flush(self) -> None:
@@ -72,6 +79,8 @@ class Writer:
         """Flushes everything and ends."""
         if not self._active:
             return
+        if self._wandb:
+            self._wandb.close()
         self._board.close()
         self.flush()
         if self._local:

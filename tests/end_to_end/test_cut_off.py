@@ -106,6 +106,7 @@ def assert_same_run(stage, workdir, expected, steps=12):
     assert [row["step"] for row in rows[0]] == list(range(1, steps + 1))
     for row, other in zip(*rows, strict=True):
         changing = {"time", "steps_per_second"}
+        changing |= {name for name in row | other if name.startswith("hardware/")}
         assert {k: v for k, v in row.items() if k not in changing} == {
             k: v for k, v in other.items() if k not in changing
         }
