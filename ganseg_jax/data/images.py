@@ -48,6 +48,15 @@ def open_photo(data: bytes) -> Image.Image:
     return _rgb(ImageOps.exif_transpose(_open(data)))
 
 
+def open_image(data: bytes) -> Image.Image:
+    """Decodes an image as it is stored, in its own mode.
+
+    Raises:
+      ImageError: the data is no image or is cut off.
+    """
+    return _open(data)
+
+
 def stored_image(
     data: bytes, *, max_side: int = MAX_STORED_SIDE, camera_rotation: bool = True
 ) -> tuple[bytes, int, int]:
@@ -93,37 +102,6 @@ def stored_image(
     else:
         encoded = _encode(image, "PNG")
     return encoded, image.height, image.width
-
-
-def read_label_map(data: bytes) -> np.ndarray:
-    """Reads a mask or label map drawn by any program, to uint8 (H, W).
-
-    Palette images give their indices, grey ones their values.  A mask that holds only 0 and 255,
-    or soft grey shades up to 255 (more than 64 different values), is a foreground mask: above 127
-    becomes 1.  Beside other labels, 255 means that a pixel has no ground truth.
-
-    Raises:
-      ImageError: if it is no image, or a colored one, whose colors do not say which part is which.
-    """
-    image = _open(data)
-    if image.mode == "1":
-        return np.asarray(image, np.uint8)
-    if image.mode == "P":
-        labels = np.asarray(image)
-    elif image.mode in ("L", "LA", "I", "I;16", "I;16B"):
-        labels = np.asarray(image.getchannel(0) if image.mode == "LA" else image).astype(np.int64)
-    else:
-        rgb = np.asarray(image.convert("RGB"))
-        if (rgb != rgb[..., :1]).any():
-            raise ImageError("a label map must be an indexed or grey PNG, this one has colors")
-        labels = rgb[..., 0]
-    values = np.unique(labels)
-    if values[-1] > 255:
-        raise ImageError(f"a label map holds labels up to 255, this one has {values[-1]}")
-    soft = image.mode != "P" and len(values) > 64
-    if values[-1] == 255 and (soft or set(values) <= {0, 255}):
-        labels = labels > 127
-    return labels.astype(np.uint8)
 
 
 def image_size(data: bytes, *, camera_rotation: bool = True) -> tuple[int, int]:

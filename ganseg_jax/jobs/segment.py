@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 from etils import epath
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
 from ganseg_jax import files, pixels
+from ganseg_jax.data.annotations import export
 from ganseg_jax.data.folder import Photo, find_photos, read_photo
 from ganseg_jax.errors import UserError
 from ganseg_jax.files import resolve
@@ -34,9 +35,18 @@ MOST_NAMED = 20
 
 
 def segment_folder(
-    segmenter: Segmenter, source: epath.PathLike, output: epath.PathLike
+    segmenter: Segmenter,
+    source: epath.PathLike,
+    output: epath.PathLike,
+    formats: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Segments a photo, or all photos of a folder; see `experiments.segment` for what it writes.
+
+    Args:
+      segmenter: as `load_segmenter` gives it.
+      source: folder of photos, or a photo.
+      output: folder to write to.
+      formats: of labelling tools, in which label maps are written too; of `export.FORMATS`.
 
     Returns:
       The content of `parts.json`.
@@ -49,10 +59,18 @@ def segment_folder(
     records: dict[str, Any] = {}
     skipped: dict[str, str] = {}
     shown: list[tuple[str, np.ndarray, np.ndarray]] = []
+    exports: list[export.Export] = []
     for photo, probabilities in _predictions(segmenter, root, names, skipped):
-        records[photo.name], overlay = _write(
+        records[photo.name], overlay, labels = _write(
             photo, probabilities, output, results[photo.name], segmenter.classes
         )
+        if not exports:
+            parts = probabilities.shape[-1] - 1
+            # Their list begins with the background.
+            classes = list(segmenter.classes or [])[1:] or [f"part {i + 1}" for i in range(parts)]
+            exports = [export.Export(kind, output / kind, classes) for kind in formats]
+        for writer in exports:
+            writer.add(photo.name, labels)
         if len(shown) < SHEET_PHOTOS:
             shown.append((photo.name, _tile(photo.picture), _tile(overlay)))
     for name, reason in list(skipped.items())[:MOST_NAMED]:
@@ -62,6 +80,8 @@ def segment_folder(
     if not records:
         name, reason = next(iter(skipped.items()))
         raise UserError(f"no photo in {root} can be read ({name}: {reason})")
+    for writer in exports:
+        writer.finish()
     save_png(output / "sheet.png", _sheet(shown, segmenter.classes))
     content = {"photos": records, "skipped": skipped}
     files.write_json(output / "parts.json", content, indent=1, ensure_ascii=False)
@@ -108,8 +128,8 @@ def _write(
     output: epath.Path,
     name: str,
     classes: Sequence[str] | None,
-) -> tuple[dict[str, Any], UInt8[np.ndarray, "h w 3"]]:
-    """Writes label map and overlay; returns the photo's entry of parts.json and the overlay."""
+) -> tuple[dict[str, Any], UInt8[np.ndarray, "i j 3"], Int[np.ndarray, "h w"]]:
+    """Writes label map and overlay; returns the photo's entry of parts.json and both."""
     parts = probabilities.shape[-1] - 1
     labels = pixels.most_probable(probabilities, photo.height, photo.width)
     save_label_png(output / "labels" / name, labels)
@@ -127,7 +147,7 @@ def _write(
         }
         for part in range(1, parts + 1)
     ]
-    return {"height": photo.height, "width": photo.width, "parts": entries}, overlay
+    return {"height": photo.height, "width": photo.width, "parts": entries}, overlay, labels
 
 
 def _tile(picture: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "t t 3"]:

@@ -10,7 +10,8 @@ of them go the way of the others), because training needs no labels.
 
 Masks: `masks/NAME.png` for the image NAME.jpg (folders are kept: `masks/train/a.png` for
 `train/a.jpg`), `train/masks/a.png` for `train/images/a.jpg`, or `NAME_mask.png` beside the image.
-Label maps, 0 = background, see `images.read_label_map`.  A file `parts.txt` may name labels 1, 2,
+Label maps, 0 = background, see `masks.read_label_map`; coloured ones with a `labelmap.txt` or
+`_classes.csv` in the folder, see `masks.read_legend`.  A file `parts.txt` may name labels 1, 2,
 ..., one per line.
 
 Landmarks: `landmarks.csv` with the header `name,A_x,A_y,B_x,B_y,...` (A, B: landmark names) and one
@@ -28,9 +29,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
+from etils import epath
 
 from ganseg_jax import pixels
-from ganseg_jax.data import images
+from ganseg_jax.data import images, masks
 from ganseg_jax.data.builders import base
 from ganseg_jax.errors import UserError
 
@@ -60,6 +62,7 @@ class ImageFolder(base.SetBuilder):
         self._masks: dict[str, pathlib.Path] = {}
         self._landmarks: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         self._highest_label = 0
+        self._palettes, self._legend = masks.Palettes(), None
         found = None if source is None else _Listing(_descend(pathlib.Path(source)))
         if found is not None:
             self._root, self._names = found.root, found.names
@@ -67,6 +70,9 @@ class ImageFolder(base.SetBuilder):
             self.landmark_names = found.landmark_names
             # Names are known for certain only when all masks have been read.
             self.part_names = found.part_names if found.masks else None
+            self._legend = masks.read_legend(epath.Path(_descend(pathlib.Path(str(source)))))
+            if self._legend and found.masks and not self.part_names:
+                self.part_names = self._legend.names
         super().__init__(source=source, **kwargs)
         if found is not None:
             self.skipped += found.skipped
@@ -138,7 +144,14 @@ class ImageFolder(base.SetBuilder):
         return path.relative_to(self.source).as_posix()
 
     def _read_mask(self, path: pathlib.Path, height: int, width: int) -> np.ndarray:
-        labels = images.read_label_map(path.read_bytes())
+        mask = masks.decode_mask(path.read_bytes())
+        self._palettes.add(mask)
+        if self._palettes.differ and not (self._legend and self._legend.colors):
+            raise UserError(
+                f"{path} has other colours for its labels than the masks before it: put a "
+                f"{masks.LEGEND_FILES[0]} with lines NAME:R,G,B:: into {self.source}"
+            )
+        labels = masks.to_labels(mask, self._legend)
         if labels.shape != (height, width):
             if abs(np.log(labels.shape[1] * height / (labels.shape[0] * width))) > 0.02:
                 size = f"{labels.shape[1]}x{labels.shape[0]}"
