@@ -15,6 +15,10 @@ that comes with the package. Results go to ./segmented unless --output is given.
                    "center": [row, col], "area": A}, ...]}}, "skipped": {name: reason}};
                    with --few_shot each part has its "name", which sheet.png shows too
 
+With --format, label maps are written as labelling tools read them too, with the parts' names, so
+that a person can correct them: `coco/annotations.coco.json` (run lengths), `cvat/annotations.xml`
+(masks), `label_studio/tasks.json` (brush predictions), `labelme/a.json` (polygons).
+
 Centres are centres of mass of the parts' probabilities, in pixels of the photo; areas count pixels
 of the label map. Photos are read as for training: turned as the camera noted, transparency put on
 white, masks (folders such as `masks/`, files such as `NAME_mask.png`) and hidden files left alone.
@@ -33,6 +37,11 @@ OUTPUT = flags.DEFINE_string("output", "segmented", "Folder to write to.")
 FEW_SHOT = flags.DEFINE_string(
     "few_shot", None, "Folder of the workdir that experiments.few_shot wrote: use its network."
 )
+FORMAT = flags.DEFINE_list(
+    "format",
+    [],
+    "Formats of labelling tools to write too: coco, cvat, label_studio, labelme.",
+)
 REFINE = flags.DEFINE_bool(
     "refine",
     None,
@@ -44,10 +53,15 @@ SETTINGS = app.define_settings(schema.Dataset, {"max_megapixels": "max_megapixel
 def main() -> None:
     import jax
 
+    from ganseg_jax.data.annotations.export import FORMATS
     from ganseg_jax.data.folder import find_photos
+    from ganseg_jax.errors import UserError
     from ganseg_jax.jobs.segment import segment_folder
     from ganseg_jax.loading import few_shot_config, load_segmenter
 
+    for name in FORMAT.value:
+        if name not in FORMATS:
+            raise UserError(f"--format={name} is not known: give some of {', '.join(FORMATS)}")
     # Before anything slow: most mistakes are made here.
     find_photos(INPUT.value, OUTPUT.value)
     place = MODEL()
@@ -58,7 +72,9 @@ def main() -> None:
     if REFINE.value is not None:
         segmenter.refine = REFINE.value
     if jax.process_index() == 0:
-        segment_folder(segmenter, INPUT.value, OUTPUT.value, SETTINGS.value.max_megapixels)
+        segment_folder(
+            segmenter, INPUT.value, OUTPUT.value, SETTINGS.value.max_megapixels, FORMAT.value
+        )
 
 
 if __name__ == "__main__":

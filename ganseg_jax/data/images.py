@@ -171,6 +171,22 @@ def open_photo(
 
 
 @_raises_image_errors
+def open_image(data: bytes) -> Image.Image:
+    """Decodes an image as it is stored, in its own mode.
+
+    Raises:
+      ImageError: the data is no image or is cut off, has too many pixels, or is a TIFF that only
+        photos are read from.
+    """
+    image = _open(data, load=False)
+    if isinstance(image, depth.DeepTiff):
+        raise ImageError("a TIFF of floats in several channels")
+    _check_pixels(image.size, MAX_MEGAPIXELS)
+    image.load()
+    return image
+
+
+@_raises_image_errors
 def stored_image(
     data: bytes,
     *,
@@ -222,38 +238,6 @@ def stored_image(
     else:
         encoded = _encode(image, "PNG")
     return StoredImage(encoded, image.height, image.width, note)
-
-
-@_raises_image_errors
-def read_label_map(data: bytes) -> np.ndarray:
-    """Reads a mask or label map drawn by any program, to uint8 (H, W).
-
-    Palette images give their indices, grey ones their values.  A mask that holds only 0 and 255,
-    or soft grey shades up to 255 (more than 64 different values), is a foreground mask: above 127
-    becomes 1.  Beside other labels, 255 means that a pixel has no ground truth.
-
-    Raises:
-      ImageError: if it is no image, or a colored one, whose colors do not say which part is which.
-    """
-    image = _open(data)
-    if image.mode == "1":
-        return np.asarray(image, np.uint8)
-    if image.mode == "P":
-        labels = np.asarray(image)
-    elif image.mode in ("L", "LA", "I", "I;16", "I;16B"):
-        labels = np.asarray(image.getchannel(0) if image.mode == "LA" else image).astype(np.int64)
-    else:
-        rgb = np.asarray(image.convert("RGB"))
-        if (rgb != rgb[..., :1]).any():
-            raise ImageError("a label map must be an indexed or grey PNG, this one has colors")
-        labels = rgb[..., 0]
-    values = np.unique(labels)
-    if values[-1] > 255:
-        raise ImageError(f"a label map holds labels up to 255, this one has {values[-1]}")
-    soft = image.mode != "P" and len(values) > 64
-    if values[-1] == 255 and (soft or set(values) <= {0, 255}):
-        labels = labels > 127
-    return labels.astype(np.uint8)
 
 
 @_raises_image_errors

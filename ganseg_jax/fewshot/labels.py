@@ -1,35 +1,48 @@
-"""Label maps that people made: indexed PNG, LabelMe JSON, COCO JSON.
+"""Label maps that people made: masks, and what labelling tools export.
 
 For an image `sample_0003.png` the first of these that exists is its label map:
 
-- `sample_0003_mask.png` or `masks/sample_0003.png`: a PNG with a palette, or a grey one, whose
-  pixel values are the classes (0 background, 1.. the classes in order, 255 not labelled);
-- `sample_0003.json`: LabelMe (polygons and rectangles, painted in their order);
-- any other `.json` in the folder that is a COCO file with an entry for the image (polygons).
+- `sample_0003_mask.png`, or `sample_0003.png` in `masks/`, `SegmentationClass/` or `labels/`: a
+  mask, whose values or colours are the classes (`data/masks.py`);
+- LabelMe's `sample_0003.json`;
+- any other file in the folder in which a labelling tool says what was drawn on the image
+  (`data/annotations/`).
 
 `classes.json`, {"classes": ["head", "torso", ...]}, names the classes without the background.
 """
 
 import dataclasses
 import json
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from etils import epath
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import UInt8
 from PIL import Image
 
-from ganseg_jax.data.images import IMAGE_SUFFIXES
+from ganseg_jax import pixels
+from ganseg_jax.data import masks
+from ganseg_jax.data.annotations import common, folder
+from ganseg_jax.data.annotations.common import (
+    BACKGROUND_NAMES,
+    MOST_CLASSES,
+    UNLABELLED,
+    Drawing,
+    read_json,
+)
+from ganseg_jax.data.annotations.label_studio import BRUSH_FILE
+from ganseg_jax.data.images import IMAGE_SUFFIXES, ImageError
 from ganseg_jax.errors import UserError, command
-from ganseg_jax.fewshot.train import UNLABELLED
 from ganseg_jax.files import resolve
+from ganseg_jax.report.palette import palette
 
 CLASSES_FILE = "classes.json"
 
 MASK_SUFFIX = "_mask.png"
-_BACKGROUND_NAMES = ("background", "_background_")
-_IGNORE_NAMES = ("ignore", "__ignore__")
+_MASK_FOLDERS = ("masks", "SegmentationClass", "labels")
+_IMAGE_FOLDERS = ("images", "img", "JPEGImages")
+_MOST_ASPECT = 0.02
+"""How far the aspects of a mask and its image may differ, as a logarithm."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,29 +53,51 @@ class LabelSet:
       names: of the images, without ending.
       labels: class of every pixel, 0 background; 255 if a pixel is not labelled.
       classes: names of the classes, background first.
+      formats: number of images that each format labels.
+      left_out: what was not used, and why.
     """
 
     names: list[str]
     labels: UInt8[np.ndarray, "n h w"]
     classes: list[str]
+    formats: dict[str, int] = dataclasses.field(default_factory=dict)
+    left_out: list[tuple[str, str]] = dataclasses.field(default_factory=list)
+
+    def summary(self) -> list[str]:
+        """Returns lines that say what was taken and what was left out."""
+        counts = ", ".join(f"{count} from {kind}" for kind, count in self.formats.items())
+        shares = ", ".join(
+            f"{name} {int((self.labels == i).sum())}" for i, name in enumerate(self.classes)
+        )
+        return [
+            f"{len(self.names)} labelled images ({counts}); pixels: {shares}",
+            *(f"left out: {what}: {why}" for what, why in self.left_out),
+        ]
 
 
 def image_files(directory: epath.Path) -> dict[str, epath.Path]:
     """Returns the images of a folder by name without ending, sorted, without label maps.
+
+    If there are none in the folder, those of `images/`, `img/` or `JPEGImages/` in it.
 
     Raises:
       UserError: the folder does not exist, or two images differ only in their ending.
     """
     if not directory.is_dir():
         raise UserError(f"{directory} is no folder")
-    found: dict[str, epath.Path] = {}
-    for path in sorted(directory.iterdir()):
-        if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.endswith(MASK_SUFFIX):
-            continue
-        if path.stem in found:
-            raise UserError(f"{path} and {found[path.stem].name} would share one label map")
-        found[path.stem] = path
-    return found
+    for place in (directory, *(directory / name for name in _IMAGE_FOLDERS)):
+        found: dict[str, epath.Path] = {}
+        for path in sorted(place.iterdir()) if place.is_dir() else []:
+            if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.endswith(MASK_SUFFIX):
+                continue
+            if BRUSH_FILE.fullmatch(path.name) or path.name.startswith("."):
+                continue
+            if path.stem in found:
+                raise UserError(f"{path} and {found[path.stem].name} would share one label map")
+            found[path.stem] = path
+        if found:
+            return found
+    return {}
 
 
 def read_labels(
@@ -73,7 +108,8 @@ def read_labels(
     Args:
       directory: folder with the images and their labels.
       classes: names of the classes without the background; by default those of `classes.json`,
-        else those that the annotation files name, else numbers as far as the maps go.
+        else those that the annotation files or the colour list name, else numbers as far as the
+        maps go.
       limit: number of labelled images to use, the first ones.
 
     Raises:
@@ -82,37 +118,191 @@ def read_labels(
     """
     directory = resolve(directory)
     images = image_files(directory)
-    coco = _coco_files(directory, images)
-    _check_orphans(directory, images)
-    sources = {name: _find(directory, name, coco) for name in images}
-    names = [name for name, source in sources.items() if source is not None]
+    annotations = folder.read(directory, images)
+    left_out = [entry for found in annotations.values() for entry in found.left_out]
+    mask_files = _mask_files(directory, images)
+    sources: dict[str, tuple[str, epath.Path | Drawing]] = {}
+    for name in images:
+        given: list[tuple[str, epath.Path | Drawing]] = []
+        given += [("masks", mask_files[name])] if name in mask_files else []
+        given += [
+            (kind, found.drawings[name])
+            for kind, found in sorted(annotations.items(), key=lambda pair: pair[0] != "LabelMe")
+            if name in found.drawings
+        ]
+        if given:
+            sources[name] = given[0]
+            left_out += [
+                (f"{kind} of {name}", f"it is labelled by {given[0][0]}") for kind, _ in given[1:]
+            ]
+    names = list(sources)
     if not names:
+        reasons = "".join(f"; {what}: {why}" for what, why in left_out[:3])
         raise UserError(
             f"{directory} has no label maps: paint them with `{command('label')} "
-            f"--images={directory}`, or put NAME{MASK_SUFFIX}, LabelMe or COCO files there"
+            f"--images={directory}`, or put NAME{MASK_SUFFIX}, LabelMe or COCO files there{reasons}"
         )
     if limit is not None and len(names) < limit:
         raise UserError(f"{directory} has {len(names)} label maps, but {limit} are asked for")
+    if unlabelled := len(images) - len(names):
+        left_out.append((f"{unlabelled} images", "have no label map"))
+    if limit is not None and len(names) > limit:
+        left_out.append((f"{len(names) - limit} labelled images", f"only {limit} are asked for"))
     names = names[:limit]
     if classes is None:
-        classes = read_classes(directory) or _named_classes([sources[name] for name in names])
+        classes = read_classes(directory) or [
+            name
+            for found in annotations.values()
+            for name in found.classes
+            if any(
+                shape.name == name
+                for key in names
+                if key in found.drawings
+                for shape in found.drawings[key].shapes
+            )
+        ]
+        classes = list(dict.fromkeys(classes))
+    if len(classes) > MOST_CLASSES:
+        raise UserError(f"{directory} has {len(classes)} classes, {MOST_CLASSES} are possible")
+    chosen = {n: source for n, (_, source) in sources.items() if n in names}
+    drawn = {n: s for n, s in chosen.items() if isinstance(s, Drawing)}
+    paths = {n: s for n, s in chosen.items() if not isinstance(s, Drawing)}
+    legend = _legend(directory, paths, classes) if paths else None
+    if legend is not None and legend.names:
+        classes = classes or legend.names
     maps, size = [], None
     for name in names:
-        with images[name].open("rb") as file, Image.open(file) as image:
-            here = (image.height, image.width)
+        here = _image_size(images[name])
         if size is not None and here != size:
             raise UserError(
                 f"{images[name]} is {here[1]}x{here[0]}, the images before are {size[1]}x{size[0]}"
             )
         size = here
-        maps.append(_label_map(sources[name], size, classes))
+        if name in drawn:
+            maps.append(common.paint(drawn[name], size, classes))
+        else:
+            maps.append(read_class_map(paths[name], size, classes, legend))
     labels = np.stack(maps)
     if not classes:
         present = labels[labels != UNLABELLED]
         classes = [f"class {i}" for i in range(1, int(present.max(initial=0)) + 1)]
     if not classes:
         raise UserError(f"the label maps of {directory} hold nothing but background")
-    return LabelSet(names, labels, ["background", *classes])
+    kinds = [sources[name][0] for name in names]
+    formats = {kind: kinds.count(kind) for kind in dict.fromkeys(kinds)}
+    return LabelSet(names, labels, ["background", *classes], formats, left_out)
+
+
+def _image_size(path: epath.Path) -> tuple[int, int]:
+    try:
+        with path.open("rb") as file, Image.open(file) as image:
+            return image.height, image.width
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read as an image: {error}") from error
+
+
+def _mask_files(directory: epath.Path, images: Mapping[str, epath.Path]) -> dict[str, epath.Path]:
+    """Returns the masks by image; a mask of no image is refused."""
+    found: dict[str, epath.Path] = {}
+    names = common.Names(images)
+    for place in reversed(_MASK_FOLDERS):
+        for path in sorted((directory / place).glob("*.png")):
+            _add_mask(found, directory, path, path.name, names)
+    for place in {directory, *(path.parent for path in images.values())}:
+        for path in sorted(place.glob(f"*{MASK_SUFFIX}")):
+            _add_mask(found, directory, path, path.name.removesuffix(MASK_SUFFIX) + ".png", names)
+    return found
+
+
+def _add_mask(
+    found: dict[str, epath.Path],
+    directory: epath.Path,
+    path: epath.Path,
+    image: str,
+    names: common.Names,
+) -> None:
+    if BRUSH_FILE.fullmatch(path.name) or path.name.startswith("."):
+        return
+    stem = names.find(image)
+    if stem is None:
+        raise UserError(
+            f"{path} is the label map of an image {image[:-4]!r} that {directory} lacks"
+        )
+    found[stem] = path
+
+
+def _legend(
+    directory: epath.Path, paths: Mapping[str, epath.Path], classes: Sequence[str]
+) -> masks.Legend | None:
+    """Returns what colours mean: the folder's colour list, or a palette that all maps share.
+
+    Raises:
+      UserError: the maps number their colours differently, and no list says which is which.
+    """
+    if (legend := masks.read_legend(directory)) is not None:
+        return legend.renumbered(classes) if classes else legend
+    palettes = masks.Palettes()
+    for path in paths.values():
+        palettes.add(_decode(path))
+    if not palettes.differ:
+        return None
+    own = palette(UNLABELLED + 1).tolist()
+    ours = {(r, g, b): i for i, (r, g, b) in enumerate(own)}
+    legend = palettes.legend([masks.VOC_COLORS, ours])
+    if legend is None:
+        raise UserError(
+            f"the palettes of the label maps in {directory} differ (a program has renumbered "
+            f"them): put a {masks.LEGEND_FILES[0]} with lines NAME:R,G,B:: there"
+        )
+    return legend
+
+
+def _decode(path: epath.Path) -> masks.Mask:
+    try:
+        return masks.decode_mask(path.read_bytes())
+    except (OSError, ImageError) as error:
+        raise UserError(f"{path} cannot be read as an image: {error}") from error
+
+
+def read_class_map(
+    path: epath.Path,
+    size: tuple[int, int],
+    classes: Sequence[str],
+    legend: masks.Legend | None = None,
+) -> UInt8[np.ndarray, "h w"]:
+    """Returns a mask as classes; one of another size than its image is resized to the nearest.
+
+    Args:
+      path: of the mask; one of 0 and 255 alone is a mask of the only class.
+      size: (height, width) of its image, whose aspect it must have.
+      classes: names without the background; if empty, any value is a class.
+      legend: what its colours or values mean; by default the values are the classes.
+
+    Raises:
+      UserError: it cannot be read, has unknown colours or values, or another aspect.
+    """
+    mask = _decode(path)
+    height, width = mask.values.shape
+    if abs(np.log(width * size[0] / (height * size[1]))) > _MOST_ASPECT:
+        raise UserError(f"{path} is {width}x{height}, its image {size[1]}x{size[0]}")
+    if len(classes) > 1 and set(np.unique(mask.values)) == {0, UNLABELLED} and legend is None:
+        # What paint programs make of a mask; as labels, it would have no labelled part.
+        raise UserError(
+            f"{path} holds nothing but 0 and {UNLABELLED}, which means 'not labelled': give "
+            f"the pixels of {classes[0]} the value 1, those of {classes[1]} 2, and so on"
+        )
+    try:
+        labels = masks.to_labels(mask, legend, len(classes) or None)
+    except ImageError as error:
+        raise UserError(f"{path}: {error}") from error
+    known = len(classes) if classes else MOST_CLASSES
+    unknown = np.unique(labels[(labels > known) & (labels != UNLABELLED)])
+    if unknown.size:
+        raise UserError(
+            f"{path} holds class {unknown[0]}, but there are the classes 0 to {known} "
+            f"({', '.join(['background', *classes])}) and {UNLABELLED} for 'not labelled'"
+        )
+    return pixels.resize_labels(labels, *size)
 
 
 def classes_json(classes: Sequence[str]) -> str:
@@ -124,7 +314,7 @@ def classes_json(classes: Sequence[str]) -> str:
     if not classes or any(not name.strip() for name in classes):
         raise UserError("--classes: give at least one name, and no empty ones (head,torso,legs)")
     if len(set(classes)) < len(classes) or any(
-        name.lower() in _BACKGROUND_NAMES for name in classes
+        name.lower() in BACKGROUND_NAMES for name in classes
     ):
         raise UserError("--classes: every name once, and without the background")
     if len(classes) >= UNLABELLED:
@@ -137,7 +327,7 @@ def read_classes(directory: epath.Path) -> list[str] | None:
     path = directory / CLASSES_FILE
     if not path.exists():
         return None
-    content = _read_json(path)
+    content = read_json(path)
     classes = content.get("classes") if isinstance(content, dict) else None
     if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
         raise UserError(f'{path} must be {{"classes": ["name", ...]}}')
@@ -152,227 +342,3 @@ class _Polygons:
     size: tuple[int, int] | None
     shapes: list[tuple[str, np.ndarray]]
     class_names: list[str]
-
-
-def _find(
-    directory: epath.Path, name: str, coco: dict[str, _Polygons]
-) -> epath.Path | _Polygons | None:
-    for path in (directory / f"{name}{MASK_SUFFIX}", directory / "masks" / f"{name}.png"):
-        if path.exists():
-            return path
-    path = directory / f"{name}.json"
-    return _labelme(path) if path.exists() else coco.get(name)
-
-
-def _check_orphans(directory: epath.Path, images: dict[str, epath.Path]) -> None:
-    masks = {p.name.removesuffix(MASK_SUFFIX): p for p in directory.glob(f"*{MASK_SUFFIX}")}
-    masks |= {p.stem: p for p in (directory / "masks").glob("*.png")}
-    for name, path in sorted(masks.items()):
-        if name not in images:
-            raise UserError(f"{path} is the label map of an image {name!r} that {directory} lacks")
-
-
-def _label_map(
-    source: epath.Path | _Polygons, size: tuple[int, int], classes: Sequence[str]
-) -> UInt8[np.ndarray, "h w"]:
-    if isinstance(source, _Polygons):
-        return _paint(source, size, classes)
-    return read_class_map(source, size, classes)
-
-
-def read_class_map(
-    path: epath.Path, size: tuple[int, int], classes: Sequence[str]
-) -> UInt8[np.ndarray, "h w"]:
-    """Returns an indexed or grey PNG as classes.
-
-    Args:
-      path: of the PNG; one of 0 and 255 alone is a mask of the only class.
-      size: (height, width) that it must have.
-      classes: names without the background; if empty, any value is a class.
-
-    Raises:
-      UserError: it cannot be read, is a colour picture, of another size, or holds other values.
-    """
-    try:
-        with path.open("rb") as file, Image.open(file) as image:
-            if image.mode in ("P", "L", "1", "I;16", "I"):
-                values = np.asarray(image).astype(np.int64)
-            else:  # Some paint programs store grey as three equal channels.
-                channels = np.asarray(image.convert("RGB")).astype(np.int64)
-                values = channels[..., 0]
-                if (channels != values[..., None]).any():
-                    raise UserError(
-                        f"{path} is a colour picture ({image.mode}); label maps are PNGs with a "
-                        "palette, or grey, whose values are the classes"
-                    )
-    except OSError as error:
-        raise UserError(f"{path} cannot be read as an image: {error}") from error
-    if values.shape != size:
-        raise UserError(
-            f"{path} is {values.shape[1]}x{values.shape[0]}, its image {size[1]}x{size[0]}"
-        )
-    if set(np.unique(values)) == {0, UNLABELLED}:
-        # What paint programs make of a mask; as labels, it would have no labelled part.
-        if len(classes) > 1:
-            raise UserError(
-                f"{path} holds nothing but 0 and {UNLABELLED}, which means 'not labelled': give "
-                f"the pixels of {classes[0]} the value 1, those of {classes[1]} 2, and so on"
-            )
-        values = values // UNLABELLED
-    known = len(classes) if classes else UNLABELLED - 1
-    unknown = np.unique(values[(values > known) & (values != UNLABELLED)])
-    if unknown.size:
-        raise UserError(
-            f"{path} holds class {unknown[0]}, but there are the classes 0 to {known} "
-            f"({', '.join(['background', *classes])}) and {UNLABELLED} for 'not labelled'"
-        )
-    return values.astype(np.uint8)
-
-
-def _paint(
-    source: _Polygons, size: tuple[int, int], classes: Sequence[str]
-) -> UInt8[np.ndarray, "h w"]:
-    if source.size is not None and source.size != size:
-        raise UserError(
-            f"{source.path} was drawn on an image of {source.size[1]}x{source.size[0]}, "
-            f"this one is {size[1]}x{size[0]}"
-        )
-    labels = np.zeros(size, np.uint8)
-    for name, points in source.shapes:
-        if name.lower() in _IGNORE_NAMES:
-            value = UNLABELLED
-        elif name.lower() in _BACKGROUND_NAMES:
-            value = 0
-        elif name in classes:
-            value = list(classes).index(name) + 1
-        else:
-            raise UserError(f"{source.path} has class {name!r}, known are {', '.join(classes)}")
-        labels[inside_polygon(points, size)] = value
-    return labels
-
-
-def inside_polygon(
-    points: Float[np.ndarray, "p 2"], size: tuple[int, int]
-) -> Bool[np.ndarray, "h w"]:
-    """Returns the pixels whose centre lies inside a polygon of (x, y) points (even-odd rule)."""
-    y, x = np.arange(size[0])[:, None] + 0.5, np.arange(size[1])[None] + 0.5
-    inside = np.zeros(size, bool)
-    for (x0, y0), (x1, y1) in zip(points, np.roll(points, -1, axis=0), strict=True):
-        if y0 == y1:
-            continue
-        crossing = x0 + (y - y0) * (x1 - x0) / (y1 - y0)  # [H, 1]
-        inside ^= ((y0 <= y) != (y1 <= y)) & (x < crossing)
-    return inside
-
-
-def _named_classes(sources: Sequence[epath.Path | _Polygons | None]) -> list[str]:
-    """Returns the classes in the order in which the annotation files name them."""
-    names = [n for s in sources if isinstance(s, _Polygons) for n in s.class_names]
-    special = (*_BACKGROUND_NAMES, *_IGNORE_NAMES)
-    return [name for name in dict.fromkeys(names) if name.lower() not in special]
-
-
-def _read_json(path: epath.Path) -> Any:
-    try:
-        return json.loads(path.read_bytes().decode("utf-8-sig"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as JSON: {error}") from error
-
-
-def _points(where: epath.PathLike, values: Any) -> np.ndarray:
-    try:
-        points = np.asarray(values, np.float64)
-    except (TypeError, ValueError):
-        points = np.zeros(0)
-    if points.ndim != 2 or points.shape[1:] != (2,) or not np.isfinite(points).all():
-        raise UserError(f"{where}: a shape's points must be pairs of numbers")
-    return points
-
-
-def _labelme(path: epath.Path) -> _Polygons:
-    content = _read_json(path)
-    if not isinstance(content, dict) or not isinstance(content.get("shapes"), list):
-        raise UserError(f"{path} is no LabelMe file: it has no list of 'shapes'")
-    shapes = []
-    for shape in content["shapes"]:
-        kind, points = shape.get("shape_type", "polygon"), _points(path, shape.get("points"))
-        if kind == "rectangle" and len(points) == 2:
-            (x0, y0), (x1, y1) = points
-            points = np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)])
-        elif kind != "polygon" and not (kind == "rectangle" and len(points) == 4):
-            raise UserError(f"{path}: shapes of type {kind!r} are not read, draw polygons")
-        shapes.append((str(shape.get("label")), points))
-    height, width = content.get("imageHeight"), content.get("imageWidth")
-    size = (int(height), int(width)) if height and width else None
-    return _Polygons(path, size, shapes, sorted({name for name, _ in shapes}))
-
-
-def _coco_files(directory: epath.Path, images: dict[str, epath.Path]) -> dict[str, _Polygons]:
-    """Reads the annotations of all COCO files in the folder, by image name."""
-    found: dict[str, _Polygons] = {}
-    for path in sorted(directory.glob("*.json")):
-        if path.name == CLASSES_FILE or path.stem in images:
-            continue
-        content = _read_json(path)
-        if not isinstance(content, dict) or not {"images", "annotations"} <= set(content):
-            raise UserError(f"{path} is neither a COCO file nor named after an image (LabelMe)")
-        found |= _coco(path, content, images)
-    return found
-
-
-def _coco(path: epath.Path, content: dict, images: dict[str, epath.Path]) -> dict[str, _Polygons]:
-    for part in ("images", "annotations", "categories"):
-        entries = content.get(part, [])
-        if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
-            raise UserError(f"{path}: {part!r} must be a list of objects, as COCO files have it")
-    listed = {entry.get("id"): entry for entry in content["images"]}
-    for entry in listed.values():
-        if epath.Path(str(entry.get("file_name"))).stem not in images:
-            raise UserError(f"{path} annotates {entry.get('file_name')}, which the folder lacks")
-    categories = _coco_categories(path, content)
-    shapes: dict[Any, list[tuple[str, np.ndarray]]] = {}
-    for annotation in content["annotations"]:
-        image, category = annotation.get("image_id"), annotation.get("category_id")
-        if image not in listed or category not in categories:
-            raise UserError(f"{path}: annotation {annotation.get('id')} has no image or category")
-        polygons = _coco_polygons(f"{path}: annotation {annotation.get('id')}", annotation)
-        shapes.setdefault(image, []).extend((categories[category], points) for points in polygons)
-    # An image that the file lists without annotations was not labelled.
-    found = {}
-    for image, drawn in shapes.items():
-        entry = listed[image]
-        height, width = entry.get("height"), entry.get("width")
-        size = (int(height), int(width)) if height and width else None
-        stem = epath.Path(entry["file_name"]).stem
-        found[stem] = _Polygons(path, size, drawn, list(categories.values()))
-    return found
-
-
-def _coco_categories(path: epath.Path, content: dict) -> dict[Any, str]:
-    """Returns the names of the categories that are drawn, by id, in its order.
-
-    Others only group categories, or are classes of other files, and would get no labelled pixel.
-    """
-    given = content.get("categories", [])
-    if any("id" not in entry or "name" not in entry for entry in given):
-        raise UserError(f"{path}: a category has no id or name")
-    used = {annotation.get("category_id") for annotation in content["annotations"]}
-    return {
-        entry["id"]: str(entry["name"])
-        for entry in sorted(given, key=lambda entry: entry["id"])
-        if entry["id"] in used
-    }
-
-
-def _coco_polygons(where: str, annotation: dict) -> list[np.ndarray]:
-    """Returns the polygons of an annotation, [P, 2] each as (x, y) in pixels."""
-    drawn = annotation.get("segmentation")
-    if isinstance(drawn, dict):
-        raise UserError(f"{where} is run-length encoded; export polygons, or indexed PNGs")
-    if not drawn:
-        raise UserError(f"{where} is a box without an outline; export polygons, or indexed PNGs")
-    if not isinstance(drawn, list) or not all(isinstance(flat, list) for flat in drawn):
-        raise UserError(f"{where}: 'segmentation' must be a list of polygons, each a list")
-    if any(len(flat) % 2 or len(flat) < 6 for flat in drawn):
-        raise UserError(f"{where}: a polygon needs three or more pairs of coordinates")
-    return [_points(where, np.reshape(flat, (-1, 2))) for flat in drawn]

@@ -100,6 +100,8 @@ def prepare(
     """
     folder = resolve(folder)
     labelled = read_labels(labels, classes, shots)
+    for line in labelled.summary():
+        LOG.info(line)
     latents = read_latents(labels, labelled.names)
     size = jax.eval_shape(source.images, variables, latents).shape[1:3]
     if labelled.labels.shape[1:] != size:

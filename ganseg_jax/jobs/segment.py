@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 from etils import epath
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
 from ganseg_jax import files, pixels
 from ganseg_jax.data import images
+from ganseg_jax.data.annotations import export
 from ganseg_jax.data.folder import Photo, Photos, find_photos, read_photo
 from ganseg_jax.data.layout import skipped_lines
 from ganseg_jax.errors import UserError
@@ -39,6 +40,7 @@ def segment_folder(
     source: epath.PathLike,
     output: epath.PathLike,
     max_megapixels: float = images.MAX_MEGAPIXELS,
+    formats: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Segments a photo, or all photos of a folder; see `experiments.segment` for what it writes.
 
@@ -47,6 +49,7 @@ def segment_folder(
       source: a photo or a folder of photos.
       output: folder to write to.
       max_megapixels: of a photo that is not left out.
+      formats: of labelling tools, in which label maps are written too; of `export.FORMATS`.
 
     Returns:
       The content of `parts.json`.
@@ -60,11 +63,19 @@ def segment_folder(
     skipped, unreadable = dict(found.skipped), dict[str, str]()
     notes: collections.Counter[str] = collections.Counter()
     shown: list[tuple[str, np.ndarray, np.ndarray]] = []
+    exports: list[export.Export] = []
     for photo, probabilities in _predictions(segmenter, found, max_megapixels, unreadable):
         notes.update([photo.note] if photo.note else [])
-        records[photo.name], overlay = _write(
+        records[photo.name], overlay, labels = _write(
             photo, probabilities, output, results[photo.name], segmenter.classes
         )
+        if not exports:
+            parts = probabilities.shape[-1] - 1
+            # Their list begins with the background.
+            classes = list(segmenter.classes or [])[1:] or [f"part {i + 1}" for i in range(parts)]
+            exports = [export.Export(kind, output / kind, classes) for kind in formats]
+        for writer in exports:
+            writer.add(photo.name, labels)
         if len(shown) < SHEET_PHOTOS:
             shown.append((photo.name, _tile(photo.picture), _tile(overlay)))
     skipped |= unreadable
@@ -77,6 +88,8 @@ def segment_folder(
     if not records:
         name, reason = next(iter(unreadable.items()))
         raise UserError(f"no photo in {found.root} can be read ({name}: {reason})")
+    for writer in exports:
+        writer.finish()
     save_png(output / "sheet.png", _sheet(shown, segmenter.classes))
     content = {"photos": records, "skipped": skipped}
     files.write_json(output / "parts.json", content, indent=1, ensure_ascii=False)
@@ -130,8 +143,8 @@ def _write(
     output: epath.Path,
     name: str,
     classes: Sequence[str] | None,
-) -> tuple[dict[str, Any], UInt8[np.ndarray, "h w 3"]]:
-    """Writes label map and overlay; returns the photo's entry of parts.json and the overlay."""
+) -> tuple[dict[str, Any], UInt8[np.ndarray, "i j 3"], Int[np.ndarray, "h w"]]:
+    """Writes label map and overlay; returns the photo's entry of parts.json and both."""
     parts = probabilities.shape[-1] - 1
     labels = pixels.most_probable(probabilities, photo.height, photo.width, np.uint8)
     save_label_png(output / "labels" / name, labels)
@@ -152,7 +165,7 @@ def _write(
         }
         for part in range(1, parts + 1)
     ]
-    return {"height": photo.height, "width": photo.width, "parts": entries}, overlay
+    return {"height": photo.height, "width": photo.width, "parts": entries}, overlay, labels
 
 
 def _tile(picture: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "t t 3"]:

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, features
 
 from ganseg_jax import pixels
-from ganseg_jax.data import depth, images
+from ganseg_jax.data import depth, images, masks
 
 
 def encoded(array, file_format="PNG", mode=None, **options) -> bytes:
@@ -73,7 +73,7 @@ def test_palette_masks_of_0_and_255_are_foreground_masks():
     buffer = io.BytesIO()
     image.putdata([0, 255])
     image.save(buffer, "PNG")
-    np.testing.assert_array_equal(images.read_label_map(buffer.getvalue()), [[0, 1]])
+    np.testing.assert_array_equal(masks.read_label_map(buffer.getvalue()), [[0, 1]])
 
 
 def test_palette_with_transparent_color():
@@ -165,33 +165,33 @@ def test_the_limit_of_pixels_is_ours(picture, monkeypatch):
 
 def test_label_maps():
     labels = np.array([[0, 1, 2], [5, 0, 200]], np.uint8)
-    np.testing.assert_array_equal(images.read_label_map(encoded(labels)), labels)
+    np.testing.assert_array_equal(masks.read_label_map(encoded(labels)), labels)
     np.testing.assert_array_equal(
-        images.read_label_map(encoded(np.repeat(labels[..., None], 3, axis=-1))), labels
+        masks.read_label_map(encoded(np.repeat(labels[..., None], 3, axis=-1))), labels
     )
     palette = Image.fromarray(labels).convert("P")
     palette.putpalette(np.random.default_rng(0).integers(0, 256, 768).tolist())
     palette.frombytes(labels.tobytes())
     buffer = io.BytesIO()
     palette.save(buffer, "PNG")
-    np.testing.assert_array_equal(images.read_label_map(buffer.getvalue()), labels)
+    np.testing.assert_array_equal(masks.read_label_map(buffer.getvalue()), labels)
 
 
 def test_foreground_masks_become_label_one():
     binary = np.array([[0, 255], [255, 255]], np.uint8)
-    np.testing.assert_array_equal(images.read_label_map(encoded(binary)), binary // 255)
+    np.testing.assert_array_equal(masks.read_label_map(encoded(binary)), binary // 255)
     full = np.full((3, 3), 255, np.uint8)
-    np.testing.assert_array_equal(images.read_label_map(encoded(full)), np.ones((3, 3)))
+    np.testing.assert_array_equal(masks.read_label_map(encoded(full)), np.ones((3, 3)))
     soft = np.arange(256, dtype=np.uint8).reshape(16, 16)
-    np.testing.assert_array_equal(images.read_label_map(encoded(soft)), soft > 127)
-    np.testing.assert_array_equal(images.read_label_map(encoded(binary > 0)), binary // 255)
+    np.testing.assert_array_equal(masks.read_label_map(encoded(soft)), soft > 127)
+    np.testing.assert_array_equal(masks.read_label_map(encoded(binary > 0)), binary // 255)
 
 
 def test_colored_or_wide_label_maps_are_refused(picture):
     with pytest.raises(images.ImageError, match="colors"):
-        images.read_label_map(picture())
+        masks.read_label_map(picture())
     with pytest.raises(images.ImageError, match="up to 255"):
-        images.read_label_map(encoded(np.array([[0, 3000]], np.uint16)))
+        masks.read_label_map(encoded(np.array([[0, 3000]], np.uint16)))
 
 
 def test_resized_labels_stay_aligned_with_the_image():

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ganseg_jax.data.annotations.raster import inside_polygon
 from ganseg_jax.errors import UserError
-from ganseg_jax.fewshot.labels import classes_json, inside_polygon, read_labels
+from ganseg_jax.fewshot.labels import classes_json, read_labels
 
 SIZE = (6, 8)
 
@@ -132,7 +133,7 @@ def test_polygons_cover_the_pixels_whose_centres_they_contain():
             {"one.json": labelme([("tail", HEAD[1], "polygon")])},
             "class 'tail', known are head, torso",
         ),
-        ({"one.json": labelme([("head", HEAD[1], "circle")])}, "type 'circle'"),
+        ({"one.json": labelme([("head", HEAD[1], "cuboid")])}, "type 'cuboid'"),
         ({"one.json": labelme([("head", [[1, 2, 3]], "polygon")])}, "pairs of numbers"),
         ({"other.json": "{}"}, r"other\.json is neither a COCO file"),
         (
@@ -148,7 +149,7 @@ def test_polygons_cover_the_pixels_whose_centres_they_contain():
                     ]
                 )
             },
-            "annotation 4 is run-length encoded",
+            "annotation 4: the field 'size' is missing",
         ),
         ({"classes.json": "[]", "one_mask.png": TRUTH}, r"classes\.json must be"),
     ],
@@ -167,7 +168,7 @@ def test_what_does_not_fit_is_named(folder, files, message):
 
 def test_colour_pictures_and_other_folders_are_refused(folder):
     Image.new("RGB", (8, 6), "red").save(folder / "one_mask.png")
-    with pytest.raises(UserError, match="colour picture"):
+    with pytest.raises(UserError, match="label map must be an indexed or grey PNG"):
         read_labels(folder)
     with pytest.raises(UserError, match="is no folder"):
         read_labels(folder / "nowhere")

@@ -11,7 +11,8 @@ of them go the way of the others), because training needs no labels.
 
 Masks: `masks/NAME.png` for the image NAME.jpg, `train/masks/a.png` for `train/images/a.jpg`,
 `NAME_mask.png` beside the image, and much else: see `data.layout`.  Label maps, 0 = background, see
-`images.read_label_map`.  A file `parts.txt` may name labels 1, 2, ..., one per line.
+`masks.read_label_map`; coloured ones with a `labelmap.txt` or `_classes.csv` in the folder, see
+`masks.read_legend`.  A file `parts.txt` may name labels 1, 2, ..., one per line.
 
 Landmarks: `landmarks.csv` with the header `name,A_x,A_y,B_x,B_y,...` (A, B: landmark names) and one
 row per image: its name as a path relative to the folder, then pixel positions in the image as a
@@ -27,9 +28,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from etils import epath
 
 from ganseg_jax import pixels
-from ganseg_jax.data import images, layout
+from ganseg_jax.data import images, layout, masks
 from ganseg_jax.data.builders import base
 from ganseg_jax.errors import UserError
 
@@ -55,6 +57,7 @@ class ImageFolder(base.SetBuilder):
         self._landmarks: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         self._highest_label = 0
         self._lock = threading.Lock()
+        self._palettes, self._legend = masks.Palettes(), None
         found = None if source is None else _Listing(_descend(pathlib.Path(source)))
         if found is not None:
             self._root, self._names = found.root, found.names
@@ -62,6 +65,9 @@ class ImageFolder(base.SetBuilder):
             self.landmark_names = found.landmark_names
             # Names are known for certain only when all masks have been read.
             self.part_names = found.part_names if found.masks else None
+            self._legend = masks.read_legend(epath.Path(_descend(pathlib.Path(str(source)))))
+            if self._legend and found.masks and not self.part_names:
+                self.part_names = self._legend.names
         super().__init__(source=source, **kwargs)
         if found is not None:
             self.skipped += found.skipped
@@ -113,7 +119,7 @@ class ImageFolder(base.SetBuilder):
             try:
                 example.labels = self._read_mask(self._masks[item], height, width)
                 known = example.labels[example.labels != base.UNLABELED]
-                with self._lock:  # Several threads read.
+                with self._lock:
                     self._highest_label = max(self._highest_label, int(known.max(initial=0)))
             except (images.ImageError, OSError) as error:
                 self.skip(self._relative(self._masks[item]), str(error))
@@ -136,7 +142,15 @@ class ImageFolder(base.SetBuilder):
         return path.relative_to(self.source).as_posix()
 
     def _read_mask(self, path: pathlib.Path, height: int, width: int) -> np.ndarray:
-        labels = images.read_label_map(path.read_bytes())
+        mask = masks.decode_mask(path.read_bytes())
+        with self._lock:  # Several threads read.
+            self._palettes.add(mask)
+        if self._palettes.differ and not (self._legend and self._legend.colors):
+            raise UserError(
+                f"{path} has other colours for its labels than the masks before it: put a "
+                f"{masks.LEGEND_FILES[0]} with lines NAME:R,G,B:: into {self.source}"
+            )
+        labels = masks.to_labels(mask, self._legend)
         if labels.shape != (height, width):
             if abs(np.log(labels.shape[1] * height / (labels.shape[0] * width))) > 0.02:
                 size = f"{labels.shape[1]}x{labels.shape[0]}"

@@ -1,0 +1,142 @@
+"""COCO instances: one JSON file for many images (also Roboflow's and CVAT's)."""
+
+import json
+from typing import Any
+
+import numpy as np
+from etils import epath
+from jaxtyping import Integer
+
+from ganseg_jax.data.annotations import common, raster, rle
+from ganseg_jax.data.annotations.common import Annotations, Drawing, Shape
+from ganseg_jax.errors import UserError
+
+
+def recognises(content: Any) -> bool:
+    """Says whether JSON content is a COCO file."""
+    return isinstance(content, dict) and {"images", "annotations"} <= set(content)
+
+
+def read(path: epath.Path, content: dict, names: common.Names) -> Annotations:
+    """Reads polygons and run lengths, compressed or not; crowds too are regions of their class.
+
+    Categories that no annotation has are no classes: they group others, or were not used.
+
+    Raises:
+      UserError: the file is malformed, an annotation is a box only, or its image is missing.
+    """
+    for part in ("images", "annotations", "categories"):
+        entries = content.get(part, [])
+        if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
+            raise UserError(f"{path}: {part!r} must be a list of objects, as COCO files have it")
+    with common.reading(f"{path}: 'images'"):
+        listed = {entry.get("id"): entry for entry in content["images"]}
+        stems = {id_: names.find(str(entry.get("file_name"))) for id_, entry in listed.items()}
+    for id_, stem in stems.items():
+        if stem is None:
+            name = listed[id_].get("file_name")
+            raise UserError(f"{path} annotates {name}, which the folder lacks")
+    with common.reading(f"{path}: 'categories'"):
+        given = content.get("categories", [])
+        if any("id" not in entry or "name" not in entry for entry in given):
+            raise UserError(f"{path}: a category has no id or name")
+        given = sorted(given, key=lambda entry: entry["id"])
+        categories = {entry["id"]: str(entry["name"]) for entry in given}
+    found = Annotations()
+    for annotation in content["annotations"]:
+        where = f"{path}: annotation {annotation.get('id')}"
+        with common.reading(where):
+            id_, category = annotation.get("image_id"), annotation.get("category_id")
+            if id_ not in listed or category not in categories:
+                raise UserError(f"{where} has no image or category")
+            size = common.size_of(listed[id_].get("height"), listed[id_].get("width"))
+            shapes = [Shape(categories[category], draw) for draw in _regions(where, annotation)]
+            found.add(str(stems[id_]), Drawing(str(path), size, shapes))
+    found.left_out += [
+        (f"{path}: {listed[id_]['file_name']}", "has no annotations: not labelled")
+        for id_, stem in stems.items()
+        if stem not in found.drawings
+    ]
+    found.number_drawn(list(categories.values()))
+    found.left_out += [
+        (f"{path}: category {name}", "no annotation has it")
+        for name in categories.values()
+        if name not in found.classes and name.lower() not in common.BACKGROUND_NAMES
+    ]
+    return found
+
+
+def _regions(where: str, annotation: dict) -> list:
+    drawn = annotation.get("segmentation")
+    if isinstance(drawn, dict):
+        height, width = (int(common.number(v, "size")) for v in common.list_of(drawn, "size"))
+        counts = drawn["counts"]
+        lengths = rle.coco_counts(counts) if isinstance(counts, str) else counts
+        if not isinstance(lengths, list) or not 0 < height * width <= 1 << 28:
+            raise TypeError("'counts' must be text or a list, and 'size' that of an image")
+        rle.unroll(lengths, height * width)
+
+        def pixels(size):
+            if size != (height, width):
+                raise UserError(
+                    f"{where} has run lengths of {width}x{height}, its image is {size[1]}x{size[0]}"
+                )
+            return rle.unroll(lengths, height * width).reshape(width, height).T
+
+        return [pixels]
+    if not drawn:
+        raise UserError(f"{where} is a box without an outline; export polygons, or indexed PNGs")
+    if not isinstance(drawn, list) or not all(isinstance(flat, list) for flat in drawn):
+        raise UserError(f"{where}: 'segmentation' must be a list of polygons, each a list")
+    if any(len(flat) % 2 or len(flat) < 6 for flat in drawn):
+        raise UserError(f"{where}: a polygon needs three or more pairs of coordinates")
+    rings = [common.points_of([flat[i : i + 2] for i in range(0, len(flat), 2)]) for flat in drawn]
+    return [lambda size, r=ring: raster.inside_polygon(r, size) for ring in rings]
+
+
+class Writer:
+    """Makes the file of many images, with compressed run lengths.
+
+    Args:
+      classes: names without the background.
+    """
+
+    def __init__(self, classes: list[str]):
+        self._classes = classes
+        self._images: list[dict[str, Any]] = []
+        self._annotations: list[dict[str, Any]] = []
+
+    def add(self, image: str, labels: Integer[np.ndarray, "h w"]) -> None:
+        """Adds the label map (0 background) of an image."""
+        height, width = labels.shape
+        entry = {"file_name": image, "height": height, "width": width}
+        self._images.append({"id": len(self._images) + 1} | entry)
+        for value in range(1, len(self._classes) + 1):
+            region = labels == value
+            if not region.any():
+                continue
+            patch, left, top = raster.crop(region)
+            counts = rle.coco_text(rle.runs(region.T.ravel()))
+            self._annotations.append(
+                {
+                    "id": len(self._annotations) + 1,
+                    "image_id": len(self._images),
+                    "category_id": value,
+                    "iscrowd": 0,
+                    "area": int(region.sum()),
+                    "bbox": [left, top, patch.shape[1], patch.shape[0]],
+                    "segmentation": {"size": [height, width], "counts": counts},
+                }
+            )
+
+    def content(self) -> str:
+        """Returns the file."""
+        categories = [
+            {"id": i, "name": name, "supercategory": ""} for i, name in enumerate(self._classes, 1)
+        ]
+        content = {
+            "images": self._images,
+            "annotations": self._annotations,
+            "categories": categories,
+        }
+        return json.dumps(content, ensure_ascii=False) + "\n"

@@ -1,0 +1,253 @@
+"""What the readers share: drawn shapes, image names, and answers to malformed files."""
+
+import contextlib
+import dataclasses
+import json
+import math
+import re
+import urllib.parse
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from etils import epath
+from jaxtyping import Float, UInt8
+
+from ganseg_jax.errors import UserError
+
+UNLABELLED = 255
+"""Label of a pixel that nobody labelled."""
+
+MOST_CLASSES = UNLABELLED - 1
+
+BACKGROUND_NAMES = ("background", "_background_")
+IGNORE_NAMES = ("ignore", "__ignore__", "void", "unlabeled", "unlabelled")
+
+Size = tuple[int, int]
+"""(height, width) in pixels."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    """Holds a drawn region.
+
+    Attributes:
+      name: of its class.
+      pixels: gives the region's pixels in an image of a size, bool (H, W).
+    """
+
+    name: str
+    pixels: Callable[[Size], np.ndarray]
+
+
+@dataclasses.dataclass
+class Drawing:
+    """Holds what was drawn on an image, in the order of painting.
+
+    Attributes:
+      where: the file, for messages.
+      size: of the image that it was drawn on, if the file says so.
+      shapes: later ones cover earlier ones.
+    """
+
+    where: str
+    size: Size | None
+    shapes: list[Shape]
+
+
+@dataclasses.dataclass
+class Annotations:
+    """Holds what a reader found.
+
+    Attributes:
+      drawings: by the image's name without ending.
+      classes: names in the order of their numbers; only those that a shape has.
+      left_out: what was not used, and why.
+    """
+
+    drawings: dict[str, Drawing] = dataclasses.field(default_factory=dict)
+    classes: list[str] = dataclasses.field(default_factory=list)
+    left_out: list[tuple[str, str]] = dataclasses.field(default_factory=list)
+
+    def add(self, image: str, drawing: Drawing) -> None:
+        """Adds a drawing; if the image has one already, the new shapes are painted over it.
+
+        Raises:
+          UserError: they were drawn on images of different sizes.
+        """
+        before = self.drawings.setdefault(image, Drawing(drawing.where, drawing.size, []))
+        if None not in (before.size, drawing.size) and before.size != drawing.size:
+            raise UserError(
+                f"{before.where} and {drawing.where} annotate {image} at different sizes; "
+                "keep one of them"
+            )
+        before.size = before.size or drawing.size
+        before.shapes += drawing.shapes
+
+    def merge(self, other: "Annotations") -> None:
+        """Adds what another file of the same format holds."""
+        for image, drawing in other.drawings.items():
+            self.add(image, drawing)
+        self.classes = list(dict.fromkeys([*self.classes, *other.classes]))
+        self.left_out += other.left_out
+
+    def number_drawn(self, order: Sequence[str] | None = None) -> "Annotations":
+        """Sets the classes to those that were drawn, in the given order or sorted by name."""
+        drawn = {shape.name for drawing in self.drawings.values() for shape in drawing.shapes}
+        known = sorted(drawn) if order is None else dict.fromkeys(order)
+        special = (*BACKGROUND_NAMES, *IGNORE_NAMES)
+        self.classes = [n for n in known if n in drawn and n.lower() not in special]
+        return self
+
+
+def paint(drawing: Drawing, size: Size, classes: Sequence[str]) -> UInt8[np.ndarray, "h w"]:
+    """Returns a drawing as a label map: 0 background, then the classes; 255 not labelled.
+
+    Raises:
+      UserError: it was drawn on an image of another size, or has a class that is not known.
+    """
+    if drawing.size is not None and drawing.size != size:
+        raise UserError(
+            f"{drawing.where} was drawn on an image of {drawing.size[1]}x{drawing.size[0]}, "
+            f"this one is {size[1]}x{size[0]}"
+        )
+    labels = np.zeros(size, np.uint8)
+    for shape in drawing.shapes:
+        if shape.name.lower() in IGNORE_NAMES:
+            value = UNLABELLED
+        elif shape.name in classes:
+            value = list(classes).index(shape.name) + 1
+        elif shape.name.lower() in BACKGROUND_NAMES:
+            value = 0
+        else:
+            raise UserError(
+                f"{drawing.where} has class {shape.name!r}, known are {', '.join(classes)}"
+            )
+        labels[shape.pixels(size)] = value
+    return labels
+
+
+@contextlib.contextmanager
+def reading(where: object) -> Iterator[None]:
+    """Turns what malformed content raises into one line that names the place and the field."""
+    try:
+        yield
+    except UserError:
+        raise
+    except KeyError as error:
+        raise UserError(f"{where}: the field {error.args[0]!r} is missing") from error
+    except (AttributeError, IndexError, TypeError, ValueError, OverflowError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{where}: malformed: {reason}; export it again") from error
+
+
+def read_text(path: epath.Path) -> str:
+    """Returns a file's text, without a byte-order mark.
+
+    Raises:
+      UserError: it cannot be read, or is not UTF-8.
+    """
+    try:
+        data = path.read_bytes()
+        wide = data[:2] in (b"\xff\xfe", b"\xfe\xff")
+        return data.decode("utf-16" if wide else "utf-8-sig")
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read as text: {error}") from error
+
+
+def read_json(path: epath.Path) -> Any:
+    """Returns the content of a JSON file; a byte-order mark is allowed.
+
+    Raises:
+      UserError: it cannot be read or is no JSON.
+    """
+    try:
+        return json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} cannot be read as JSON: {error}") from error
+
+
+def text_of(content: Any, field: str) -> str:
+    """Returns a field that must be text.
+
+    Raises:
+      UserError: by way of `reading`, if it is missing or something else.
+    """
+    value = content[field]
+    if not isinstance(value, str):
+        raise TypeError(f"{field!r} must be text, not {value!r:.40}")
+    return value
+
+
+def list_of(content: Any, field: str) -> list:
+    """Returns a field that must be a list; raises as `text_of` does."""
+    value = content[field]
+    if not isinstance(value, list):
+        raise TypeError(f"{field!r} must be a list, not {value!r:.40}")
+    return value
+
+
+def number(value: Any, field: str) -> float:
+    """Returns a finite number, given as one or as text; raises as `text_of` does."""
+    try:
+        result = float(value)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{field!r} must be a number, not {value!r:.40}") from error
+    if not math.isfinite(result) or isinstance(value, bool):
+        raise TypeError(f"{field!r} must be a number, not {value!r:.40}")
+    return result
+
+
+def size_of(height: Any, width: Any) -> Size | None:
+    """Returns the size of an image, or None if the file does not say; raises as `text_of` does."""
+    if not height or not width:
+        return None
+    return int(number(height, "height")), int(number(width, "width"))
+
+
+def points_of(values: Any, least: int = 3) -> Float[np.ndarray, "p 2"]:
+    """Returns (x, y) points.
+
+    Raises:
+      UserError: by way of `reading`, if they are not at least so many pairs of finite numbers.
+    """
+    try:
+        points = np.asarray(values, np.float64)
+    except (TypeError, ValueError, OverflowError):
+        points = np.zeros(0)
+    if points.ndim != 2 or points.shape[1:] != (2,) or not np.isfinite(points).all():
+        raise TypeError("a shape's points must be pairs of numbers")
+    if len(points) < least:
+        raise TypeError(f"a shape needs {least} or more points, this one has {len(points)}")
+    return points
+
+
+class Names:
+    """Finds which of a folder's images an annotation is of.
+
+    Tools write folders, backslashes, web addresses, `<hash>-NAME` (Label Studio) and
+    `NAME_png.rf.<hash>` (Roboflow).
+
+    Args:
+      stems: names of the images without ending.
+    """
+
+    def __init__(self, stems: Collection[str]):
+        self._stems = set(stems)
+        self._plain: dict[str, list[str]] = {}
+        for stem in stems:
+            self._plain.setdefault(_plain(stem), []).append(stem)
+
+    def find(self, name: str) -> str | None:
+        """Returns the image's name without ending, or None if there is none or more than one."""
+        last = re.split(r"[/\\]", urllib.parse.unquote(name.split("?d=")[-1]))[-1]
+        for stem in (last, last.rpartition(".")[0]):
+            if stem in self._stems:
+                return stem
+        found = self._plain.get(_plain(last.rpartition(".")[0] or last), [])
+        return found[0] if len(found) == 1 else None
+
+
+def _plain(stem: str) -> str:
+    stem = re.sub(r"_(jpe?g|png|webp|bmp)\.rf\.[0-9a-zA-Z]+$", "", stem)
+    return re.sub(r"^[0-9a-f]{8}-", "", stem)

@@ -1,0 +1,71 @@
+"""Writes label maps so that they can be corrected in a labelling tool and read back."""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import numpy as np
+from etils import epath
+from jaxtyping import Integer
+
+from ganseg_jax import files
+from ganseg_jax.data.annotations import coco, cvat, label_studio, labelme
+
+FORMATS = {
+    "coco": "annotations.coco.json",
+    "cvat": "annotations.xml",
+    "label_studio": "tasks.json",
+    "labelme": "NAME.json",
+}
+"""Formats, and the files that they consist of."""
+
+
+class Writer(Protocol):
+    """Makes files of label maps in a tool's format."""
+
+    def add(self, image: str, labels: Integer[np.ndarray, "h w"]) -> None:
+        """Adds the label map of an image."""
+
+    def content(self) -> str:
+        """Returns the file."""
+
+
+_WRITERS: dict[str, Callable[[list[str]], Writer]] = {
+    "coco": coco.Writer,
+    "cvat": cvat.Writer,
+    "label_studio": label_studio.Writer,
+    "labelme": labelme.Writer,
+}
+
+
+class Export:
+    """Collects label maps one by one and writes them in a tool's format, pixel for pixel.
+
+    Args:
+      kind: one of `FORMATS`.
+      output: folder to write to.
+      classes: names without the background.
+    """
+
+    def __init__(self, kind: str, output: epath.Path, classes: Sequence[str]):
+        self._kind, self._output, self._classes = kind, output, list(classes)
+        self._writer: Writer = _WRITERS[kind](self._classes)
+
+    def add(self, image: str, labels: Integer[np.ndarray, "h w"]) -> None:
+        """Adds the label map of an image, given by its path below the input.
+
+        Raises:
+          UserError: a file cannot be written.
+        """
+        self._writer.add(image, labels)
+        if self._kind == "labelme":
+            path = self._output / epath.Path(image).with_suffix(".json")
+            files.write_whole(path, self._writer.content())
+
+    def finish(self) -> None:
+        """Writes the file of all images, if the format has one.
+
+        Raises:
+          UserError: it cannot be written.
+        """
+        if self._kind != "labelme":
+            files.write_whole(self._output / FORMATS[self._kind], self._writer.content())

@@ -1,0 +1,195 @@
+"""Label Studio: JSON and JSON-MIN with brush run lengths, polygons, rectangles and ellipses."""
+
+import json
+import re
+import urllib.parse
+from typing import Any
+
+import numpy as np
+from etils import epath
+from jaxtyping import Integer
+
+from ganseg_jax.data.annotations import common, raster, rle
+from ganseg_jax.data.annotations.common import Annotations, Drawing, Shape
+from ganseg_jax.errors import UserError
+
+_KINDS = ("brushlabels", "polygonlabels", "rectanglelabels", "ellipselabels")
+
+BRUSH_FILE = re.compile(r"task-(\d+)-annotation-(\d+)-by-.*-tag-(.+)-(\d+)\.(png|npy)")
+"""Name of a mask in the brush exports: task, annotation, class, number."""
+
+
+def recognises(content: Any) -> bool:
+    """Says whether JSON content is an export of Label Studio."""
+    return isinstance(content, list) and all(isinstance(task, dict) for task in content)
+
+
+def read(path: epath.Path, content: list, names: common.Names) -> Annotations:
+    """Reads the first annotation of each task that was not cancelled; others are left out.
+
+    Raises:
+      UserError: the file is malformed, or its image is missing; the task is named.
+    """
+    found = Annotations()
+    # Predictions that nobody looked at are labels only if there is nothing else.
+    touched = any(task.get("annotations") for task in content)
+    for task in content:
+        where = f"{path}: task {task.get('id')}"
+        with common.reading(where):
+            name = _image(task)
+            if (stem := names.find(name)) is None:
+                raise UserError(f"{where} annotates {name}, which the folder lacks")
+            results = _results(task, where, found, touched)
+            if not results:
+                found.left_out.append((where, "has no annotation: not labelled"))
+                continue
+            size, shapes = None, []
+            for index, result in enumerate(results, 1):
+                place = f"{where}: region {index}"
+                with common.reading(place):
+                    value = result.get("value", result)
+                    kind = next((k for k in _KINDS if k in value), None)
+                    if kind is None:
+                        found.left_out.append((place, "is no brush, polygon, rectangle or ellipse"))
+                        continue
+                    size = common.size_of(result["original_height"], result["original_width"])
+                    if size is None:
+                        raise TypeError("'original_height' must be a number")
+                    label = common.list_of(value, kind)[0]
+                    shapes.append(Shape(str(label), _region(kind, value, size)))
+            if shapes:
+                found.add(stem, Drawing(str(path), size, shapes))
+    return found.number_drawn()
+
+
+def read_tasks(content: Any, names: common.Names) -> dict[str, str]:
+    """Returns the images of an export's tasks by the task's id."""
+    tasks = {}
+    for task in content:
+        stem = names.find(_image(task)) if "id" in task else None
+        if stem is not None:
+            tasks[str(task["id"])] = stem
+    return tasks
+
+
+def read_brush_file(path: epath.Path, tasks: dict[str, str], names: common.Names) -> Annotations:
+    """Reads a mask of the brush export (PNG or NPY); the JSON export beside it says of what image.
+
+    Raises:
+      UserError: the task's image is not known, or the mask cannot be read.
+    """
+    match = BRUSH_FILE.fullmatch(path.name)
+    assert match
+    task, _, label, _, ending = match.groups()
+    if task not in tasks:
+        raise UserError(
+            f"{path} does not say which image task {task} is of: put the project's JSON export "
+            "beside it"
+        )
+    with common.reading(path):
+        try:
+            if ending == "png":
+                patch = raster.png_mask(path.read_bytes())
+            else:
+                with path.open("rb") as file:
+                    patch = np.load(file, allow_pickle=False)
+                if patch.ndim != 2:
+                    raise ValueError(f"its array has {patch.ndim} dimensions, not 2")
+                patch = patch > 0
+        except (OSError, EOFError) as error:
+            raise ValueError(str(error)) from error
+    found = Annotations()
+    shape = Shape(label, lambda s: raster.pasted(patch, 0, 0, s))
+    size = (int(patch.shape[0]), int(patch.shape[1]))
+    found.add(tasks[task], Drawing(str(path), size, [shape]))
+    return found.number_drawn()
+
+
+def _image(task: dict) -> str:
+    data = task.get("data", task)
+    fields = [v for v in data.values() if isinstance(v, str) and re.search(r"\.\w{3,4}$", v)]
+    if not fields:
+        raise TypeError("no field of 'data' names an image")
+    return str(data.get("image") or fields[0])
+
+
+def _results(task: dict, where: str, found: Annotations, touched: bool) -> list[dict]:
+    if "annotations" in task or "data" in task:
+        given = [
+            a
+            for a in (task.get("annotations" if touched else "predictions") or [])
+            if not a.get("was_cancelled")
+        ]
+        if len(given) > 1:
+            found.left_out.append((where, f"{len(given) - 1} annotations after the first"))
+        return common.list_of(given[0], "result") if given else []
+    return [
+        entry
+        for value in task.values()
+        if isinstance(value, list)
+        for entry in value
+        if isinstance(entry, dict)
+    ]
+
+
+def _region(kind: str, value: dict, size: common.Size):
+    height, width = size
+    if kind == "brushlabels":
+        if not 0 < height * width <= 1 << 27:
+            raise TypeError("the image's size is not possible")
+        alpha = rle.label_studio_alpha(common.list_of(value, "rle"), height * width)
+        region = (alpha > 0).reshape(height, width)
+        return lambda s: region
+    scale = np.array([width, height]) / 100
+    if kind == "polygonlabels":
+        points = common.points_of(value["points"]) * scale
+        return lambda s: raster.inside_polygon(points, s)
+    x, y = (common.number(value[f], f) for f in "xy")
+    turned = common.number(value.get("rotation") or 0, "rotation")
+    if kind == "ellipselabels":
+        rx, ry = [common.number(value[f], f) for f in ("radiusX", "radiusY")] * scale
+        center = (x * scale[0], y * scale[1])
+        return lambda s: raster.inside_ellipse(center, (float(rx), float(ry)), s, turned)
+    right, bottom = (
+        (x + common.number(value["width"], "width")),
+        y + common.number(value["height"], "height"),
+    )
+    (left, top), (right, bottom) = (x, y) * scale, (right, bottom) * scale
+    corners = raster.box_corners(left, top, right, bottom, turned, (left, top))
+    return lambda s: raster.inside_polygon(corners, s)
+
+
+class Writer:
+    """Makes tasks whose predictions are label maps, as brush run lengths.
+
+    The labelling interface needs `<BrushLabels name="tag" toName="image">`. The images are looked
+    for in Label Studio's local storage.
+
+    Args:
+      classes: names without the background.
+    """
+
+    def __init__(self, classes: list[str]):
+        self._classes = classes
+        self._tasks: list[dict[str, Any]] = []
+
+    def add(self, image: str, labels: Integer[np.ndarray, "h w"]) -> None:
+        """Adds the label map (0 background) of an image."""
+        task = len(self._tasks) + 1
+        results = []
+        for value, name in enumerate(self._classes, 1):
+            region = labels == value
+            if not region.any():
+                continue
+            brush = {"format": "rle", "rle": rle.label_studio_bytes(region.ravel())}
+            result: dict[str, Any] = {"id": f"{task}-{value}", "type": "brushlabels"}
+            result |= {"from_name": "tag", "to_name": "image", "image_rotation": 0}
+            result |= {"original_height": labels.shape[0], "original_width": labels.shape[1]}
+            results.append(result | {"value": brush | {"brushlabels": [name]}})
+        data = {"image": f"/data/local-files/?d={urllib.parse.quote(image)}"}
+        predictions = [{"model_version": "ganseg_jax", "result": results}]
+        self._tasks.append({"id": task, "data": data, "predictions": predictions})
+
+    def content(self) -> str:
+        """Returns the file."""
+        return json.dumps(self._tasks, ensure_ascii=False) + "\n"

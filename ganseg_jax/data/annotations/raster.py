@@ -1,0 +1,163 @@
+"""Pixels of polygons, discs and boxes, and the polygons of pixels."""
+
+import base64
+import binascii
+import functools
+import io
+
+import numpy as np
+from jaxtyping import Bool, Float
+from PIL import Image
+
+from ganseg_jax.data.annotations.common import Size
+
+
+def inside_polygon(points: Float[np.ndarray, "p 2"], size: Size) -> Bool[np.ndarray, "h w"]:
+    """Returns the pixels whose centre lies inside a polygon of (x, y) points (even-odd rule)."""
+    y, x = np.arange(size[0])[:, None] + 0.5, np.arange(size[1])[None] + 0.5
+    inside = np.zeros(size, bool)
+    for (x0, y0), (x1, y1) in zip(points, np.roll(points, -1, axis=0), strict=True):
+        low, high = min(y0, y1), max(y0, y1)
+        first, last = (int(np.clip(np.ceil(v - 0.5), 0, size[0])) for v in (low, high))
+        if first == last:
+            continue
+        rows = y[first:last]
+        inside[first:last] ^= x < x0 + (rows - y0) * ((x1 - x0) / (y1 - y0))
+    return inside
+
+
+def inside_ellipse(
+    center: tuple[float, float], radii: tuple[float, float], size: Size, degrees: float = 0.0
+) -> Bool[np.ndarray, "h w"]:
+    """Returns the pixels whose centre lies inside an ellipse, (x, y), turned clockwise."""
+    y, x = np.arange(size[0])[:, None] + 0.5 - center[1], np.arange(size[1]) + 0.5 - center[0]
+    cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    along, across = x * cos + y * sin, y * cos - x * sin
+    rx, ry = (max(abs(r), 1e-9) for r in radii)
+    return np.asarray((along / rx) ** 2 + (across / ry) ** 2 <= 1)
+
+
+def box_corners(
+    left: float,
+    top: float,
+    right: float,
+    bottom: float,
+    degrees: float = 0.0,
+    pivot: tuple[float, float] | None = None,
+) -> Float[np.ndarray, "4 2"]:
+    """Returns the corners of a box turned clockwise about a point, by default its centre."""
+    corners = np.array([(left, top), (right, top), (right, bottom), (left, bottom)], np.float64)
+    middle = corners.mean(0) if pivot is None else np.array(pivot)
+    cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    return (corners - middle) @ np.array([[cos, sin], [-sin, cos]]) + middle
+
+
+def nested(rings: list[Float[np.ndarray, "p 2"]], size: Size) -> Bool[np.ndarray, "h w"]:
+    """Returns the union of polygons, in which a ring that lies inside the others is a hole."""
+    region = np.zeros(size, bool)
+    for ring in rings:
+        inside = inside_polygon(ring, size)
+        region = region ^ inside if not (inside & ~region).any() else region | inside
+    return region
+
+
+def pasted(
+    patch: Bool[np.ndarray, "i j"], left: int, top: int, size: Size
+) -> Bool[np.ndarray, "h w"]:
+    """Returns a region given by its bounding box, cut off at the image's borders."""
+    region = np.zeros(size, bool)
+    rows = slice(max(0, top), max(0, min(size[0], top + patch.shape[0])))
+    cols = slice(max(0, left), max(0, min(size[1], left + patch.shape[1])))
+    region[rows, cols] = (
+        patch[rows.start - top : rows.stop - top, cols.start - left : cols.stop - left]
+        if rows.stop > rows.start and cols.stop > cols.start
+        else False
+    )
+    return region
+
+
+def png_mask(data: bytes, most: int = 1 << 26) -> Bool[np.ndarray, "h w"]:
+    """Returns the pixels that are set in a PNG: opaque where it has alpha, else not 0.
+
+    Raises:
+      ValueError: it is no image, or one of more than `most` pixels.
+    """
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            if image.width * image.height > most:
+                raise ValueError(f"a mask of {image.width}x{image.height} pixels is too large")
+            if image.has_transparency_data:
+                return np.asarray(image.convert("RGBA"))[..., 3] > 0
+            values = np.asarray(image).reshape(image.height, image.width, -1)
+            return np.any(values != 0, axis=-1)
+    except Exception as error:  # Pillow's decoders raise many kinds for damaged files.
+        raise ValueError(f"its mask is no image: {error}") from error
+
+
+def base64_bytes(text: str) -> bytes:
+    """Decodes base64 text.
+
+    Raises:
+      ValueError: it is none.
+    """
+    try:
+        return base64.b64decode(text, validate=False)
+    except (binascii.Error, TypeError) as error:
+        raise ValueError(f"its mask is no base64 text: {error}") from error
+
+
+def crop(region: Bool[np.ndarray, "h w"]) -> tuple[Bool[np.ndarray, "i j"], int, int]:
+    """Returns a region that is not empty as (pixels of its bounding box, left, top)."""
+    rows, cols = np.flatnonzero(region.any(1)), np.flatnonzero(region.any(0))
+    top, left = int(rows[0]), int(cols[0])
+    return region[top : rows[-1] + 1, left : cols[-1] + 1], left, top
+
+
+def outlines(region: Bool[np.ndarray, "h w"]) -> list[list[tuple[int, int]]]:
+    """Returns the closed outlines of a region along its pixels' edges, as (x, y) corners.
+
+    Outer rings come before holes. `nested` gives the region back pixel for pixel.
+    """
+    padded = np.pad(region, 1)
+    following: dict[tuple[int, int], list[tuple[int, int]]] = {}
+    # Directed edges with the region on their right: top, right, bottom, left.
+    for shift, start, end in (
+        ((-1, 0), (0, 0), (1, 0)),
+        ((0, 1), (1, 0), (1, 1)),
+        ((1, 0), (1, 1), (0, 1)),
+        ((0, -1), (0, 1), (0, 0)),
+    ):
+        beside = np.roll(padded, (-shift[0], -shift[1]), (0, 1))
+        for y, x in np.argwhere(padded & ~beside) - 1:
+            begin = (int(x) + start[0], int(y) + start[1])
+            following.setdefault(begin, []).append((int(x) + end[0], int(y) + end[1]))
+    rings = []
+    before: tuple[int, int] | None
+    while following:
+        begin = min(following)
+        ring, here, before = [], begin, None
+        while True:
+            choices = following[here]
+            # Where two pixels touch at a corner, turning right keeps each ring simple.
+            step = choices[0]
+            if len(choices) > 1 and before is not None:
+                step = max(choices, key=functools.partial(_turn, before, here))
+            choices.remove(step)
+            if not choices:
+                del following[here]
+            if before is None or _turn(before, here, step):
+                ring.append(here)
+            before, here = here, step
+            if here == begin:
+                break
+        rings.append(ring)
+    return sorted(rings, key=lambda r: -abs(_area(r)))
+
+
+def _turn(a: tuple[int, int], b: tuple[int, int], c: tuple[int, int]) -> int:
+    return (b[0] - a[0]) * (c[1] - b[1]) - (b[1] - a[1]) * (c[0] - b[0])
+
+
+def _area(ring: list[tuple[int, int]]) -> float:
+    x, y = np.array(ring, np.float64).T
+    return float((x * np.roll(y, -1) - np.roll(x, -1) * y).sum() / 2)

@@ -1,0 +1,79 @@
+"""YOLO segmentation: `NAME.txt` for each image, and the names in `data.yaml` or `classes.txt`."""
+
+import functools
+from collections.abc import Sequence
+
+import numpy as np
+from etils import epath
+from jaxtyping import Bool, Float
+
+from ganseg_jax.data.annotations import common, raster
+from ganseg_jax.data.annotations.common import Annotations, Drawing, Shape
+from ganseg_jax.errors import UserError
+
+NAME_FILES = ("data.yaml", "dataset.yaml", "classes.txt", "obj.names")
+
+
+def read_names(path: epath.Path) -> list[str]:
+    """Returns the class names of `data.yaml` (a list or numbered), or of a list in lines.
+
+    Raises:
+      UserError: the file is malformed.
+    """
+    text = common.read_text(path)
+    if path.suffix != ".yaml":
+        return [line.strip() for line in text.splitlines() if line.strip()]
+    import yaml
+
+    with common.reading(path):
+        try:
+            given = yaml.safe_load(text)["names"]
+        except (yaml.YAMLError, RecursionError) as error:
+            raise ValueError(str(error).replace("\n", " ")) from error
+        if isinstance(given, dict):
+            most = max(given) if given else -1
+            if type(most) is not int or not 0 <= most < 10_000:
+                raise TypeError("'names' must be numbered from 0")
+            given = [given.get(i, f"class {i}") for i in range(most + 1)]
+        if not isinstance(given, list):
+            raise TypeError("'names' must be a list")
+        return [str(name) for name in given]
+
+
+def _inside(points: Float[np.ndarray, "p 2"], size: common.Size) -> Bool[np.ndarray, "h w"]:
+    return raster.inside_polygon(points * (size[1], size[0]), size)
+
+
+def read(path: epath.Path, classes: Sequence[str], names: common.Names) -> Annotations:
+    """Reads lines of a class and the corners of a polygon as shares of width and height.
+
+    Raises:
+      UserError: a line is malformed or a box, or the image is missing; the line is named.
+    """
+    if (stem := names.find(path.name)) is None:
+        raise UserError(f"{path} annotates an image that the folder lacks")
+    shapes = []
+    for number, line in enumerate(common.read_text(path).splitlines(), 1):
+        cells = line.split()
+        if not cells:
+            continue
+        place = f"{path}, line {number}"
+        with common.reading(place):
+            if len(cells) == 5:
+                raise UserError(f"{place} is a box without an outline; export polygons")
+            if len(cells) < 7 or len(cells) % 2 == 0:
+                raise UserError(f"{place}: a class and three or more pairs of coordinates are due")
+            index = int(cells[0])
+            if index < 0 or (classes and index >= len(classes)):
+                raise UserError(f"{place} has class {index}, known are 0 to {len(classes) - 1}")
+            values = [common.number(cell, "coordinate") for cell in cells[1:]]
+            points = common.points_of(np.reshape(values, (-1, 2)).tolist())
+            name = classes[index] if classes else f"class {index}"
+            shapes.append(Shape(name, functools.partial(_inside, points)))
+    found = Annotations()
+    if shapes:
+        found.add(stem, Drawing(str(path), None, shapes))
+    else:
+        found.left_out.append((str(path), "is empty: not labelled"))
+    numbered = sorted({s.name for s in shapes}, key=lambda n: int(n[6:])) if not classes else None
+    return found.number_drawn(classes or numbered)

@@ -1,0 +1,321 @@
+"""Masks and label maps as any program draws them, read as classes."""
+
+import csv
+import dataclasses
+import io
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from etils import epath
+from jaxtyping import Integer, UInt8
+
+from ganseg_jax.data import images
+from ganseg_jax.data.annotations.common import (
+    BACKGROUND_NAMES,
+    IGNORE_NAMES,
+    MOST_CLASSES,
+    UNLABELLED,
+    read_text,
+    reading,
+)
+from ganseg_jax.data.images import ImageError
+from ganseg_jax.errors import UserError
+
+Color = tuple[int, int, int]
+
+LEGEND_FILES = ("labelmap.txt", "_classes.csv")
+
+SOFT_VALUES = 64
+"""A grey picture of more values, up to 255, is a soft foreground mask."""
+
+
+def _voc_colors(count: int) -> list[Color]:
+    """Returns PASCAL VOC's colours: the bits of a label, dealt to red, green and blue."""
+    colors = []
+    for label in range(count):
+        channels = [0, 0, 0]
+        for bit in range(8):
+            for channel in range(3):
+                channels[channel] |= (label >> (3 * bit + channel) & 1) << (7 - bit)
+        colors.append((channels[0], channels[1], channels[2]))
+    return colors
+
+
+VOC_COLORS: dict[Color, int] = {c: i for i, c in enumerate(_voc_colors(21))}
+VOC_COLORS[(224, 224, 192)] = UNLABELLED
+
+
+@dataclasses.dataclass(frozen=True)
+class Legend:
+    """Says which class a colour or a value is.
+
+    Attributes:
+      names: of the classes, without background.
+      colors: class of a colour, 255 for pixels that are not labelled; empty if values are given.
+      values: class of a pixel value; empty if colours are given.
+    """
+
+    names: list[str]
+    colors: Mapping[Color, int] = dataclasses.field(default_factory=dict)
+    values: Mapping[int, int] = dataclasses.field(default_factory=dict)
+
+    def renumbered(self, classes: Sequence[str]) -> "Legend":
+        """Returns the legend for classes in another order.
+
+        Raises:
+          UserError: it has a class that they lack.
+        """
+        for name in self.names:
+            if name not in classes:
+                raise UserError(
+                    f"the colour list has class {name!r}, known are {', '.join(classes)}"
+                )
+        number = {i: list(classes).index(name) + 1 for i, name in enumerate(self.names, 1)}
+        number |= {0: 0, UNLABELLED: UNLABELLED}
+        return Legend(
+            list(classes),
+            {color: number[k] for color, k in self.colors.items()},
+            {value: number[k] for value, k in self.values.items()},
+        )
+
+
+def read_legend(directory: epath.Path) -> Legend | None:
+    """Reads CVAT's `labelmap.txt` (NAME:R,G,B::) or Roboflow's `_classes.csv`, or returns None.
+
+    Raises:
+      UserError: a line is malformed; it is named.
+    """
+    for name in LEGEND_FILES:
+        if (directory / name).exists():
+            path = directory / name
+            return _labelmap(path) if path.suffix == ".txt" else _classes_csv(path)
+    return None
+
+
+def _labelmap(path: epath.Path) -> Legend:
+    colors: dict[Color, str] = {}
+    for number, line in enumerate(read_text(path).splitlines(), 1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        with reading(f"{path}, line {number}"):
+            name, given = line.split(":")[:2]
+            color = tuple(int(channel) for channel in given.split(","))
+            if len(color) != 3 or not all(0 <= channel < 256 for channel in color):
+                raise ValueError(f"{given!r} is no colour R,G,B")
+            if colors.setdefault(color, name.strip()) != name.strip():
+                raise ValueError(f"{name} and {colors[color]} have the same colour")
+    numbers, names = _numbers(list(colors.values()), path)
+    return Legend(names, {color: numbers[name] for color, name in colors.items()})
+
+
+def _classes_csv(path: epath.Path) -> Legend:
+    values: dict[int, str] = {}
+    try:
+        rows = list(csv.reader(io.StringIO(read_text(path))))
+    except csv.Error as error:
+        raise UserError(f"{path} cannot be read as CSV: {error}") from error
+    for number, row in enumerate(rows[1:], 2):
+        if any(cell.strip() for cell in row):
+            with reading(f"{path}, line {number}"):
+                values[int(row[0])] = row[1].strip()
+    numbers, names = _numbers([values[v] for v in sorted(values)], path)
+    return Legend(names, values={value: numbers[name] for value, name in values.items()})
+
+
+def _numbers(given: list[str], path: epath.Path) -> tuple[dict[str, int], list[str]]:
+    special = {name: 0 for name in given if name.lower() in BACKGROUND_NAMES}
+    special |= {name: UNLABELLED for name in given if name.lower() in IGNORE_NAMES}
+    names = [name for name in dict.fromkeys(given) if name not in special]
+    if not names or len(names) > MOST_CLASSES:
+        raise UserError(f"{path} names {len(names)} classes; 1 to {MOST_CLASSES} are possible")
+    return special | {name: i for i, name in enumerate(names, 1)}, names
+
+
+@dataclasses.dataclass(frozen=True)
+class Mask:
+    """Holds a decoded mask.
+
+    Attributes:
+      values: of the pixels, -1 if there are only colours.
+      colors: RGB of the pixels, if the mask has a palette or is a colour picture.
+      indexed: whether it has a palette.
+    """
+
+    values: Integer[np.ndarray, "h w"]
+    colors: UInt8[np.ndarray, "h w 3"] | None = None
+    indexed: bool = False
+
+    def used_palette(self) -> dict[int, Color]:
+        """Returns the colours of the palette's entries that pixels use, by index."""
+        if not self.indexed or self.colors is None:
+            return {}
+        used, first = np.unique(self.values, return_index=True)
+        flat = self.colors.reshape(-1, 3)[first].tolist()
+        return {int(v): (c[0], c[1], c[2]) for v, c in zip(used, flat, strict=True)}
+
+
+def decode_mask(data: bytes) -> Mask:
+    """Decodes a mask of 1 to 32 bits, grey, indexed or coloured; transparent pixels are 0.
+
+    A picture that is black or white all over is a mask by its alpha. -1, and the highest value of
+    16 bits, are 255.
+
+    Raises:
+      ImageError: it is no image, or holds values that are no classes.
+    """
+    image = images.open_image(data)
+    if image.mode == "P":
+        values = np.asarray(image).astype(np.int64)
+        colors = np.asarray(image.convert("RGBA"))[..., :3]
+        return Mask(values, colors, indexed=True)
+    if image.mode in ("1", "L", "I", "F") or image.mode.startswith("I;16"):
+        raw = np.asarray(image)
+        if raw.dtype.kind == "f" and not (np.isfinite(raw) & (raw == np.round(raw))).all():
+            raise ImageError("a label map holds whole numbers, this one has others")
+        values = raw.astype(np.int64)
+        # Of fewer than 8 bits, the decoder spreads grey values over 0 to 255.
+        if image.mode == "L" and data[:4] == b"\x89PNG" and data[25:26] == b"\0":
+            values //= {2: 85, 4: 17}.get(data[24], 1)
+            values[values == {2: 3, 4: 15}.get(data[24], 256)] = {2: 3, 4: 15}.get(data[24], 0)
+        values[(values == -1) | ((values == 65535) & (image.mode != "L"))] = UNLABELLED
+        return Mask(values)
+    if image.mode not in ("RGB", "RGBA", "LA", "PA", "CMYK", "La", "RGBa", "RGBX"):
+        raise ImageError(f"a label map must be indexed, grey or coloured, not {image.mode}")
+    rgba = np.asarray(image.convert("RGBA"))
+    colors, alpha = rgba[..., :3], rgba[..., 3]
+    if alpha.min() < 128:
+        if alpha.max() < 128:
+            raise ImageError("the label map is transparent all over")
+        opaque = colors[alpha > 127]
+        if (opaque == opaque[0]).all() and opaque[0].tolist() in ([0] * 3, [255] * 3):
+            return Mask((alpha > 127).astype(np.int64))
+        colors = np.where(alpha[..., None] > 127, colors, np.uint8(0))
+    if (colors == colors[..., :1]).all():  # Some paint programs store grey as equal channels.
+        return Mask(colors[..., 0].astype(np.int64))
+    return Mask(np.full(alpha.shape, -1), colors)
+
+
+def read_label_map(
+    data: bytes, legend: Legend | None = None, known: int | None = None
+) -> UInt8[np.ndarray, "h w"]:
+    """Reads a mask or label map drawn by any program, to uint8 (H, W).
+
+    With a legend of colours, a colour is its class. Otherwise palette images give their indices and
+    grey ones their values, and pictures in PASCAL VOC's colours its labels. A mask that holds only
+    0 and 255, or soft grey shades up to 255 (more than 64 different values), is a foreground mask:
+    above 127 becomes 1. Grey steps of equal height up to 255 (85, 170, 255) are classes 1, 2, ...
+    Beside other labels, 255 means that a pixel has no ground truth.
+
+    Args:
+      data: the file's bytes.
+      legend: of the folder.
+      known: number of classes, if it is known.
+
+    Raises:
+      ImageError: if it is no image, or its colours or values do not say which part is which.
+    """
+    return to_labels(decode_mask(data), legend, known)
+
+
+def to_labels(
+    mask: Mask, legend: Legend | None = None, known: int | None = None
+) -> UInt8[np.ndarray, "h w"]:
+    """Returns a decoded mask's classes; see `read_label_map`."""
+    if legend is not None and legend.colors and mask.colors is None:
+        grey = np.repeat(mask.values[..., None], 3, axis=-1)
+        if set(np.unique(mask.values).tolist()) <= {c[0] for c in legend.colors if len({*c}) == 1}:
+            return by_color(grey.astype(np.uint8), legend.colors, "the colour list")
+    elif legend is not None and legend.colors and mask.colors is not None:
+        return by_color(mask.colors, legend.colors, "the colour list")
+    if mask.values.size and mask.values.min() == -1 and mask.colors is not None:
+        try:
+            return by_color(mask.colors, VOC_COLORS, "PASCAL VOC's palette")
+        except ImageError as error:
+            raise ImageError(
+                f"a label map must be an indexed or grey PNG, this one has colors ({error}); put a "
+                f"{LEGEND_FILES[0]} with lines NAME:R,G,B:: beside it"
+            ) from error
+    labels = mask.values
+    values = np.unique(labels)
+    if values.size == 0 or values[0] < 0 or values[-1] > 255:
+        worst = values[0] if values.size and values[0] < 0 else values[-1:]
+        raise ImageError(
+            f"a label map holds labels up to 255, this one has {worst}".replace("[", "").replace(
+                "]", ""
+            )
+        )
+    if legend is not None and legend.values:
+        table = np.full(256, -1)
+        table[UNLABELLED] = UNLABELLED
+        for value, number in legend.values.items():
+            if 0 <= value < 256:
+                table[value] = number
+        if (table[labels] < 0).any():
+            missing = int(labels[table[labels] < 0][0])
+            raise ImageError(f"value {missing} is not in {LEGEND_FILES[1]}")
+        return table[labels].astype(np.uint8)
+    soft = not mask.indexed and len(values) > SOFT_VALUES
+    if values[-1] == 255 and (soft or set(values.tolist()) <= {0, 255}):
+        labels = labels > 127
+    elif (steps := _steps(values, known)) is not None:
+        labels = np.round(labels * (steps / 255)).astype(np.int64)
+    return labels.astype(np.uint8)
+
+
+def _steps(values: np.ndarray, known: int | None) -> int | None:
+    """Returns the number of equal grey steps up to 255 that the values are, or None."""
+    if values[-1] != 255 or (known is not None and values[-2] <= known):
+        return None
+    for steps in [known] if known else range(2, 13):
+        ladder = np.arange(steps + 1) * 255 / steps
+        near = [int(np.abs(ladder - value).argmin()) for value in values]
+        if (np.abs(ladder[near] - values) < 1).all() and (known or len(set(near)) >= steps):
+            return steps
+    return None
+
+
+def by_color(
+    colors: UInt8[np.ndarray, "h w 3"], known: Mapping[Color, int], source: str
+) -> UInt8[np.ndarray, "h w"]:
+    """Returns the class of every pixel's colour; black is background if it is not listed.
+
+    Raises:
+      ImageError: a colour is not known.
+    """
+    codes = colors.astype(np.int64) @ np.array([1 << 16, 1 << 8, 1])
+    found, where = np.unique(codes, return_inverse=True)
+    numbers = []
+    for code in found.tolist():
+        color = (code >> 16, code >> 8 & 255, code & 255)
+        if color not in known and color != (0, 0, 0):
+            count = int((codes == code).sum())
+            raise ImageError(f"{count} pixels have the colour {color}, which {source} lacks")
+        numbers.append(known.get(color, 0))
+    return np.array(numbers, np.uint8)[where].reshape(codes.shape)
+
+
+class Palettes:
+    """Compares the palettes of a folder's masks: programs renumber the entries to save space.
+
+    Attributes:
+      differ: whether an index has two colours, or a colour two indices.
+    """
+
+    def __init__(self) -> None:
+        self._colors: dict[int, Color] = {}
+        self._indices: dict[Color, int] = {}
+        self.differ = False
+
+    def add(self, mask: Mask) -> None:
+        """Adds the palette that a mask uses."""
+        for index, color in mask.used_palette().items():
+            same = self._colors.setdefault(index, color) == color
+            self.differ |= not same or self._indices.setdefault(color, index) != index
+
+    def legend(self, known: Sequence[Mapping[Color, int]]) -> Legend | None:
+        """Returns what the colours mean, if they are all of one of the known palettes."""
+        used = {c for c in [*self._colors.values(), *self._indices] if c != (0, 0, 0)}
+        for colors in known:
+            if used <= set(colors):
+                return Legend([], colors)
+        return None
