@@ -9,6 +9,7 @@ it checks that batches can be split over the devices and that the data set is th
 longer than its time limit. The exit code is 0 if nothing is wrong, else 1.
 """
 
+import functools
 import os
 import pathlib
 import re
@@ -207,7 +208,7 @@ def devices(found: Findings, tpu: bool, nvidia: bool) -> None:
         found.problem(f"{jax.device_count()} ones over all devices add up to {total}",
                       "hardware or driver compute wrongly: leave this machine out")  # fmt: skip
     found.fact("float32 products", rounding())
-    cache = jax.config.jax_compilation_cache_dir
+    cache = jax.config.values["jax_compilation_cache_dir"]
     found.fact("compilation cache", cache or "none")
     if cache and "://" not in cache:
         found.check(
@@ -289,12 +290,9 @@ def config(found: Findings) -> None:
 
     chosen = CONFIG.value
     for field in ("gan.batch_size", "segmenter.batch_size"):
-        found.check(
-            f"{field} does not fit", 60, "",
-            lambda field=field: partition.check_batch_size(
-                field, flat(chosen)[field], partition.make_mesh()
-            ),
-        )  # fmt: skip
+        size = flat(chosen)[field]
+        check = functools.partial(partition.check_batch_size, field, size, partition.make_mesh())
+        found.check(f"{field}={size} does not fit", 60, "", check)
     dataset = chosen.dataset
     sizes = found.check(
         "the data set is not on this host", 60, f"{dataset.data_dir} does not answer",
@@ -302,6 +300,12 @@ def config(found: Findings) -> None:
     )  # fmt: skip
     if sizes is not None:
         found.fact("data set", f"{dataset.name}: {sizes}")
+
+
+def begin() -> bool:
+    """Joins the processes and starts JAX."""
+    app.start(watched=False)
+    return True
 
 
 def main() -> None:
@@ -316,7 +320,7 @@ def main() -> None:
     started = found.check(
         "JAX cannot start", START_SECONDS,
         "is another program using the accelerator, or are other processes missing?",
-        lambda: app.start(watched=False) or True,
+        begin,
     )  # fmt: skip
     if started:
         devices(found, tpu, nvidia)
@@ -333,13 +337,14 @@ def main() -> None:
 def report(found: Findings) -> None:
     """Prints what was found; of processes other than the first, only problems."""
     where = dict(found.facts).get("process", "0")
-    if where.startswith("0"):
+    first = where.startswith("0")
+    if first:
         for name, value in found.facts:
             print(f"{name:<20} {value}")
     prefix = "" if where in ("0", "0 of 1") else f"process {where}: "
     for what, remedy in found.problems:
         print(f"{prefix}PROBLEM: {what}. Remedy: {remedy}")
-    if not found.problems and not prefix:
+    if not found.problems and first:
         print("Nothing is wrong.")
 
 
