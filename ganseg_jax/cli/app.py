@@ -486,7 +486,8 @@ def _flag_mistake(error: Exception) -> str:
 
 def _fail(message: str, code: int = 2) -> NoReturn:
     print(f"error: {message}", file=sys.stderr, flush=True)
-    processes.part()
+    if code != processes.LOST:
+        processes.part()
     _end(code)
 
 

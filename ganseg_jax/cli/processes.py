@@ -169,7 +169,8 @@ def _initialize(address: str | None, number: int | None, index: int | None, foun
             f"are with --coordinator_address, --num_processes and --process_id, or {_ALONE}"
         ) from error
     # JAX notes SIGTERM and goes on; training has its own way, and all else is to end.
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    with contextlib.suppress(ValueError):  # Only the main thread may.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def finish() -> None:
