@@ -43,10 +43,10 @@ def sentences(rows: Sequence[dict[str, Any]]) -> list[str]:
         total = sum(t for _, t in pairs)
         return sum(value * t for value, t in pairs) / total if total > 0 else None
 
-    speed = [f"An update took {format_number(float(mean('step_ms') or 0.0))} ms"]
+    speed = f"An update took {format_number(float(mean('step_ms') or 0.0))} ms"
     if (images := mean("images_per_second")) is not None:
-        speed.append(f"{format_number(images)} images a second were trained on")
-    said.append("; ".join(speed) + ".")
+        speed += f"; with all pauses, {format_number(images)} images a second were trained on"
+    said.append(f"{speed}.")
     if (share := mean("model_flops_utilization")) is not None:
         said.append(
             f"That is {_percent(share)} of the arithmetic that the devices can do at most "

@@ -181,7 +181,7 @@ class WandbRun:
                 config=json.loads(config.read_text()) if config.exists() else None,
             )
         except wandb.Error as error:
-            reason = " ".join(str(error).split())
+            reason = " ".join(str(error).split()).rstrip(".")
             raise UserError(
                 f"--wandb={project}: {reason}; log in with `wandb login`, or set "
                 "WANDB_MODE=offline to write to the disk alone"
