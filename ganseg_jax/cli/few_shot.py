@@ -7,8 +7,8 @@ DIR holds images that the generator of W made, with their latents
 `python -m experiments.label --images=DIR --classes=head,torso,...`, or put masks or what
 your labelling tool exports there (LabelMe, COCO, CVAT, Label Studio, VIA, Supervisely, YOLO).
 Stages: features of the labelled images, head, auto-shot network, evaluation on the test photos of
-W's data set. Stages that have finished are skipped, and one that was cut off resumes. If labels or generator have changed, the stages are
-trained again.
+W's data set. Stages that have finished are skipped, and one that was cut off resumes. If labels
+or generator have changed, the stages are trained again.
 Writes W/few_shot/ (metrics.json, report.html).
 """
 
