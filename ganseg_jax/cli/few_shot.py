@@ -4,11 +4,11 @@ python -m experiments.few_shot --workdir=W --labels=DIR
 
 DIR holds images that the generator of W made, with their latents
 (`python -m experiments.sample --workdir=W --for_labelling=10`), and label maps: paint them with
-`python -m experiments.label --images=DIR --classes=head,torso,...`, or put indexed PNGs, LabelMe
-or COCO files there. Stages: features of the labelled images, head, auto-shot network, evaluation
-on the test photos of W's data set. Stages that have finished are
-skipped, and one that was cut off resumes. If labels or generator have changed, the stages are
-trained again.
+`python -m experiments.label --images=DIR --classes=head,torso,...`, or put masks or what
+your labelling tool exports there (LabelMe, COCO, CVAT, Label Studio, VIA, Supervisely, YOLO).
+Stages: features of the labelled images, head, auto-shot network, evaluation on the test photos of
+W's data set. Stages that have finished are skipped, and one that was cut off resumes. If labels
+or generator have changed, the stages are trained again.
 Writes W/few_shot/ (metrics.json, report.html).
 """
 

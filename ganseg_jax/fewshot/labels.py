@@ -188,6 +188,11 @@ def read_labels(
         classes = [f"class {i}" for i in range(1, int(present.max(initial=0)) + 1)]
     if not classes:
         raise UserError(f"the label maps of {directory} hold nothing but background")
+    left_out += [
+        (f"class {name}", "no label map has a pixel of it: nothing can learn it")
+        for value, name in enumerate(classes, 1)
+        if not (labels == value).any()
+    ]
     kinds = [sources[name][0] for name in names]
     formats = {kind: kinds.count(kind) for kind in dict.fromkeys(kinds)}
     return LabelSet(names, labels, ["background", *classes], formats, left_out)

@@ -7,6 +7,8 @@ import pytest
 from PIL import Image
 
 from ganseg_jax import load_segmenter
+from ganseg_jax.data.annotations.common import paint
+from ganseg_jax.data.annotations.folder import read
 from ganseg_jax.errors import UserError
 from ganseg_jax.jobs import segment
 from ganseg_jax.report.palette import palette
@@ -182,6 +184,30 @@ def test_a_trained_workdir_and_a_single_photo(entry_point, workdir, tmp_path):
     entry = json.loads((output / "parts.json").read_text())["photos"]["photo.png"]
     centers = [p["center"] for p in entry["parts"]]
     np.testing.assert_allclose(centers, segmenter.part_centers(images)[0], atol=0.7)
+
+
+def test_results_for_labelling_tools_are_the_label_maps(tmp_path):
+    (tmp_path / "photos" / "sub").mkdir(parents=True)
+    picture().save(tmp_path / "photos" / "a.png")
+    picture(30, 20).save(tmp_path / "photos" / "sub" / "b.png")
+    formats = ["coco", "cvat", "label_studio", "labelme"]
+    out = tmp_path / "out"
+    segment.segment_folder(ByColor(), tmp_path / "photos", out, formats)
+    for kind in formats:
+        found = read(out / kind, ["a", "b"])
+        (annotations,) = found.values()
+        assert annotations.classes == ["part 1", "part 2"]
+        for name in ("a", "sub/b"):
+            labels = np.asarray(Image.open(out / "labels" / f"{name}.png"))
+            drawing = annotations.drawings[name[-1]]
+            np.testing.assert_array_equal(paint(drawing, labels.shape, annotations.classes), labels)
+
+
+def test_formats_that_are_not_known_are_named(entry_point, tmp_path):
+    picture().save(tmp_path / "a.png")
+    given = {"workdir": "none", "input": tmp_path / "a.png", "output": tmp_path / "out"}
+    with pytest.raises(UserError, match="--format=voc is not known: give some of coco, cvat"):
+        entry_point("segment", format="voc", **given).main()
 
 
 def test_a_few_shot_network_names_its_parts(entry_point, workdir, few_shot, tmp_path):

@@ -81,7 +81,9 @@ def test_classes_without_a_list_come_from_the_files(folder):
     (folder / "one.json").unlink()
     save_mask(folder / "two_mask.png", TRUTH)
     assert read_labels(folder).classes == ["background", "class 1", "class 2"]
-    assert read_labels(folder, ["a", "b", "c"]).classes == ["background", "a", "b", "c"]
+    found = read_labels(folder, ["a", "b", "c"])
+    assert found.classes == ["background", "a", "b", "c"]
+    assert any(line.startswith("left out: class c: no label map") for line in found.summary())
 
 
 def test_later_shapes_cover_earlier_ones_and_pixels_can_stay_unlabelled(folder):

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import json
-import math
 import re
 import urllib.parse
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -22,6 +21,9 @@ MOST_CLASSES = UNLABELLED - 1
 
 BACKGROUND_NAMES = ("background", "_background_")
 IGNORE_NAMES = ("ignore", "__ignore__", "void", "unlabeled", "unlabelled")
+
+MOST_PIXELS = 1e9
+"""Coordinates beyond it, and those that are no numbers, are malformed."""
 
 Size = tuple[int, int]
 """(height, width) in pixels."""
@@ -123,7 +125,8 @@ def paint(drawing: Drawing, size: Size, classes: Sequence[str]) -> UInt8[np.ndar
             raise UserError(
                 f"{drawing.where} has class {shape.name!r}, known are {', '.join(classes)}"
             )
-        labels[shape.pixels(size)] = value
+        with reading(drawing.where):
+            labels[shape.pixels(size)] = value
     return labels
 
 
@@ -193,7 +196,7 @@ def number(value: Any, field: str) -> float:
         result = float(value)
     except (TypeError, ValueError) as error:
         raise TypeError(f"{field!r} must be a number, not {value!r:.40}") from error
-    if not math.isfinite(result) or isinstance(value, bool):
+    if not abs(result) <= MOST_PIXELS or isinstance(value, bool):
         raise TypeError(f"{field!r} must be a number, not {value!r:.40}")
     return result
 
@@ -215,7 +218,7 @@ def points_of(values: Any, least: int = 3) -> Float[np.ndarray, "p 2"]:
         points = np.asarray(values, np.float64)
     except (TypeError, ValueError, OverflowError):
         points = np.zeros(0)
-    if points.ndim != 2 or points.shape[1:] != (2,) or not np.isfinite(points).all():
+    if points.ndim != 2 or points.shape[1:] != (2,) or not (abs(points) <= MOST_PIXELS).all():
         raise TypeError("a shape's points must be pairs of numbers")
     if len(points) < least:
         raise TypeError(f"a shape needs {least} or more points, this one has {len(points)}")

@@ -96,8 +96,9 @@ def read_brush_file(path: epath.Path, tasks: dict[str, str], names: common.Names
                 if patch.ndim != 2:
                     raise ValueError(f"its array has {patch.ndim} dimensions, not 2")
                 patch = patch > 0
-        except (OSError, EOFError) as error:
-            raise ValueError(str(error)) from error
+        # NumPy's reader raises many kinds of exceptions for damaged files.
+        except Exception as error:
+            raise ValueError(f"cannot be read as a mask: {error}") from error
     found = Annotations()
     shape = Shape(label, lambda s: raster.pasted(patch, 0, 0, s))
     size = (int(patch.shape[0]), int(patch.shape[1]))

@@ -4,6 +4,7 @@ import base64
 import binascii
 import functools
 import io
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -34,7 +35,8 @@ def inside_ellipse(
     cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
     along, across = x * cos + y * sin, y * cos - x * sin
     rx, ry = (max(abs(r), 1e-9) for r in radii)
-    return np.asarray((along / rx) ** 2 + (across / ry) ** 2 <= 1)
+    inside: np.ndarray = np.square(along / rx) + np.square(across / ry) <= 1
+    return inside
 
 
 def box_corners(
@@ -52,12 +54,12 @@ def box_corners(
     return (corners - middle) @ np.array([[cos, sin], [-sin, cos]]) + middle
 
 
-def nested(rings: list[Float[np.ndarray, "p 2"]], size: Size) -> Bool[np.ndarray, "h w"]:
+def nested(rings: Sequence[Float[np.ndarray, "_ 2"]], size: Size) -> Bool[np.ndarray, "h w"]:
     """Returns the union of polygons, in which a ring that lies inside the others is a hole."""
     region = np.zeros(size, bool)
-    for ring in rings:
+    for ring in sorted(rings, key=lambda ring: -abs(_area(ring))):
         inside = inside_polygon(ring, size)
-        region = region ^ inside if not (inside & ~region).any() else region | inside
+        region = region | inside if (inside & ~region).any() else region ^ inside
     return region
 
 
@@ -88,8 +90,8 @@ def png_mask(data: bytes, most: int = 1 << 26) -> Bool[np.ndarray, "h w"]:
                 raise ValueError(f"a mask of {image.width}x{image.height} pixels is too large")
             if image.has_transparency_data:
                 return np.asarray(image.convert("RGBA"))[..., 3] > 0
-            values = np.asarray(image).reshape(image.height, image.width, -1)
-            return np.any(values != 0, axis=-1)
+            channels = np.asarray(image).reshape(image.height, image.width, -1)
+            return np.asarray(channels.any(-1))
     except Exception as error:  # Pillow's decoders raise many kinds for damaged files.
         raise ValueError(f"its mask is no image: {error}") from error
 
@@ -116,7 +118,7 @@ def crop(region: Bool[np.ndarray, "h w"]) -> tuple[Bool[np.ndarray, "i j"], int,
 def outlines(region: Bool[np.ndarray, "h w"]) -> list[list[tuple[int, int]]]:
     """Returns the closed outlines of a region along its pixels' edges, as (x, y) corners.
 
-    Outer rings come before holes. `nested` gives the region back pixel for pixel.
+    `nested` gives the region back pixel for pixel.
     """
     padded = np.pad(region, 1)
     following: dict[tuple[int, int], list[tuple[int, int]]] = {}
@@ -132,32 +134,37 @@ def outlines(region: Bool[np.ndarray, "h w"]) -> list[list[tuple[int, int]]]:
             begin = (int(x) + start[0], int(y) + start[1])
             following.setdefault(begin, []).append((int(x) + end[0], int(y) + end[1]))
     rings = []
-    before: tuple[int, int] | None
-    while following:
-        begin = min(following)
-        ring, here, before = [], begin, None
-        while True:
-            choices = following[here]
-            # Where two pixels touch at a corner, turning right keeps each ring simple.
-            step = choices[0]
-            if len(choices) > 1 and before is not None:
-                step = max(choices, key=functools.partial(_turn, before, here))
-            choices.remove(step)
-            if not choices:
-                del following[here]
-            if before is None or _turn(before, here, step):
-                ring.append(here)
-            before, here = here, step
-            if here == begin:
-                break
-        rings.append(ring)
-    return sorted(rings, key=lambda r: -abs(_area(r)))
+    for begin in sorted(following):
+        while begin in following:
+            rings.append(_follow(begin, following))
+    return rings
+
+
+def _follow(
+    begin: tuple[int, int], following: dict[tuple[int, int], list[tuple[int, int]]]
+) -> list[tuple[int, int]]:
+    """Takes the edges of a closed ring out of `following`; returns the corners where it turns."""
+    ring, here = [], begin
+    before: tuple[int, int] | None = None
+    while before is None or here != begin:
+        choices = following[here]
+        # Where two pixels touch at a corner, turning right keeps each ring simple.
+        step = choices[0]
+        if len(choices) > 1 and before is not None:
+            step = max(choices, key=functools.partial(_turn, before, here))
+        choices.remove(step)
+        if not choices:
+            del following[here]
+        if before is None or _turn(before, here, step):
+            ring.append(here)
+        before, here = here, step
+    return ring
 
 
 def _turn(a: tuple[int, int], b: tuple[int, int], c: tuple[int, int]) -> int:
     return (b[0] - a[0]) * (c[1] - b[1]) - (b[1] - a[1]) * (c[0] - b[0])
 
 
-def _area(ring: list[tuple[int, int]]) -> float:
-    x, y = np.array(ring, np.float64).T
+def _area(ring: Sequence | np.ndarray) -> float:
+    x, y = np.asarray(ring, np.float64).T
     return float((x * np.roll(y, -1) - np.roll(x, -1) * y).sum() / 2)

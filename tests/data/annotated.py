@@ -1,0 +1,257 @@
+"""Valid files of every labelling tool for one image, and mutations of them."""
+
+import base64
+import io
+import json
+import random
+import zlib
+
+import numpy as np
+from PIL import Image
+
+from ganseg_jax.errors import UserError
+from ganseg_jax.fewshot.labels import read_labels
+
+SIZE = (6, 8)
+TRUTH = np.zeros(SIZE, np.uint8)
+TRUTH[1:3, 2:6] = 1
+TRUTH[3:5, 2:4] = 2
+
+HEAD = [[2, 1], [6, 1], [6, 3], [2, 3]]
+TORSO = [[2, 3], [4, 3], [4, 5], [2, 5]]
+
+
+def png(array, mode=None):
+    buffer = io.BytesIO()
+    Image.fromarray(np.asarray(array, np.uint8), mode).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def indexed(labels, colors):
+    image = Image.fromarray(np.asarray(labels, np.uint8))
+    image.putpalette([channel for color in colors for channel in color])
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def labelme():
+    mask = base64.b64encode(png(np.full((2, 2), 255))).decode()
+    shapes = [
+        {"label": "head", "shape_type": "polygon", "points": HEAD, "group_id": 1},
+        {"label": "torso", "shape_type": "mask", "points": [[2, 3], [3, 4]], "mask": mask},
+    ]
+    content = {"imageHeight": 6, "imageWidth": 8, "imagePath": "..\\one.png", "shapes": shapes}
+    return {"one.json": json.dumps(content)}
+
+
+def coco():
+    # The counts are pycocotools': of TRUTH == 2.
+    packed = {"size": [6, 8], "counts": "?240e0"}
+    notes = [
+        {"id": 1, "image_id": 7, "category_id": 3, "segmentation": [sum(HEAD, [])]},
+        {"id": 2, "image_id": 7, "category_id": 5, "segmentation": packed, "iscrowd": 1},
+    ]
+    image = {"id": 7, "file_name": "images\\one_png.rf.5b2f.jpg", "height": 6, "width": 8}
+    named = [{"id": 5, "name": "torso"}, {"id": 3, "name": "head"}, {"id": 1, "name": "tail"}]
+    content = {"images": [image], "annotations": notes, "categories": named}
+    return {"_annotations.coco.json": json.dumps(content)}
+
+
+def cvat():
+    return {
+        "annotations.xml": """<?xml version="1.0" encoding="utf-8"?>
+<annotations><meta><task><labels><label><name>head</name></label><label><name>torso</name></label>
+</labels></task></meta><image id="0" name="a/one.png" width="8" height="6">
+<mask label="torso" rle="0, 4" left="2" top="3" width="2" height="2" z_order="1"></mask>
+<polygon label="head" points="2.00,1.00;6.00,1.00;6.00,3.00;2.00,3.00" z_order="0"></polygon>
+<polyline label="head" points="2.00,1.00;6.00,1.00"></polyline></image></annotations>"""
+    }
+
+
+# Label Studio's own encoding of TRUTH == 2 (label-studio-sdk, mask2rle).
+BRUSH = [0, 0, 0, 192, 57, 27, 254, 103, 0, 159, 255, 11, 128, 79, 255, 139, 192, 0]
+
+
+def label_studio():
+    size = {"original_height": 6, "original_width": 8}
+    outline = [[25, 100 / 6], [75, 100 / 6], [75, 50], [25, 50]]
+    results = [
+        {"type": "polygonlabels", "value": {"points": outline, "polygonlabels": ["head"]}} | size,
+        {
+            "type": "brushlabels",
+            "value": {"format": "rle", "rle": BRUSH, "brushlabels": ["torso"]},
+        }
+        | size,
+    ]
+    done = [{"result": results, "was_cancelled": False}]
+    task = {"id": 4, "data": {"image": "/data/upload/1/5b2f01aa-one.png"}, "annotations": done}
+    return {"project-1.json": json.dumps([task])}
+
+
+def label_studio_brush():
+    task = {"id": 4, "data": {"image": "/data/upload/1/5b2f01aa-one.png"}, "annotations": []}
+    array = io.BytesIO()
+    np.save(array, np.uint8(255 * (TRUTH == 2)))
+    return {
+        "project-1.json": json.dumps([task]),
+        "task-4-annotation-9-by-1-tag-head-0.png": png(255 * (TRUTH == 1)),
+        "task-4-annotation-9-by-1-tag-torso-0.npy": array.getvalue(),
+    }
+
+
+def via():
+    x, y = zip(*HEAD, strict=True)
+    polygon = {"name": "polygon", "all_points_x": x, "all_points_y": y}
+    box = {"name": "rect", "x": 2, "y": 3, "width": 2, "height": 2}
+    regions = [
+        {"shape_attributes": polygon, "region_attributes": {"part": "head"}},
+        {"shape_attributes": box, "region_attributes": {"part": {"torso": True, "head": False}}},
+    ]
+    entry = {"filename": "one.png", "size": 9, "regions": regions}
+    return {"via_project.json": json.dumps({"_via_img_metadata": {"one.png9": entry}})}
+
+
+def via_csv():
+    x, y = zip(*HEAD, strict=True)
+    shapes = [
+        {"name": "polygon", "all_points_x": x, "all_points_y": y},
+        {"name": "rect", "x": 2, "y": 3, "width": 2, "height": 2},
+    ]
+    lines = [
+        "filename,file_size,file_attributes,region_count,region_id,region_shape_attributes,"
+        "region_attributes"
+    ]
+    for index, (shape, name) in enumerate(zip(shapes, ("head", "torso"), strict=True)):
+        cells = [json.dumps(shape), json.dumps({"name": name})]
+        quoted = ",".join('"' + cell.replace('"', '""') + '"' for cell in cells)
+        lines.append(f'one.png,9,"{{}}",2,{index},{quoted}')
+    return {"via_export.csv": "\n".join(lines)}
+
+
+def supervisely():
+    data = base64.b64encode(zlib.compress(png(np.full((2, 2), 255)))).decode()
+    outline = {"exterior": HEAD, "interior": []}
+    objects = [
+        {"classTitle": "head", "geometryType": "polygon", "points": outline},
+        {
+            "classTitle": "torso",
+            "geometryType": "bitmap",
+            "bitmap": {"data": data, "origin": [2, 3]},
+        },
+    ]
+    content = {"size": {"height": 6, "width": 8}, "objects": objects}
+    meta = {"classes": [{"title": "head"}, {"title": "torso"}]}
+    return {"ann/one.png.json": json.dumps(content), "meta.json": json.dumps(meta)}
+
+
+def yolo():
+    def line(index, points):
+        return " ".join([str(index), *(f"{x / 8:.6f} {y / 6:.6f}" for x, y in points)])
+
+    text = line(1, HEAD) + "\n" + line(2, TORSO) + "\n"
+    return {"labels/one.txt": text, "data.yaml": "names: {0: tail, 1: head, 2: torso}\n"}
+
+
+def colour_list():
+    colors = np.array([(0, 0, 0), (250, 50, 83), (36, 179, 83)], np.uint8)[TRUTH]
+    legend = "# label:color_rgb:parts:actions\nbackground:0,0,0::\nhead:250,50,83::\n"
+    return {
+        "SegmentationClass/one.png": png(colors),
+        "labelmap.txt": legend + "torso:36,179,83::\n",
+    }
+
+
+def class_values():
+    table = "Pixel Value, Class\n0, background\n4, head\n9, torso\n"
+    return {"one_mask.png": png(np.array([0, 4, 9])[TRUTH]), "_classes.csv": table}
+
+
+TOOLS = {
+    f.__name__: f
+    for f in (
+        *(labelme, coco, cvat, label_studio, label_studio_brush, via, via_csv, supervisely),
+        *(yolo, colour_list, class_values),
+    )
+}
+
+
+def write(folder, contents):
+    for name, content in contents.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+ODD = (None, True, -1, 0, 10**30, 1e308, float("nan"), "", "x", "-5", [], {}, [[]], [None], "\0")
+
+
+def _mutate_value(content, draw):
+    """Replaces, removes or repeats one value somewhere in JSON content."""
+    places = []
+
+    def visit(node):
+        keys = node if isinstance(node, dict) else range(len(node))
+        for key in keys:
+            places.append((node, key))
+            if isinstance(node[key], dict | list):
+                visit(node[key])
+
+    visit(content)
+    node, key = draw.choice(places)
+    action = draw.randrange(3)
+    if action == 0:
+        node[key] = draw.choice(ODD)
+    elif action == 1:
+        del node[key]
+    elif isinstance(node, list):
+        node.insert(key, node[key])
+    else:
+        node[key] = [node[key]]
+    return content
+
+
+def _mutate_bytes(data, draw):
+    data = bytearray(data)
+    for _ in range(draw.randint(1, 3)):
+        place = draw.randrange(len(data))
+        action = draw.randrange(4)
+        if action == 0:
+            data[place] = draw.randrange(256)
+        elif action == 1:
+            del data[place : place + draw.randint(1, 8)]
+        elif action == 2:
+            data[place:place] = bytes(data[place : place + draw.randint(1, 8)])
+        else:
+            data[place:] = b""
+        data = data or bytearray(b" ")
+    return bytes(data)
+
+
+def fuzz(tool, folder, count, seed):
+    """Reads mutated files of a tool; returns how many were read and how many refused.
+
+    Raises whatever a reader raises but `UserError`, and AssertionError for one of several lines.
+    """
+    draw = random.Random(seed)
+    whole = TOOLS[tool]()
+    read = refused = 0
+    for _ in range(count):
+        contents = dict(whole)
+        name = draw.choice(list(contents))
+        content = contents[name]
+        if name.endswith(".json") and draw.random() < 0.7:
+            contents[name] = json.dumps(_mutate_value(json.loads(content), draw))
+        else:
+            data = content.encode() if isinstance(content, str) else content
+            contents[name] = _mutate_bytes(data, draw)
+        write(folder, contents)
+        try:
+            found = read_labels(folder)
+            assert found.labels.shape == (1, *SIZE)
+            assert set(np.unique(found.labels)) <= {*range(len(found.classes)), 255}
+            read += 1
+        except UserError as error:
+            assert len(str(error).splitlines()) == 1, str(error)
+            refused += 1
+    return read, refused

@@ -1,0 +1,181 @@
+"""What labelling tools export, read and written."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ganseg_jax.data.annotations import common, export, raster, rle
+from ganseg_jax.data.annotations import folder as annotation_folder
+from ganseg_jax.errors import UserError
+from ganseg_jax.fewshot.labels import read_labels
+from tests.data import annotated
+
+
+@pytest.fixture
+def folder(tmp_path):
+    Image.new("RGB", annotated.SIZE[::-1]).save(tmp_path / "one.png")
+    return tmp_path
+
+
+@pytest.mark.parametrize("tool", annotated.TOOLS)
+def test_every_tool_gives_the_same_map(folder, tool):
+    annotated.write(folder, annotated.TOOLS[tool]())
+    found = read_labels(folder)
+    assert found.names == ["one"] and found.classes == ["background", "head", "torso"]
+    np.testing.assert_array_equal(found.labels[0], annotated.TRUTH)
+    assert sum(found.formats.values()) == 1
+
+
+@pytest.mark.parametrize("tool", annotated.TOOLS)
+def test_a_mutated_file_is_read_or_answered_in_one_line(folder, tool):
+    read, refused = annotated.fuzz(tool, folder, 40, seed=5)
+    assert read + refused == 40 and refused
+
+
+@pytest.mark.parametrize(
+    ("tool", "name", "change", "message"),
+    [
+        ("coco", "_annotations.coco.json", ('"?', '"'), "annotation 2: .*run lengths"),
+        (
+            "cvat",
+            "annotations.xml",
+            ('rle="0, 4"', 'rle="0, 5"'),
+            "mask 1: .*add up to 5, not to 4",
+        ),
+        ("cvat", "annotations.xml", (' left="2"', ""), "mask 1: the field 'left' is missing"),
+        ("cvat", "annotations.xml", ("</image>", ""), "annotations.xml cannot be read as XML"),
+        (
+            "label_studio",
+            "project-1.json",
+            ('"rle": [', '"rle": [7, '),
+            "task 4: region 2: .*brush",
+        ),
+        ("via", "via_project.json", ('"rect"', '"star"'), "region 2: .*'star' are not read"),
+        ("supervisely", "ann/one.png.json", ('"exterior"', '"x"'), "object 1: .*'exterior'"),
+        ("yolo", "labels/one.txt", ("1 0.25", "7 0.25"), "one.txt, line 1 has class 7"),
+        ("yolo", "labels/one.txt", ("1 0.25", "1 0.5 0.5 0.5 0.5\n1 0.25"), "line 1 is a box"),
+        ("colour_list", "labelmap.txt", ("36,179,83", "36,179"), "labelmap.txt, line 4"),
+        ("colour_list", "labelmap.txt", ("36,179,83", "1,2,3"), r"4 pixels.*\(36, 179, 83\)"),
+        (
+            "class_values",
+            "_classes.csv",
+            ("9, torso", "8, torso"),
+            "value 9 is not in _classes.csv",
+        ),
+    ],
+)
+def test_what_is_malformed_is_named(folder, tool, name, change, message):
+    contents = annotated.TOOLS[tool]()
+    assert change[0] in contents[name]
+    annotated.write(folder, contents | {name: contents[name].replace(*change, 1)})
+    with pytest.raises(UserError, match=message):
+        read_labels(folder)
+
+
+def test_what_is_left_out_is_said(folder):
+    Image.new("RGB", annotated.SIZE[::-1]).save(folder / "two.png")
+    annotated.write(folder, annotated.cvat() | annotated.coco() | {"notes.txt": "by Ann"})
+    found = read_labels(folder)
+    text = "\n".join(found.summary())
+    assert "1 labelled images (COCO" in text or "1 labelled images (1 from" in text
+    for reason in (
+        "a polyline has no area",
+        "category tail: no annotation has it",
+        "notes.txt: is no annotation file",
+        "it is labelled by",
+        "1 images: have no label map",
+    ):
+        assert reason in text, reason
+
+
+def test_several_files_of_one_image_are_merged(folder):
+    content = json.loads(annotated.coco()["_annotations.coco.json"])
+    for index, note in enumerate(content["annotations"]):
+        part = json.dumps(content | {"annotations": [note]})
+        (folder / f"part{index}.json").write_text(part)
+    np.testing.assert_array_equal(read_labels(folder).labels[0], annotated.TRUTH)
+    content["images"][0] |= {"height": 12, "width": 16}
+    content["annotations"] = content["annotations"][:1]
+    (folder / "part2.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match="at different sizes"):
+        read_labels(folder)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["one.png", "a/one.jpg", "C:\\a\\one.png", "5b2f01aa-one.png", "one_png.rf.5B2f01.jpg"]
+    + ["/data/local-files/?d=a/one.png", "one"],
+)
+def test_names_of_images_as_tools_write_them(name):
+    assert common.Names(["one", "two"]).find(name) == "one"
+    assert common.Names(["5b2f01aa-one", "two"]).find("one.png") == "5b2f01aa-one"
+    assert common.Names(["5b2f01aa-one", "5b2f01ab-one"]).find("one.png") is None
+
+
+def random_labels(seed, size):
+    draw = np.random.default_rng(seed)
+    coarse = draw.integers(0, 4, (size[0] // 2 + 1, size[1] // 2 + 1))
+    labels = np.kron(coarse, np.ones((2, 2), int))[: size[0], : size[1]]
+    noisy = draw.random(size) < 0.2
+    labels[noisy] = draw.integers(0, 4, noisy.sum())
+    return labels.astype(np.int32)
+
+
+@pytest.mark.parametrize("kind", export.FORMATS)
+def test_exports_come_back_pixel_for_pixel(tmp_path, kind):
+    classes, size = ["head", "lower arm", "Füße"], (23, 31)
+    maps = {f"im{i}": random_labels(i, size) for i in range(3)}
+    writer = export.Export(kind, tmp_path, classes)
+    for name, labels in maps.items():
+        Image.new("RGB", size[::-1]).save(tmp_path / f"{name}.jpg")
+        writer.add(f"{name}.jpg", labels)
+    writer.finish()
+    found = read_labels(tmp_path, classes)
+    assert found.names == sorted(maps)
+    for name, labels in zip(found.names, found.labels, strict=True):
+        np.testing.assert_array_equal(labels, maps[name])
+
+
+def test_run_lengths_of_long_runs():
+    flat = np.zeros(90_000, bool)
+    flat[30_000:80_000] = True
+    packed = rle.label_studio_bytes(flat)
+    np.testing.assert_array_equal(rle.label_studio_alpha(packed, flat.size) > 0, flat)
+    lengths = rle.runs(flat)
+    assert lengths == [30_000, 50_000, 10_000]
+    assert rle.coco_counts(rle.coco_text(lengths)) == lengths
+    # As pycocotools writes it.
+    assert rle.coco_text(lengths) == "`Ym0`j`1`h9"
+
+
+def test_holes_of_labelme_groups_and_islands_in_them():
+    def square(a, b):
+        return np.array([(a, a), (b, a), (b, b), (a, b)], float)
+
+    rings = [square(0, 8), square(1, 7), square(3, 5)]
+    expected = np.ones((8, 8), bool)
+    expected[1:7, 1:7] = False
+    expected[3:5, 3:5] = True
+    np.testing.assert_array_equal(raster.nested(rings, (8, 8)), expected)
+
+
+def test_predictions_count_only_if_nobody_annotated(folder):
+    Image.new("RGB", annotated.SIZE[::-1]).save(folder / "two.png")
+    (task,) = json.loads(annotated.label_studio()["project-1.json"])
+    results = task["annotations"][0]["result"]
+    guessed = {"id": 5, "data": {"image": "two.png"}, "predictions": [{"result": results}]}
+    (folder / "tasks.json").write_text(json.dumps([guessed]))
+    assert read_labels(folder).names == ["two"]
+    (folder / "tasks.json").write_text(json.dumps([guessed, task]))
+    assert read_labels(folder).names == ["one"]
+
+
+def test_formats_are_found_out(folder):
+    for tool, kind in {"labelme": "LabelMe", "supervisely": "Supervisely", "yolo": "YOLO"}.items():
+        contents = annotated.TOOLS[tool]()
+        annotated.write(folder, contents)
+        assert list(annotation_folder.read(folder, ["one"])) == [kind]
+        for name in contents:
+            (folder / name).unlink()
