@@ -143,7 +143,7 @@ def _write(
     output: epath.Path,
     name: str,
     classes: Sequence[str] | None,
-) -> tuple[dict[str, Any], UInt8[np.ndarray, "i j 3"], Int[np.ndarray, "h w"]]:
+) -> tuple[dict[str, Any], UInt8[np.ndarray, "i j 3"], UInt8[np.ndarray, "h w"]]:
     """Writes label map and overlay; returns the photo's entry of parts.json and both."""
     parts = probabilities.shape[-1] - 1
     labels = pixels.most_probable(probabilities, photo.height, photo.width, np.uint8)
