@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from etils import epath
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, UInt8
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
