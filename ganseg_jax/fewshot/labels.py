@@ -63,6 +63,11 @@ class LabelSet:
     formats: dict[str, int] = dataclasses.field(default_factory=dict)
     left_out: list[tuple[str, str]] = dataclasses.field(default_factory=list)
 
+    @property
+    def absent(self) -> list[str]:
+        """Returns the classes that no pixel is labelled with: nothing can learn them."""
+        return [name for i, name in enumerate(self.classes) if i and not (self.labels == i).any()]
+
     def summary(self) -> list[str]:
         """Returns lines that say what was taken and what was left out."""
         counts = ", ".join(f"{count} from {kind}" for kind, count in self.formats.items())
@@ -188,11 +193,6 @@ def read_labels(
         classes = [f"class {i}" for i in range(1, int(present.max(initial=0)) + 1)]
     if not classes:
         raise UserError(f"the label maps of {directory} hold nothing but background")
-    left_out += [
-        (f"class {name}", "no label map has a pixel of it: nothing can learn it")
-        for value, name in enumerate(classes, 1)
-        if not (labels == value).any()
-    ]
     kinds = [sources[name][0] for name in names]
     formats = {kind: kinds.count(kind) for kind in dict.fromkeys(kinds)}
     return LabelSet(names, labels, ["background", *classes], formats, left_out)

@@ -76,11 +76,11 @@ def few_shot(
         classes=classes,
         retrain=retrain,
     )
-    LOG.info(
-        "%d labelled images, classes %s",
-        len(few.labelled.names),
-        ", ".join(few.labelled.classes),
-    )
+    if absent := few.labelled.absent:
+        raise UserError(
+            f"no label map in {labels} has a pixel of {' or '.join(absent)}: label some, or leave "
+            "the class out of --classes"
+        )
     # Before the long stages, since names that do not fit are found here.
     photos, truth, dataset = _photos(workdir, few.labelled.classes, class_map)
     _say_how_long(few)

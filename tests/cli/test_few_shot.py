@@ -62,6 +62,14 @@ def test_classes_that_the_data_set_lacks_are_said_before_training(labelled, monk
     assert not (labelled / "named" / "head").exists()
 
 
+def test_a_class_that_nobody_labelled_is_said_before_training(labelled):
+    folder = labelled / "to_label"
+    (folder / "classes.json").write_text(classes_json(["head", "torso", "legs", "tail"]))
+    with pytest.raises(UserError, match="no label map in .* has a pixel of legs or tail: label so"):
+        run.few_shot(labelled, folder, output="absent")
+    assert not (labelled / "absent" / "head").exists()
+
+
 def test_a_folder_keeps_the_settings_it_was_begun_with(workdir, few_shot):
     def settings(preset="auto", given=(), retrain=()):
         return run._settings(workdir / few_shot, 16, preset, dict(given), retrain)
