@@ -64,12 +64,13 @@ def work_of(
       kind: of the devices, as JAX names it.
 
     Returns:
-      None if the peak rate of the devices is not known here, which is said once, or the backend
-      counts nothing.
+      None if the peak rate of the devices is not known here, which is said once except on CPUs, or
+      the backend counts nothing.
     """
     peak = chips.peak_flops(kind)
     if peak is None:
-        _say_once(f"Model FLOPs utilisation is left out: the peak rate of {kind!r} is not known.")
+        if kind != "cpu":  # Nobody asks for it there.
+            _say_once(f"Model FLOPs utilisation is left out: {kind!r} has no known peak rate.")
         return None
     total = flops(lowered)
     if total is None:

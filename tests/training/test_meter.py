@@ -171,9 +171,9 @@ def test_unknown_device_has_no_utilization_and_is_said_once(monkeypatch):
     said = []
     monkeypatch.setattr(work, "_SAID", set())
     monkeypatch.setattr(work.LOG, "info", said.append)
-    for _ in range(2):
-        assert work.work_of(None, None, None, devices=1, interval=1, kind="cpu") is None
-    assert said == ["Model FLOPs utilisation is left out: the peak rate of 'cpu' is not known."]
+    for kind in ("cpu", "Abacus", "Abacus"):
+        assert work.work_of(None, None, None, devices=1, interval=1, kind=kind) is None
+    assert said == ["Model FLOPs utilisation is left out: 'Abacus' has no known peak rate."]
 
 
 def test_peak_rates_are_those_of_the_one_table():
