@@ -26,7 +26,9 @@ OUTPUT = flags.DEFINE_string("output", "few_shot", "Name of the result's folder 
 GENERATOR = flags.DEFINE_string(
     "generator", None, "StyleGAN2 checkpoint (.pt, .pkl, .npz, ...) instead of W's generator."
 )
-SHOTS = flags.DEFINE_integer("shots", None, "Use this many of the labelled images; default: all.")
+SHOTS = flags.DEFINE_integer(
+    "shots", None, "Use this many of the labelled images; default: all.", lower_bound=1
+)
 CLASSES = flags.DEFINE_list("classes", None, "Class names; default: those that come with labels.")
 LAYERS = flags.DEFINE_list("layers", [], "Some of mask, foreground, background; default: all.")
 PRESET = flags.DEFINE_enum(

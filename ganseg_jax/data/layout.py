@@ -3,7 +3,8 @@
 A photo is any image, unless it is a mask. Masks are found by name, at any depth and in any case:
 
 - in a folder called masks, labels, annotations, SegmentationClass or the like (`MASK_WORDS`), also
-  with another word before or behind (`train_masks`);
+  with another word before or behind (`train_masks`); of several such words the folder next to the
+  image counts (`car-parts/images/a.jpg` is a photo);
 - beside a photo, as NAME_mask.png, NAME_label.png, mask_NAME.png or the like.
 
 A mask belongs to the photo that has the same name and lies at the same place, if folders called
@@ -19,7 +20,7 @@ import functools
 import os
 import pathlib
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 from ganseg_jax.data import images
 from ganseg_jax.errors import UserError
@@ -35,10 +36,19 @@ MASK_WORDS = {
     *("segmentationclass", "segmentationclassaug", "segmentationclassraw", "segmentationobject"),
     *("groundtruth", "groundtruths", "gt", "gts", "gtfine", "gtcoarse", "trimaps", "trimap"),
     *("mattes", "matte", "alphas", "alpha", "targets", "target", "silhouettes", "pngmasks"),
-    *("maskpng", "instances", "instanceids", "labeltrainids", "parts", "partmasks"),
+    *("segmentationclasspng", "segmentationclassvisualization", "segmentationobjectpng"),
+    *(
+        "segmentationobjectvisualization",
+        "maskpng",
+        "instances",
+        "instanceids",
+        "labeltrainids",
+        "parts",
+        "partmasks",
+    ),
 }
 _GLUED = ("masks", "mask", "annotations", "annots", "annot", "labels")  # As in CamVid's trainannot.
-_SECONDARY = ("object", "instance", "color", "colour", "trimap", "visual", "polygon")
+_SECONDARY = ("object", "instance", "color", "colour", "trimap", "visual", "polygon", "human")
 _PLAIN = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
 _SPLITS = _PLAIN | {"training": "train", "valid": "validation", "testing": "test"}
 _BETWEEN = re.compile(r"[_\-. ]+")
@@ -166,14 +176,15 @@ def splits_of(photos: Iterable[str]) -> dict[str, str | None]:
     return {name: known.get(*top) if top else None for name, top in tops.items()}
 
 
-def _candidates(names: Iterable[str]) -> tuple[list[str], list[_Group]]:
+def _candidates(names: Sequence[str]) -> tuple[list[str], list[_Group]]:
     """Tells images that are photos for certain from groups of those that may be masks."""
     photos: list[str] = []
     by_folder: dict[str, list[str]] = collections.defaultdict(list)
     by_name: dict[tuple[str, str], list[str]] = collections.defaultdict(list)
+    mixed = _mixed_folders(names)
     for name in names:
         word = _word_of(_stem(name))
-        if (folder := _mask_folder(name)) is not None:
+        if (folder := _mask_folder(name)) is not None and folder not in mixed:
             by_folder[folder].append(name)
         elif word:
             by_name[name.rpartition("/")[0], word].append(name)
@@ -224,7 +235,8 @@ def _assign(groups: list[_Group]) -> tuple[dict[str, str], list[tuple[str, str]]
     for group in sorted(groups, key=lambda group: (group.rank, min(group.partners))):
         # Of a.jpg and a.png, the latter has exact values.
         for mask in sorted(
-            group.partners, key=lambda name: (not name.lower().endswith("png"), name)
+            group.partners,
+            key=lambda name: (not name.lower().endswith("png"), _is_secondary(name), name),
         ):
             partners = group.partners[mask]
             free = [photo for photo in partners if photo not in masks]
@@ -276,12 +288,34 @@ def _role(folder: str) -> tuple[bool, str]:
 
 
 def _mask_folder(name: str) -> str | None:
-    """Returns the uppermost folder above an image whose name is one for masks."""
+    """Returns the folder above an image that says that it is a mask, if the nearest that says."""
     parts = name.split("/")[:-1]
-    for depth, part in enumerate(parts, start=1):
-        if _role(part)[0]:
+    for depth in range(len(parts), 0, -1):
+        is_mask, rest = _role(parts[depth - 1])
+        if is_mask:
             return "/".join(parts[:depth])
+        if rest != parts[depth - 1].lower():  # It says that it holds photos.
+            return None
     return None
+
+
+def _mixed_folders(names: Iterable[str]) -> set[str]:
+    """Returns the folders named for masks that hold photos too: a.jpg beside a_mask.png."""
+    inside: dict[str, list[str]] = collections.defaultdict(list)
+    for name in names:
+        if (folder := _mask_folder(name)) is not None:
+            inside[folder].append(name)
+    mixed = set()
+    for folder, found in inside.items():
+        places = _places(name for name in found if not _word_of(_stem(name)))
+        if any(_word_of(_stem(name)) and _partners(name, places) for name in found):
+            mixed.add(folder)
+    return mixed
+
+
+def _is_secondary(name: str) -> bool:
+    """Says whether a mask's name is one of instances, colours and the like: others go before it."""
+    return any(word in _stem(name).lower() for word in _SECONDARY)
 
 
 def _place(name: str) -> tuple[str, ...]:

@@ -316,6 +316,12 @@ def classes_json(classes: Sequence[str]) -> str:
     Raises:
       UserError: a name is empty or given twice, or there are more than 254.
     """
+    check_classes(classes)
+    return json.dumps({"classes": list(classes)}, indent=2) + "\n"
+
+
+def check_classes(classes: Sequence[str]) -> None:
+    """Raises `UserError` if names, without the background, are no classes of a label map."""
     if not classes or any(not name.strip() for name in classes):
         raise UserError("--classes: give at least one name, and no empty ones (head,torso,legs)")
     if len(set(classes)) < len(classes) or any(
@@ -324,7 +330,6 @@ def classes_json(classes: Sequence[str]) -> str:
         raise UserError("--classes: every name once, and without the background")
     if len(classes) >= UNLABELLED:
         raise UserError(f"--classes: at most {UNLABELLED - 1} classes fit into a label map")
-    return json.dumps({"classes": list(classes)}, indent=2) + "\n"
 
 
 def read_classes(directory: epath.Path) -> list[str] | None:
@@ -337,13 +342,3 @@ def read_classes(directory: epath.Path) -> list[str] | None:
     if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
         raise UserError(f'{path} must be {{"classes": ["name", ...]}}')
     return classes
-
-
-@dataclasses.dataclass(frozen=True)
-class _Polygons:
-    """Holds polygons of one image in drawing order: class, points [P, 2] as (x, y) in pixels."""
-
-    path: epath.Path
-    size: tuple[int, int] | None
-    shapes: list[tuple[str, np.ndarray]]
-    class_names: list[str]

@@ -5,6 +5,7 @@ they were made from, by name. Labels are put beside the images (see `labels`).
 """
 
 import io
+import zipfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -71,8 +72,10 @@ def read_latents(directory: epath.PathLike, names: list[str]) -> Any:
     try:
         arrays = dict(np.load(io.BytesIO(path.read_bytes())))
         known = [str(name) for name in arrays.pop("names")]
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{path} cannot be read as a file of latents: {error}") from error
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise UserError(
+            f"{path} cannot be read as a file of latents: {error}; write the samples again"
+        ) from error
     missing = [name for name in names if name not in known]
     if missing:
         raise UserError(f"{path} has no latents of {missing[0]!r}; it has {', '.join(known)}")

@@ -1,6 +1,7 @@
 """The whole of few-shot segmentation, from a workdir and a folder of labels."""
 
 import logging
+import pathlib
 import types
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -14,9 +15,11 @@ from ganseg_jax import loading
 from ganseg_jax.config import few_shot as schema
 from ganseg_jax.config import file as config_file
 from ganseg_jax.config import flat, with_fields
+from ganseg_jax.config.schema import STAGES
 from ganseg_jax.data import pipeline as data
 from ganseg_jax.errors import UserError
 from ganseg_jax.fewshot import evaluate, pipeline
+from ganseg_jax.fewshot.labels import check_classes
 from ganseg_jax.fewshot.source import LARGEST_MAP, Source
 from ganseg_jax.files import resolve
 from ganseg_jax.interop import torch_stylegan2, weights
@@ -64,6 +67,9 @@ def few_shot(
       UserError: something is missing or does not fit.
     """
     workdir = resolve(workdir)
+    _check_output(output)
+    if classes is not None:
+        check_classes(classes)
     source, variables = load_source(workdir, generator, layers)
     chosen = _settings(workdir / output, source.image_size(variables), preset, given, retrain)
     few = pipeline.prepare(
@@ -106,11 +112,21 @@ def few_shot(
             dataset,
         )
         figures = evaluate.foreground_figures(segmenter, photos)
-    for name in figures.keys() - {"num_images"}:
+    for name in sorted(figures.keys() - {"num_images"}):
         print(f"{name} = {figures[name]:.4f} (n = {figures['num_images']})")
     evaluate.report(few, segmenter, photos, truth, figures, samples, dataset)
     LOG.info("Report: %s", few.folder / "report.html")
     return figures
+
+
+def _check_output(name: str) -> None:
+    """Raises `UserError` if this is no name for a folder of results in a workdir."""
+    taken = (*STAGES, "evaluation")
+    if name in taken or pathlib.PurePath(name).parts != (name,) or name == "..":
+        raise UserError(
+            f"--output={name}: give a folder name of its own, such as few_shot; not "
+            f"{', '.join(taken)}, and no path"
+        )
 
 
 def _settings(

@@ -70,6 +70,28 @@ def test_a_class_that_nobody_labelled_is_said_before_training(labelled):
     assert not (labelled / "absent" / "head").exists()
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"output": "gan"}, "--output=gan: give a folder name of its own"),
+        ({"output": "../x"}, "--output=.*no path"),
+        ({"output": ""}, "--output=: give"),
+        ({"classes": ["head", "head"]}, "--classes: every name once"),
+        ({"classes": ["head", "", "torso"]}, "--classes: give at least one name, and no empty"),
+    ],
+)
+def test_names_that_make_no_sense(workdir, given, message):
+    with pytest.raises(UserError, match=message):
+        run.few_shot(workdir, workdir, **given)
+
+
+def test_damaged_latents_are_named(labelled):
+    path = labelled / "to_label" / "latents.npz"
+    path.write_bytes(path.read_bytes()[:300])
+    with pytest.raises(UserError, match="latents.npz cannot be read as a file of latents"):
+        run.few_shot(labelled, labelled / "to_label")
+
+
 def test_a_folder_keeps_the_settings_it_was_begun_with(workdir, few_shot):
     def settings(preset="auto", given=(), retrain=()):
         return run._settings(workdir / few_shot, 16, preset, dict(given), retrain)

@@ -192,7 +192,7 @@ def test_results_for_labelling_tools_are_the_label_maps(tmp_path):
     picture(30, 20).save(tmp_path / "photos" / "sub" / "b.png")
     formats = ["coco", "cvat", "label_studio", "labelme"]
     out = tmp_path / "out"
-    segment.segment_folder(ByColor(), tmp_path / "photos", out, formats)
+    segment.segment_folder(ByColor(), tmp_path / "photos", out, formats=formats)
     for kind in formats:
         found = read(out / kind, ["a", "b"])
         (annotations,) = found.values()

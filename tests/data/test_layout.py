@@ -55,6 +55,12 @@ PAIRS = [
     ("images/{}.jpg", "masks/{}.jpg.png"),
     ("horses/{}.jpg", "masks/{}.png"),
     ("leftImg8bit/val/c/{}_leftImg8bit.png", "gtFine/val/c/{}_gtFine_labelIds.png"),
+    # The set's own name says what it is for.
+    ("Kvasir-SEG/images/{}.jpg", "Kvasir-SEG/masks/{}.png"),
+    ("car_parts/JPEGImages/{}.jpg", "car_parts/SegmentationClass/{}.png"),
+    ("segmentation/train/images/{}.jpg", "segmentation/train/masks/{}.png"),
+    ("target/photos/{}.jpg", "target/masks/{}.png"),
+    ("Kvasir-SEG/{}.jpg", "Kvasir-SEG/{}_mask.png"),
 ]
 
 
@@ -126,6 +132,24 @@ def test_of_two_masks_the_classes_are_taken_and_the_other_is_named(tree):
     assert found.masks == {n: f"SegmentationClass/{n[11:12]}.png" for n in names}
     reason = "JPEGImages/0.jpg has the mask SegmentationClass/0.png"
     assert ("SegmentationObject/0.png", reason) in found.skipped and len(found.skipped) == 3
+
+
+def test_class_maps_go_before_maps_of_instances_and_overlays(tree):
+    found = tree(
+        {
+            "leftImg8bit/c/a_leftImg8bit.png": photo,
+            "gtFine/c/a_gtFine_instanceIds.png": mask,
+            "gtFine/c/a_gtFine_labelIds.png": mask,
+            "b.jpg": photo,
+            "SegmentationClassVisualization/b.jpg": photo,
+            "SegmentationClass/b.png": mask,
+        }
+    )
+    assert found.photos == ["b.jpg", "leftImg8bit/c/a_leftImg8bit.png"]
+    assert found.masks == {
+        "b.jpg": "SegmentationClass/b.png",
+        "leftImg8bit/c/a_leftImg8bit.png": "gtFine/c/a_gtFine_labelIds.png",
+    }
 
 
 def test_what_is_left_out_is_named(tree):

@@ -137,7 +137,7 @@ def test_polygons_cover_the_pixels_whose_centres_they_contain():
         ),
         ({"one.json": labelme([("head", HEAD[1], "cuboid")])}, "type 'cuboid'"),
         ({"one.json": labelme([("head", [[1, 2, 3]], "polygon")])}, "pairs of numbers"),
-        ({"other.json": "{}"}, r"other\.json is neither a COCO file"),
+        ({"other.json": "{}"}, r"no label maps.*other\.json: is neither a COCO file"),
         (
             {"c.json": coco(images=[{"id": 7, "file_name": "x.png", "height": 6, "width": 8}])},
             r"annotates x\.png, which the folder lacks",

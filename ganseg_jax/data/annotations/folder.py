@@ -16,7 +16,6 @@ from ganseg_jax.data.annotations import (
     yolo,
 )
 from ganseg_jax.data.annotations.common import Annotations
-from ganseg_jax.errors import UserError
 
 _OTHER_FILES = (
     *("classes.json", "meta.json", "obj_class_to_machine_color.json", "labelmap.txt"),
@@ -35,7 +34,7 @@ def read(directory: epath.Path, stems: Collection[str]) -> dict[str, Annotations
       What each format holds, by the format's name.
 
     Raises:
-      UserError: a file is malformed or of no format that is known; it is named.
+      UserError: a file is malformed; it is named.
     """
     names = common.Names(stems)
     files = sorted(_files(directory))
@@ -93,7 +92,7 @@ def read_json(path: epath.Path, content: Any, names: common.Names) -> tuple[str,
     """Reads JSON content in the format that it is in; returns the format's name too.
 
     Raises:
-      UserError: it is malformed or of no format that is known.
+      UserError: it is malformed.
     """
     if coco.recognises(content):
         return "COCO", coco.read(path, content, names)
@@ -105,7 +104,8 @@ def read_json(path: epath.Path, content: Any, names: common.Names) -> tuple[str,
         return "VIA", via.read(path, content, names)
     if label_studio.recognises(content):
         return "Label Studio", label_studio.read(path, content, names)
-    raise UserError(
-        f"{path} is neither a COCO file nor one of Label Studio, VIA or Supervisely, nor named "
-        "after an image (LabelMe)"
+    why = (
+        "is neither a COCO file nor one of Label Studio, VIA or Supervisely, nor named after an "
+        "image (LabelMe)"
     )
+    return "other files", Annotations(left_out=[(str(path), why)])
