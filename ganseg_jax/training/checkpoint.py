@@ -24,14 +24,13 @@ from ganseg_jax.errors import UserError
 from ganseg_jax.files import resolve
 
 
-def _state_handler() -> ocp.StandardCheckpointHandler:
-    """Returns orbax's own handler; checksums are written when all files of a state are there.
+def _with_checksums(handler: Any) -> Any:
+    """Has an orbax handler write checksums once all files of an item are there; returns it.
 
     Orbax calls `finalize` in the background, in one process, and before the checkpoint gets its
     final name. A class of our own would be named in the checkpoint, and other programs would not
     know how to open it.
     """
-    handler = ocp.StandardCheckpointHandler()
     finalize = handler.finalize
 
     def finalize_with_checksums(directory: epath.Path) -> None:
@@ -59,8 +58,8 @@ class Checkpoints:
                 options=options,
                 item_names=("state", "data"),
                 item_handlers={
-                    "state": _state_handler(),
-                    "data": grain.PyGrainCheckpointHandler(),
+                    "state": _with_checksums(ocp.StandardCheckpointHandler()),
+                    "data": _with_checksums(grain.PyGrainCheckpointHandler()),
                 },
             )
         except OSError as error:
@@ -114,6 +113,8 @@ class Checkpoints:
                 items["data"] = grain.PyGrainCheckpointRestore(data)
             try:
                 verify(self.directory / str(step) / "state")
+                if positioned:
+                    verify(self.directory / str(step) / "data")
                 check_shapes(self._manager, step, like, self.directory)
                 restored = self._manager.restore(step, args=ocp.args.Composite(**items))
                 if position is not None:

@@ -43,9 +43,12 @@ def restored(folder, like=STATE, data=None):
 
 def damage(folder, how="zeros"):
     """What a failing disk or a copy cut off would leave."""
-    if how == "no position":
+    if how.endswith("position"):
         (position,) = (folder / "data").glob("*.json")
-        position.write_text("")
+        text = position.read_text()
+        # A position just as possible, but another one: only the checksum tells.
+        position.write_text("" if how == "no position" else text.replace("2", "3"))
+        assert position.read_text() != text
         return
     for path in (folder / "state").rglob("*"):
         if path.is_file() and not path.name.startswith("_"):  # Names and shapes stay readable.
@@ -77,7 +80,7 @@ def test_checkpoint_cut_off_while_written_is_ignored(tmp_path):
     jax.tree.map(np.testing.assert_array_equal, state, shifted(4))
 
 
-@pytest.mark.parametrize("how", ["zeros", "halves", "no position"])
+@pytest.mark.parametrize("how", ["zeros", "halves", "no position", "another position"])
 def test_corrupt_checkpoint_is_named_and_the_one_before_used(tmp_path, caplog, how):
     saved(tmp_path / "c")
     damage(tmp_path / "c" / "4", how)
@@ -200,6 +203,8 @@ def test_data_position_of_other_processes_is_taken_up(tmp_path):
     (position,) = (tmp_path / "c" / "4" / "data").glob("*.json")
     own, others = numbers(), numbers()
     restored(tmp_path / "c", data=own)
+    sums = position.with_name(checkpoints.CHECKSUMS)
+    sums.write_text(sums.read_text().replace("0-of-1", "0-of-2"))
     position.rename(position.with_name("process_0-of-2.json"))
     restored(tmp_path / "c", data=others)
     assert next(others) == next(own) != next(numbers())
