@@ -5,6 +5,7 @@ import json
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from ganseg_jax import prng
@@ -12,6 +13,7 @@ from ganseg_jax.errors import UserError
 from ganseg_jax.files import read_rows
 from ganseg_jax.jobs.begin import begin
 from ganseg_jax.training import batches, gan, harness, loop, partition, segmenter
+from ganseg_jax.training.stage import Schedule, Stage
 from tests.tiny_config import config_with
 from tests.training.small import assert_equal
 
@@ -118,3 +120,26 @@ def test_sharded_state_is_trained_saved_and_taken_up(train, tmp_path, puppets_di
             mine = sum(x.addressable_shards[0].data.nbytes for x in jax.tree.leaves(state))
             assert state.step == 2 and mine < 0.6 * whole
         assert_equal(once, again)
+
+
+def test_an_update_is_timed_once_it_is_warm(monkeypatch):
+    now = [0.0]
+
+    def prepared(*_):
+        made = iter(range(100))
+
+        def step(root, state, given):
+            now[0] += 1.0 if next(made) < 8 else 0.125  # Seconds.
+            return state, {}
+
+        return loop.Prepared("toy", Schedule(9, 9, 9, 9), step, roots=lambda fold: fold)
+
+    monkeypatch.setattr(harness, "prepare", prepared)
+    monkeypatch.setattr(harness.time, "perf_counter", lambda: now[0])
+    toy = Stage(
+        "toy", Schedule(9, 9, 9, 9), 0, lambda: {"x": np.float32(0)}, step=lambda *given: given
+    )
+    assert harness.seconds_per_update(toy) == 0.125
+    before = now[0]
+    assert harness.seconds_per_update(toy, limit=3.0) == 1.0
+    assert now[0] - before == 7.0
