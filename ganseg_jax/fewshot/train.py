@@ -20,6 +20,7 @@ from jaxtyping import Array, Float, Int, UInt8
 
 from ganseg_jax import prng
 from ganseg_jax.config import few_shot as schema
+from ganseg_jax.data.annotations.common import UNLABELLED
 from ganseg_jax.fewshot.features import (
     ChannelStatistics,
     Features,
@@ -31,9 +32,6 @@ from ganseg_jax.fewshot.features import (
 from ganseg_jax.models.initialise import init_variables
 from ganseg_jax.pixels import resize_labels
 from ganseg_jax.training.stage import Schedule, Stage
-
-# In label maps: pixels that nobody labelled; they count in no loss and no measure.
-UNLABELLED = 255
 
 
 def cross_entropy(logits: Float[Array, "b h w c"], labels: Int[Array, "b h w"]) -> Float[Array, ""]:

@@ -15,7 +15,7 @@ from jaxtyping import Float, UInt8
 from ganseg_jax.errors import UserError
 
 UNLABELLED = 255
-"""Label of a pixel that nobody labelled."""
+"""Label of a pixel that nobody labelled: it counts in no loss and no measure."""
 
 MOST_CLASSES = UNLABELLED - 1
 
