@@ -14,6 +14,9 @@ Pixels = TypeVar("Pixels", np.ndarray, "jax.Array")
 HALF_RANGE = 127.5
 """Half of the range of a byte: 0 is -1, 255 is 1."""
 
+UNLABELLED = 255
+"""Value of pixels of a label map that nobody labelled; every measure and loss leaves them out."""
+
 _PIXELS_AT_ONCE = 2**22
 
 

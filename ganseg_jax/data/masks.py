@@ -14,12 +14,12 @@ from ganseg_jax.data.annotations.common import (
     BACKGROUND_NAMES,
     IGNORE_NAMES,
     MOST_CLASSES,
-    UNLABELLED,
     read_text,
     reading,
 )
 from ganseg_jax.data.images import ImageError
 from ganseg_jax.errors import UserError
+from ganseg_jax.pixels import UNLABELLED
 
 Color = tuple[int, int, int]
 

@@ -15,7 +15,6 @@ from tqdm import tqdm
 
 from ganseg_jax import pixels
 from ganseg_jax.data import images, prepare
-from ganseg_jax.data.builders.base import UNLABELED
 from ganseg_jax.errors import UserError
 
 Augment = Literal["none", "flip", "flip_crop"]
@@ -240,7 +239,7 @@ def _load_example(example: Mapping[str, Any], size: int) -> dict[str, Any]:
     if "segmentation" in example:
         labels = images.decode_labels(example["segmentation"])
         resized = pixels.resize_labels(labels, size, size).astype(np.int32)
-        loaded["segmentation"] = np.where(resized == UNLABELED, -1, resized)
+        loaded["segmentation"] = np.where(resized == pixels.UNLABELLED, -1, resized)
     if "landmarks" in example:
         loaded["landmarks"] = example["landmarks"]
         loaded["visible"] = example["landmarks_visible"]

@@ -14,7 +14,7 @@ from ganseg_jax.data.pipeline import Split
 from ganseg_jax.errors import UserError
 from ganseg_jax.evaluation import overlap
 from ganseg_jax.fewshot.pipeline import FewShot
-from ganseg_jax.fewshot.train import UNLABELLED
+from ganseg_jax.pixels import UNLABELLED
 from ganseg_jax.report.page import Report, write_report
 from ganseg_jax.report.sheets import segmentation_sheet
 

@@ -26,7 +26,6 @@ from ganseg_jax.data.annotations import common, folder
 from ganseg_jax.data.annotations.common import (
     BACKGROUND_NAMES,
     MOST_CLASSES,
-    UNLABELLED,
     Drawing,
     read_json,
 )
@@ -34,6 +33,7 @@ from ganseg_jax.data.annotations.label_studio import BRUSH_FILE
 from ganseg_jax.data.images import IMAGE_SUFFIXES, ImageError
 from ganseg_jax.errors import UserError, command
 from ganseg_jax.files import resolve
+from ganseg_jax.pixels import UNLABELLED
 from ganseg_jax.report.palette import palette
 
 CLASSES_FILE = "classes.json"

@@ -20,7 +20,6 @@ from jaxtyping import Array, Float, Int, UInt8
 
 from ganseg_jax import prng
 from ganseg_jax.config import few_shot as schema
-from ganseg_jax.data.annotations.common import UNLABELLED
 from ganseg_jax.fewshot.features import (
     ChannelStatistics,
     Features,
@@ -30,7 +29,7 @@ from ganseg_jax.fewshot.features import (
     unit_statistics,
 )
 from ganseg_jax.models.initialise import init_variables
-from ganseg_jax.pixels import resize_labels
+from ganseg_jax.pixels import UNLABELLED, resize_labels
 from ganseg_jax.training.stage import Schedule, Stage
 
 

@@ -25,9 +25,9 @@ from ganseg_jax.data.builders.puppets import render
 from ganseg_jax.errors import UserError
 from ganseg_jax.fewshot import evaluate, pipeline, samples
 from ganseg_jax.fewshot.labels import CLASSES_FILE, MASK_SUFFIX, classes_json, read_labels
-from ganseg_jax.fewshot.train import UNLABELLED
 from ganseg_jax.files import write_whole
 from ganseg_jax.jobs import few_shot as run
+from ganseg_jax.pixels import UNLABELLED
 from ganseg_jax.report.png import save_label_png
 from ganseg_jax.segmenter import Segmenter
 from ganseg_jax.studies import few_shot_report as study_report

@@ -10,8 +10,8 @@ from matplotlib.ticker import ScalarFormatter
 from PIL import Image
 
 from ganseg_jax.fewshot.labels import image_files, read_labels
-from ganseg_jax.fewshot.train import UNLABELLED
 from ganseg_jax.files import write_whole
+from ganseg_jax.pixels import UNLABELLED
 from ganseg_jax.report import overlays
 from ganseg_jax.report.legend import with_legend
 from ganseg_jax.report.plots import rasterize

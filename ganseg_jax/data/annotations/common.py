@@ -13,9 +13,7 @@ from etils import epath
 from jaxtyping import Float, UInt8
 
 from ganseg_jax.errors import UserError
-
-UNLABELLED = 255
-"""Label of a pixel that nobody labelled: it counts in no loss and no measure."""
+from ganseg_jax.pixels import UNLABELLED
 
 MOST_CLASSES = UNLABELLED - 1
 

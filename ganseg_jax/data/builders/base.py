@@ -29,8 +29,6 @@ from ganseg_jax import pixels
 from ganseg_jax.data import ahead, images
 from ganseg_jax.errors import UserError
 
-UNLABELED = 255
-
 
 class Pool:
     """Holds items that several splits draw from, each until enough of them could be read."""
@@ -264,7 +262,7 @@ class SetBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # ty
         if self.part_names is not None:
             labels = example.labels
             if labels is None:
-                labels = np.full((1, 1), UNLABELED, np.uint8)
+                labels = np.full((1, 1), pixels.UNLABELLED, np.uint8)
             elif labels.shape[0] > height or labels.shape[1] > width:
                 labels = pixels.resize_labels(labels, height, width)
             features["segmentation"] = io.BytesIO(images.encode_labels(labels))

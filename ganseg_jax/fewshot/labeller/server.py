@@ -28,8 +28,8 @@ from ganseg_jax.fewshot.labels import (
     read_class_map,
     read_classes,
 )
-from ganseg_jax.fewshot.train import UNLABELLED
 from ganseg_jax.files import write_whole
+from ganseg_jax.pixels import UNLABELLED
 from ganseg_jax.report.palette import palette
 from ganseg_jax.report.png import save_label_png
 

@@ -118,14 +118,14 @@ class ImageFolder(base.SetBuilder):
         if item in self._masks:
             try:
                 example.labels = self._read_mask(self._masks[item], height, width)
-                known = example.labels[example.labels != base.UNLABELED]
+                known = example.labels[example.labels != pixels.UNLABELLED]
                 with self._lock:
                     self._highest_label = max(self._highest_label, int(known.max(initial=0)))
             except (images.ImageError, OSError) as error:
                 self.skip(self._relative(self._masks[item]), str(error))
         if item in self._landmarks:
-            pixels, visible = self._landmarks[item]
-            example.landmarks = pixels / np.array([height, width])
+            points, visible = self._landmarks[item]
+            example.landmarks = points / np.array([height, width])
             inside = ((example.landmarks >= 0) & (example.landmarks <= 1)).all(axis=-1)
             example.visible = visible & inside
         return example
