@@ -79,9 +79,12 @@ def replacing(path: epath.PathLike) -> Iterator[pathlib.Path]:
             temporary.chmod(0o666 & ~_umask())
             temporary.replace(os.fspath(path))
     except OSError as error:
+        remedy = (
+            "see to the bucket's name and your rights" if is_remote(path) else "free some space"
+        )
         raise UserError(
             f"cannot write {path}: {error.strerror or error}; "
-            "free some space or choose a folder that can be written to"
+            f"{remedy} or choose a folder that can be written to"
         ) from error
     finally:
         if temporary is not None:

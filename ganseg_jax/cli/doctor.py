@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 import uuid
 from collections.abc import Callable
 from importlib import metadata
@@ -82,11 +83,14 @@ class Findings:
             return results[0]
         if not errors:
             self.problem(f"{what}: no answer within {seconds:.0f} s", remedy)
-        elif isinstance(errors[0], UserError):
-            self.problem(what, str(errors[0]))
+            return None
+        text = str(errors[0]).strip() or type(errors[0]).__name__
+        # Mistakes that the package answers itself say what to do.
+        remedy = remedy_of(text, "" if isinstance(errors[0], UserError) else remedy)
+        if remedy:
+            self.problem(f"{what} ({text.splitlines()[0][:300]})", remedy)
         else:
-            text = str(errors[0]).strip() or type(errors[0]).__name__
-            self.problem(f"{what} ({text.splitlines()[0][:300]})", remedy_of(text, remedy))
+            self.problem(what, text)
         return None
 
 
@@ -246,14 +250,15 @@ def rounding() -> str:
     return f"{kind} in training unless --config.precision=highest; exact in evaluation"
 
 
-def write_and_read(folder: Any) -> None:
-    """Writes a small file in a folder, reads and deletes it.
+def write_and_read(folder: Any) -> float:
+    """Writes a small file in a folder, reads and deletes it; returns the seconds that it took.
 
     Raises:
       Exception: whatever the storage raises.
     """
     from ganseg_jax import files
 
+    start = time.perf_counter()
     path = files.resolve(folder) / f"doctor-{uuid.uuid4().hex}.txt"
     files.write_whole(path, "doctor")
     try:
@@ -261,6 +266,7 @@ def write_and_read(folder: Any) -> None:
             raise OSError("what was written is not what is read")
     finally:
         path.unlink()
+    return time.perf_counter() - start
 
 
 def storage(found: Findings, workdir: str) -> None:
@@ -268,12 +274,14 @@ def storage(found: Findings, workdir: str) -> None:
     from ganseg_jax import files
 
     remote = files.is_remote(workdir)
-    found.check(
+    seconds = found.check(
         f"{workdir} cannot be written", STORE_SECONDS,
         "see whether this machine reaches storage.googleapis.com (network, proxy, private access)"
         if remote else "the file system does not answer: choose another folder",
         lambda: write_and_read(workdir),
     )  # fmt: skip
+    if seconds is not None:
+        found.fact("workdir", f"{workdir}, a file written and read in {seconds:.1f} s")
     if remote or not os.path.isdir(files.resolve(workdir)):
         return
     free = shutil.disk_usage(files.resolve(workdir)).free / 2**30

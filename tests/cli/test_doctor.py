@@ -28,6 +28,7 @@ def test_a_sound_machine(doctor, tmp_path, capsys):
     doctor(workdir=tmp_path / "run").main()
     said = capsys.readouterr().out
     assert "Nothing is wrong." in said and "4 x cpu" in said and "exact" in said
+    assert f"{tmp_path / 'run'}, a file written and read in" in said
     assert not list((tmp_path / "run").iterdir())  # What it writes it deletes.
 
 

@@ -121,3 +121,14 @@ def test_a_run_lives_in_a_bucket(bucket, start, puppets_dir):
     assert [path.name for path in pathlib.Path().iterdir()] == ["photos"]
     everything = fsspec.filesystem("gcs").find("bucket")
     assert everything and not [name for name in everything if ".partial" in name or "/." in name]
+
+
+def test_the_doctor_tries_the_bucket(bucket, entry_point):
+    doctor = entry_point("doctor")
+    found = doctor.Findings()
+    doctor.storage(found, "gs://bucket/checked")
+    assert not found.problems and "gs://bucket/checked" in str(found.facts)
+    assert not epath.Path("gs://bucket/checked").exists()  # What it writes it deletes.
+    doctor.storage(found, "gs://missing/run")
+    ((problem, remedy),) = found.problems
+    assert "gs://missing/run" in problem and "buckets create" in remedy
