@@ -175,11 +175,10 @@ class Generator(nn.Module):
         train: bool,
     ) -> GeneratorOutput:
         """Makes masks and image on a `backdrop`, which may be kept while points move."""
-        centers = jnp.mean(points, axis=2)
         scales = part_scales(points, self.part_scale)
         masks, heatmaps = self.mask_generator(points, scales, part_embeddings, train=train)
+        centers = self._centers(points, masks)
         if not self.use_points:
-            centers = geometry.mass_centers(masks[..., 1:], self.grid)
             points = jnp.broadcast_to(centers[:, :, None, :], points.shape)
         image = self.paint_on(masks, centers, part_embeddings, backdrop, train=train)
         return GeneratorOutput(
@@ -191,6 +190,25 @@ class Generator(nn.Module):
             part_embeddings=part_embeddings,
             heatmaps=heatmaps,
         )
+
+    def masks_of(
+        self,
+        points: Float[Array, "b k p 2"],
+        part_embeddings: Float[Array, "b k e"],
+        *,
+        train: bool,
+    ) -> tuple[Float[Array, "b s s m"], Float[Array, "b k 2"]]:
+        """Makes masks and part centres alone: level 2."""
+        scales = part_scales(points, self.part_scale)
+        masks, _ = self.mask_generator(points, scales, part_embeddings, train=train)
+        return masks, self._centers(points, masks)
+
+    def _centers(
+        self, points: Float[Array, "b k p 2"], masks: Float[Array, "b s s m"]
+    ) -> Float[Array, "b k 2"]:
+        if self.use_points:
+            return jnp.mean(points, axis=2)
+        return geometry.mass_centers(masks[..., 1:], self.grid)
 
     def paint(
         self,
