@@ -44,7 +44,7 @@ def main() -> None:
     print(f"{model.name}: {url} (Ctrl+C ends)", flush=True)
     if BROWSER.value:
         webbrowser.open(url)
-    server.serve(model, listening, token)
+    server.server_of(model, listening, token).run(sockets=[listening])
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 
 from ganseg_jax import pixels
 from ganseg_jax.data.folder import Photo, photo_of
@@ -45,20 +45,14 @@ def segment(segmenter: Segmenter, photo: Photo) -> Segmented:
     """Finds the parts of a photo."""
     probabilities = segmenter.probabilities_as_seen(photo.small[None])[0]
     height, width = photo.picture.shape[:2]
-    labels = pixels.most_probable(probabilities, height, width, np.uint8)
+    resized = pixels.resize_probabilities(probabilities, height, width)
+    labels = np.argmax(resized, -1).astype(np.uint8)
+    second, first = np.partition(resized, -2, axis=-1)[..., -2:].transpose(2, 0, 1)
+    sure = np.clip(np.round(255 * (first - second)), 0, 255).astype(np.uint8)
     centers = Segmenter.centers_of(probabilities[None], photo.height, photo.width)[0]
     shares = np.bincount(labels.ravel(), minlength=probabilities.shape[-1]) / labels.size
     parts = [
         {"center": [round(float(x), 1) for x in center], "share": round(float(share), 5)}
         for center, share in zip(centers, shares[1:], strict=True)
     ]
-    return Segmented(photo, labels, _lead(probabilities, height, width), parts)
-
-
-def _lead(
-    probabilities: Float[np.ndarray, "s t c"], height: int, width: int
-) -> UInt8[np.ndarray, "h w"]:
-    """Returns by how much the most probable class leads, 0 to 255."""
-    second, first = np.sort(probabilities, -1)[..., -2:].transpose(2, 0, 1)
-    lead = pixels.resize_plane(np.ascontiguousarray(first - second), height, width)
-    return np.clip(np.round(255 * lead), 0, 255).astype(np.uint8)
+    return Segmented(photo, labels, sure, parts)

@@ -13,6 +13,7 @@ from typing import Any
 
 import anyio
 import numpy as np
+import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -52,7 +53,7 @@ class Studio:
         self._decoding, self._uploads = anyio.CapacityLimiter(2), anyio.Semaphore(4)
 
     def app(self) -> Starlette:
-        """Returns the application, without the guard of `serve`."""
+        """Returns the application, without its `Guard`."""
         routes: list[tuple[str, str, Answer]] = [
             ("GET", "/api/state", self.state),
             ("POST", "/api/draw", self.draw),
@@ -281,10 +282,8 @@ def listen(port: int | None) -> socket.socket:
     raise UserError(f"--port={port} cannot be used: {problem.strerror}") from problem
 
 
-def serve(model: Model, listening: socket.socket, token: str) -> None:
-    """Serves until SIGINT or SIGTERM."""
-    import uvicorn
-
+def server_of(model: Model, listening: socket.socket, token: str) -> uvicorn.Server:
+    """Returns a server; `run(sockets=[listening])` serves until SIGINT or SIGTERM."""
     port = listening.getsockname()[1]
     app = Guard(Studio(model).app(), token, port)
     config = uvicorn.Config(
@@ -297,7 +296,7 @@ def serve(model: Model, listening: socket.socket, token: str) -> None:
         limit_concurrency=100,
         timeout_graceful_shutdown=2,
     )
-    uvicorn.Server(config).run(sockets=[listening])
+    return uvicorn.Server(config)
 
 
 def _answered(answer: Answer) -> Answer:

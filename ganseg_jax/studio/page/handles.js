@@ -1,6 +1,7 @@
 // The dots on a sample: a part's centre moves it, its points bend it, the ring's handle grows and
 // turns it. Coordinates of points are (row, col) from -1 to 1; those of the drawing 0 to 1000.
 
+// The invisible circles around the dots are what is hit: fingers are thicker than dots.
 const SVG = "http://www.w3.org/2000/svg";
 const STEP = 0.02, HIT = 34;
 

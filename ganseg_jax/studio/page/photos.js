@@ -109,6 +109,9 @@ function open(entry) {
   photos.all.forEach((other) => other.tile.classList.toggle("chosen", other === entry));
   const { note, file_width, file_height } = entry.frame;
   element("photo-note").textContent = [entry.name, `${file_width} × ${file_height}`, note].filter(Boolean).join(" · ");
+  // Small photos are shown large: as wide as there is room, and not higher than most of the window.
+  stage.style.aspectRatio = `${entry.frame.width} / ${entry.frame.height}`;
+  stage.style.width = `min(100%, ${(64 * entry.frame.width) / entry.frame.height}vh)`;
   repaint();
 }
 
