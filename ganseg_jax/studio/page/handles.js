@@ -98,6 +98,8 @@ export function handles(svg, { begin, move, end, choose, color, name }) {
     return [((event.clientX - box.left) / box.width) * 1000, ((event.clientY - box.top) / box.height) * 1000];
   };
 
+  // A finger on a dot pulls it, elsewhere it scrolls the page. (touch-action has no effect on circles.)
+  svg.addEventListener("touchstart", (event) => event.target.closest(".hit") && event.preventDefault(), { passive: false });
   svg.addEventListener("pointerdown", (event) => {
     const target = event.target.closest(".hit");
     if (!target || event.button) return;

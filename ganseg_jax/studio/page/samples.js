@@ -153,6 +153,7 @@ export function repaint() {
   if (sample.points) grip.show(sample.points, address.part, sample.state);
 }
 
+sample.idle = () => !busy && !wanted;
 export const redraw = () => sample.state?.size && changed("exact");
 
 async function share() {
