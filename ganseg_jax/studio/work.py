@@ -79,7 +79,7 @@ class Worker:
                 if not self._open:
                     return
                 urgency, order, key, job, future = heapq.heappop(self._queue)
-                stale = key is not None and self._newest[key] != order
+                stale = key is not None and self._newest.get(key) != order
             if stale:
                 self._end(future, error=Superseded())
             elif future.cancelled() or not (
