@@ -55,8 +55,8 @@ class Model:
 
     def prepare(self) -> None:
         """Loads and compiles everything; takes long."""
-        start = time.monotonic()
-        self._do("loading")
+        start, self.problems = time.monotonic(), {}
+        self.do("loading")
         try:
             self.segmenter = loading.load_segmenter(self.place, named=False)
         except UserError as error:
@@ -67,7 +67,7 @@ class Model:
             self.problems["generator"] = str(error)
             drawing = None
         self._read_parts()
-        self._do("compiling")
+        self.do("compiling")
         if drawing is not None:
             drawing.compile()
             self.drawing = drawing
@@ -75,7 +75,7 @@ class Model:
             size = self.segmenter.image_size or 64
             self._warm(size)
         self._note_time(time.monotonic() - start)
-        self._do("")
+        self.do("")
 
     def state(self) -> dict[str, Any]:
         """Returns what the page needs to know, fit for JSON."""
@@ -143,7 +143,8 @@ class Model:
         assert self.segmenter is not None
         self.segmenter.probabilities_as_seen(np.zeros((1, size, size, 3), np.uint8))
 
-    def _do(self, what: str) -> None:
+    def do(self, what: str) -> None:
+        """Notes what the server is doing, "" for nothing."""
         self.doing, self._since = what, time.monotonic()
 
     def _key(self) -> str:

@@ -90,6 +90,11 @@ class Studio:
         except UserError as error:
             self.model.problems["model"], self.model.doing = str(error), ""
 
+    def _load_newest(self) -> None:
+        if not self.model.doing:
+            self.model.do("waiting")
+            self.worker.submit(DRAG, self._prepare)
+
     async def state(self, _: Request) -> Response:
         """Returns what the page needs to know of the model."""
         return JSONResponse(await anyio.to_thread.run_sync(self.model.state))
@@ -152,10 +157,10 @@ class Studio:
         return JSONResponse(await anyio.to_thread.run_sync(self._run().state))
 
     async def change_run(self, request: Request) -> Response:
-        """Stops or resumes the training."""
+        """Stops or resumes the training, or loads its newest networks."""
         run = self._run()
-        change = _choice(request, {"stop": run.stop, "resume": run.resume})
-        await anyio.to_thread.run_sync(change)
+        choices = {"stop": run.stop, "resume": run.resume, "load": self._load_newest}
+        await anyio.to_thread.run_sync(_choice(request, choices))
         return JSONResponse(await anyio.to_thread.run_sync(run.state))
 
     async def run_picture(self, request: Request) -> Response:

@@ -118,7 +118,7 @@ named.setUp(
 );
 samples.setUp(say);
 photos.setUp(say, () => go("photos"));
-run.setUp(say);
+run.setUp(say, () => { page.ready = false; poll(); });
 labels.setUp(say);
 address.read();
 show();

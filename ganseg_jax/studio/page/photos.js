@@ -52,7 +52,8 @@ export function refresh(state) {
   photos.state = state;
   for (const id of ["choose", "camera"]) element(id).disabled = !state.segments;
   const problem = state.problems.segmenter;
-  if (problem) photos.say(`Photos cannot be segmented: ${problem}`, true);
+  element("drop-note").textContent = problem ? `Photos cannot be segmented yet: ${problem}` : "They stay on this machine.";
+  element("drop-note").classList.toggle("problem", !!problem);
 }
 
 function hover(event) {

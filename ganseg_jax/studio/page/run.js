@@ -4,9 +4,12 @@ import { make } from "./make.js";
 
 const body = document.getElementById("run-body");
 const EVERY = 5000;
-let timer, say = () => {}, shown = "";
+let timer, say = () => {}, shown = "", reload = () => {};
 
-export function setUp(sayIt) { say = sayIt; }
+export function setUp(sayIt, reloadIt) {
+  say = sayIt;
+  reload = reloadIt;
+}
 
 export async function open(state) {
   clearTimeout(timer);
@@ -32,7 +35,8 @@ async function refresh() {
 async function change(what) {
   try {
     show(await sendJson("POST", `api/run/${what}`));
-    say(what === "stop" ? "Asked to end: it saves first." : "Started again.");
+    say({ stop: "Asked to end: it saves first.", resume: "Started again.", load: "" }[what]);
+    if (what === "load") reload();
   } catch (error) {
     say(error.message, true);
   }
@@ -54,7 +58,9 @@ function show(run) {
   const stop = make("button", { type: "button" }, "Stop"), resume = make("button", { type: "button", class: "primary" }, "Resume");
   stop.addEventListener("click", () => confirm("Stop the training? It saves first, and can be resumed.") && change("stop"));
   resume.addEventListener("click", () => change("resume"));
-  const buttons = make("span", { class: "row" }, ...(run.can_stop ? [stop] : []), ...(run.can_resume ? [resume] : []));
+  const load = make("button", { type: "button", title: "For samples and photos" }, "Load the newest networks");
+  load.addEventListener("click", () => change("load"));
+  const buttons = make("span", { class: "row" }, load, ...(run.can_stop ? [stop] : []), ...(run.can_resume ? [resume] : []));
   body.replaceChildren(
     make("div", { class: "card" }, make("header", {}, make("h2", {}, status), buttons),
       ...(run.note ? [make("p", { class: "problem" }, run.note)] : []),

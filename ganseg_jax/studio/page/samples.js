@@ -44,6 +44,7 @@ const tipOf = (label) => (named.hidden(label) ? "" : named.nameOf(label));
 
 export function open(state) {
   sample.state = state;
+  pictures.clear(); // The networks may be newer ones.
   sample.look = state.own_parts ? named.look : named.plainLook(state.colors);
   range.value = address.mix;
   const problem = state.problems.generator ?? "";
