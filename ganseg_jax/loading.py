@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from etils import epath
 
-from ganseg_jax import latents, packed
+from ganseg_jax import latents, packed, parts
 from ganseg_jax.config import Config
 from ganseg_jax.config import file as config_file
 from ganseg_jax.config.convert import from_mapping
@@ -50,16 +50,28 @@ def load_generator(workdir: epath.PathLike) -> tuple[Generator, Variables]:
     return build.build_generator(config), restore_generator(config, workdir)
 
 
-def load_segmenter(workdir: epath.PathLike) -> Segmenter:
+def load_segmenter(workdir: epath.PathLike, named: bool = True) -> Segmenter:
     """Loads a segmenter; an auto-encoder's masks serve as one.
 
     Args:
       workdir: of a run; the folder that `experiments.few_shot` wrote (`W/few_shot`), for its U-Net;
         or a packed model: its folder, or the name of one of the package (`"people"`).
+      named: whether its parts are those that a person made of them (`ganseg_jax.parts`): named,
+        merged, left out; else they are the network's.
 
     Raises:
-      UserError: none was trained there, or a few-shot one is not finished.
+      UserError: none was trained there, a few-shot one is not finished, or what is known of the
+        parts does not fit.
     """
+    segmenter = _load_segmenter(workdir)
+    known = parts.read(workdir, segmenter.num_classes - 1) if named else None
+    if known is not None:
+        made = parts.classes_of(known)
+        segmenter.classes, segmenter.colors, segmenter.groups = made.names, made.colors, made.groups
+    return segmenter
+
+
+def _load_segmenter(workdir: epath.PathLike) -> Segmenter:
     place = packed.find(workdir)
     if place is not None:
         config, variables = packed.load(place, "segmenter")

@@ -52,6 +52,11 @@ def find(place: epath.PathLike) -> epath.Path | None:
     return _PRETRAINED / str(place)
 
 
+def is_packaged(folder: epath.PathLike) -> bool:
+    """Says whether a folder is that of a model which comes with the package."""
+    return resolve(folder).parent == _PRETRAINED
+
+
 def load(place: epath.Path, part: str) -> tuple[Config, Any]:
     """Returns config and variables (float32, on the host) of a packed model.
 

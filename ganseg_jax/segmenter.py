@@ -34,6 +34,8 @@ class Segmenter:
       refine: bring the probabilities to the edges of each photo's colours
         (`ganseg_jax.refinement`), at the size that the network sees; may be changed at any time.
       precision: how exactly an accelerator multiplies (`ganseg_jax.precision`).
+      groups: for each class of the network, the class that it counts as; None if each is its own.
+      colors: of the classes, for pictures; None for those of `report.palette`.
     """
 
     def __init__(
@@ -45,11 +47,20 @@ class Segmenter:
         classes: Sequence[str] | None = None,
         refine: bool = False,
         precision: Precision = "highest",
+        groups: Sequence[int] | None = None,
+        colors: UInt8[np.ndarray, "c 3"] | None = None,
     ):
         self.module, self.image_size, self.batch_size = module, image_size, batch_size
         self.classes = None if classes is None else tuple(classes)
         self.refine, self.precision = refine, precision
+        self.groups = None if groups is None else tuple(groups)
+        self.colors = colors
         self._variables = jax.device_put(variables)
+
+    @property
+    def num_classes(self) -> int:
+        """Returns the number of classes, the background among them."""
+        return self.module.num_classes if self.groups is None else max(self.groups) + 1
 
     @property
     def variables(self) -> Any:
@@ -67,7 +78,7 @@ class Segmenter:
         shape = _checked(images).shape[:3]
         small = self.probabilities_as_seen(self.as_seen(images))
         resized = [pixels.resize_probabilities(p, *shape[1:]) for p in small]
-        return _stack(resized, (*shape, self.module.num_classes), np.float32)
+        return _stack(resized, (*shape, self.num_classes), np.float32)
 
     def part_centers(self, images: UInt8[np.ndarray, "n h w 3"]) -> Float[np.ndarray, "n k 2"]:
         """Returns (row, col) of every part's centre of mass, in pixels of the photo."""
@@ -93,9 +104,9 @@ class Segmenter:
             # Always the same shape: a compiled program for each remainder would be wasteful.
             missing = min(self.batch_size, len(small)) - len(batch)
             padded = np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)])
-            result = _predict(self.module, self.refine, self.precision, self._variables, padded)
+            result = self._predict(self._variables, padded)
             results.append(np.asarray(result)[: len(batch)])
-        shape = (*small.shape[:3], self.module.num_classes)
+        shape = (*small.shape[:3], self.num_classes)
         return np.concatenate(results) if results else np.zeros(shape, np.float32)
 
     def apply(self, variables: Any, images: Float[Array, "n s t 3"]) -> Float[Array, "n s t c"]:
@@ -108,7 +119,11 @@ class Segmenter:
           variables: those of `segment.variables`, or others of the same network.
           images: in [0, 255], at the size that the network sees (`image_size`).
         """
-        return _predict(self.module, self.refine, self.precision, variables, images)
+        return self._predict(variables, images)
+
+    def _predict(self, variables: Any, images: Any) -> Array:
+        settings = self.module, self.refine, self.precision, self.groups
+        return _predict(*settings, variables, images)
 
     @staticmethod
     def centers_of(
@@ -130,16 +145,28 @@ def _stack(rows: list[np.ndarray], shape: tuple[int, ...], dtype: type) -> np.nd
     return np.stack(rows) if rows else np.zeros(shape, dtype)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def _predict(
-    module: nn.Module, refine: bool, precision: Precision, variables: Any, images: Array
+    module: nn.Module,
+    refine: bool,
+    precision: Precision,
+    groups: tuple[int, ...] | None,
+    variables: Any,
+    images: Array,
 ) -> Array:
     x = pixels.to_unit_range(images)
     with of_products(precision):
         logits: Any = module.apply(variables, x, train=False)
     probabilities = jax.nn.softmax(logits.astype(jnp.float32))
-    if not refine:
+    if refine:
+        probabilities = _refined(x, probabilities)
+    if groups is None:
         return probabilities
+    together = np.eye(max(groups) + 1, dtype=np.float32)[np.array(groups)]
+    return jnp.einsum("bhwi,io->bhwo", probabilities, together, precision="highest")
+
+
+def _refined(x: Array, probabilities: Array) -> Array:
     return jax.lax.map(
         lambda given: refinement.refine(*jax.tree.map(lambda a: a[None], given))[0],
         (x, probabilities),

@@ -18,11 +18,13 @@ evaluation
 report
 checkpoints
 segmenter packed
+parts
 loading
 training
 fewshot
 jobs
 studies
+studio
 cli
 """
 """From the lowest to the highest; names in one line do not import each other."""

@@ -81,16 +81,27 @@ def read_photo(
 ) -> Photo | str:
     """Returns the photo with `small` of `size` pixels a side, or why it cannot be used."""
     try:
-        photo = images.open_photo(
-            path.read_bytes(),
-            longest=images.MAX_STORED_SIDE,
-            shortest=size,
-            max_megapixels=max_megapixels,
-        )
+        return photo_of(path.read_bytes(), name, size, max_megapixels)
     except images.ImageError as error:
         return str(error)
     except OSError as error:
         return error.strerror or str(error)
+
+
+def photo_of(
+    data: bytes, name: str, size: int, max_megapixels: float = images.MAX_MEGAPIXELS
+) -> Photo:
+    """Returns the photo that a file's bytes are, with `small` of `size` pixels a side.
+
+    Raises:
+      ImageError: it cannot be used.
+    """
+    photo = images.open_photo(
+        data,
+        longest=images.MAX_STORED_SIDE,
+        shortest=size,
+        max_megapixels=max_megapixels,
+    )
     image, small = photo.image, pixels.shrink_image(photo.image, size)
     image.thumbnail((images.MAX_STORED_SIDE,) * 2, Image.Resampling.LANCZOS, reducing_gap=3.0)
     return Photo(name, np.asarray(image), small, photo.height, photo.width, photo.note)

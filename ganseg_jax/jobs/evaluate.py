@@ -6,7 +6,7 @@ from typing import Any
 import jax
 from etils import epath
 
-from ganseg_jax import files, loading
+from ganseg_jax import files, loading, parts
 from ganseg_jax.config import Config
 from ganseg_jax.data import pipeline
 from ganseg_jax.errors import command
@@ -17,6 +17,7 @@ from ganseg_jax.jobs.begin import prepare_data
 from ganseg_jax.models.build import build_generator
 from ganseg_jax.precision import of_products
 from ganseg_jax.report.curves import curves
+from ganseg_jax.report.legend import with_legend
 from ganseg_jax.report.page import write_report
 from ganseg_jax.report.png import save_png
 from ganseg_jax.report.run_page import Run, run_report
@@ -40,11 +41,15 @@ def evaluate(config: Config, workdir: epath.PathLike) -> dict[str, float]:
 
     workdir = resolve(workdir)
     prepare_data(config)
-    segmenter = loading.load_segmenter(workdir)
+    segmenter = loading.load_segmenter(workdir, named=False)
+    known = parts.read(workdir, segmenter.num_classes - 1)
     with of_products(config.evaluation.precision):
         measured = measure.measure_photos(config, segmenter)
         figures, notes = dict(measured.figures), []
         sheet = segmentation_sheet(measured.photos, segmenter(measured.photos), measured.truth)
+        if known is not None:
+            names = [parts.name_of(known, n) for n in range(1, len(known) + 1)]
+            sheet = with_legend(sheet, ["background", *names])
         pictures = {"segmented": sheet}
         # An auto-encoder draws nothing: its masks of photos are all there is to measure.
         if config.model.kind == "gan":

@@ -2,7 +2,7 @@
 
 from etils import epath
 
-from ganseg_jax import loading, packed
+from ganseg_jax import loading, packed, parts
 from ganseg_jax.config.file import load_config
 from ganseg_jax.errors import UserError
 
@@ -20,4 +20,8 @@ def pack(workdir: epath.PathLike, output: epath.PathLike) -> int:
         "generator": loading.restore_generator(config, workdir),
         "segmenter": loading.restore_segmenter(config, workdir),
     }
-    return packed.write(output, config, variables)
+    size = packed.write(output, config, variables)
+    known = parts.read(workdir, config.model.num_parts)
+    if known is not None:
+        parts.write(output, known)
+    return size

@@ -67,7 +67,7 @@ def segment_folder(
     for photo, probabilities in _predictions(segmenter, found, max_megapixels, unreadable):
         notes.update([photo.note] if photo.note else [])
         records[photo.name], overlay, labels = _write(
-            photo, probabilities, output, results[photo.name], segmenter.classes
+            photo, probabilities, output, results[photo.name], segmenter.classes, segmenter.colors
         )
         if not exports:
             parts = probabilities.shape[-1] - 1
@@ -90,7 +90,7 @@ def segment_folder(
         raise UserError(f"no photo in {found.root} can be read ({name}: {reason})")
     for writer in exports:
         writer.finish()
-    save_png(output / "sheet.png", _sheet(shown, segmenter.classes))
+    save_png(output / "sheet.png", _sheet(shown, segmenter.classes, segmenter.colors))
     content = {"photos": records, "skipped": skipped}
     files.write_json(output / "parts.json", content, indent=1, ensure_ascii=False)
     LOG.info("%d photos segmented in %s; %d skipped", len(records), output, len(skipped))
@@ -143,13 +143,14 @@ def _write(
     output: epath.Path,
     name: str,
     classes: Sequence[str] | None,
+    colors: UInt8[np.ndarray, "c 3"] | None,
 ) -> tuple[dict[str, Any], UInt8[np.ndarray, "i j 3"], UInt8[np.ndarray, "h w"]]:
     """Writes label map and overlay; returns the photo's entry of parts.json and both."""
     parts = probabilities.shape[-1] - 1
     labels = pixels.most_probable(probabilities, photo.height, photo.width, np.uint8)
-    save_label_png(output / "labels" / name, labels)
+    save_label_png(output / "labels" / name, labels, colors)
     small = pixels.most_probable(probabilities, *photo.picture.shape[:2])
-    overlay = overlays.overlay_labels(photo.picture[None], small[None])[0]
+    overlay = overlays.overlay_labels(photo.picture[None], small[None], colors)[0]
     save_png(output / "overlays" / name, overlay)
     centers = Segmenter.centers_of(probabilities[None], photo.height, photo.width)[0]
     # A row at a time, since counting takes eight bytes a pixel.
@@ -175,8 +176,10 @@ def _tile(picture: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "t t 3"]:
 
 
 def _sheet(
-    shown: list[tuple[str, np.ndarray, np.ndarray]], classes: Sequence[str] | None
+    shown: list[tuple[str, np.ndarray, np.ndarray]],
+    classes: Sequence[str] | None,
+    colors: UInt8[np.ndarray, "c 3"] | None,
 ) -> UInt8[np.ndarray, "h w 3"]:
     names, pictures, overlaid = zip(*shown, strict=True)
     picture = sheet({"photo": np.stack(pictures), "parts": np.stack(overlaid)}, names=names)
-    return with_legend(picture, classes) if classes else picture
+    return with_legend(picture, classes, colors) if classes else picture

@@ -34,18 +34,26 @@ def save_png(path: str | os.PathLike, picture: UInt8[np.ndarray, "h w 3"]) -> No
     write_whole(path, encode_png(picture))
 
 
-def save_label_png(path: str | os.PathLike, labels: Integer[np.ndarray, "h w"]) -> None:
+def save_label_png(
+    path: str | os.PathLike,
+    labels: Integer[np.ndarray, "h w"],
+    colors: UInt8[np.ndarray, "c 3"] | None = None,
+) -> None:
     """Writes a label map as an indexed PNG: pixel values are the labels, shown in their colours.
 
     Args:
       path: the file.
       labels: 0 (background) to 255.
+      colors: of the labels, if not those of `palette`.
 
     Raises:
       UserError: the file cannot be written.
     """
     image = Image.fromarray(np.asarray(labels).astype(np.uint8))
-    image.putpalette(palette(256).tobytes())
+    shown = palette(256)
+    if colors is not None:
+        shown[: len(colors)] = colors
+    image.putpalette(shown.tobytes())
     buffer = io.BytesIO()
     image.save(buffer, format="PNG")
     write_whole(path, buffer.getvalue())

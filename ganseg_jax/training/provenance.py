@@ -12,6 +12,8 @@ from typing import Any
 
 import jax
 
+from ganseg_jax.training import process
+
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
@@ -21,7 +23,8 @@ def facts() -> dict[str, Any]:
     Returns:
       `time` (ISO 8601 with the zone), `command`; JAX's `device`, `num_devices`, `num_processes`;
       `host` (the processor, and how many of its cores this process may use), `python`, `packages`
-      (name to version), and `commit` of this code, None if it is not known.
+      (name to version), `commit` of this code, None if it is not known, and `process` (see
+      `training.process.facts`).
     """
     return {
         "time": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
@@ -33,6 +36,7 @@ def facts() -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": {name: metadata.version(name) for name in PACKAGES},
         "commit": commit(Path(__file__).parents[2]),
+        "process": process.facts(),
     }
 
 

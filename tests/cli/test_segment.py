@@ -19,7 +19,7 @@ RED, BLUE, WHITE = (220, 30, 30), (30, 30, 220), (255, 255, 255)
 class ByColor:
     """A segmenter of 8-px images that knows its parts by their colour: red 1, blue 2."""
 
-    image_size, batch_size, classes = 8, 99, None
+    image_size, batch_size, classes, colors = 8, 99, None, None
 
     def __init__(self):
         self.shapes = []

@@ -45,8 +45,7 @@ class Page:
         target = self.call("Target.createTarget", url=url)["targetId"]
         attached = self.call("Target.attachToTarget", targetId=target, flatten=True)
         self._session = {"sessionId": attached["sessionId"]}
-        there = f"location.href.startsWith({json.dumps(url)})"
-        self.wait_for(f"{there} && document.readyState === 'complete'")
+        self.wait_until_at(url)
 
     def __enter__(self):
         return self
@@ -80,6 +79,22 @@ class Page:
             self._buffer += data
         message, self._buffer = self._buffer.split(b"\0", 1)
         return json.loads(message)
+
+    def wait_until_at(self, url: str) -> None:
+        """Returns once a page of this address is there."""
+        there = f"location.href.startsWith({json.dumps(url)}) && document.readyState === 'complete'"
+        end = time.monotonic() + 60
+        while True:
+            try:
+                if self.evaluate(there):
+                    return
+            except AssertionError as error:
+                # Between two pages there is none to ask.
+                if "context" not in str(error) or time.monotonic() > end:
+                    raise
+            if time.monotonic() > end:
+                raise AssertionError(f"never at {url}")
+            time.sleep(0.05)
 
     def evaluate(self, expression: str):
         """Value of a JavaScript expression."""

@@ -24,7 +24,7 @@ async function ask(path, options) {
 const current = () => state.overview.images[state.index];
 
 async function start() {
-  state.overview = await (await ask("/api/overview")).json();
+  state.overview = await (await ask("api/overview")).json();
   state.colors = state.overview.classes.map((c) => [1, 3, 5].map((i) => parseInt(c.color.slice(i, i + 2), 16)));
   state.overview.classes.forEach((c, i) => {
     const button = document.createElement("button");
@@ -58,8 +58,8 @@ async function open(index) {
   }
   const entry = state.overview.images[index], name = encodeURIComponent(entry.name);
   const [picture, labels] = await Promise.all([
-    ask(`/api/images/${name}`).then((a) => a.blob()).then(createImageBitmap),
-    ask(`/api/labels/${name}`).then((a) => a.arrayBuffer()),
+    ask(`api/images/${name}`).then((a) => a.blob()).then(createImageBitmap),
+    ask(`api/labels/${name}`).then((a) => a.arrayBuffer()),
   ]);
   Object.assign(state, { index, image: picture, undo: [], redo: [], stroke: null, polygon: [], changed: false });
   state.labels = labels.byteLength ? new Uint8Array(labels) : new Uint8Array(entry.width * entry.height);
@@ -82,7 +82,7 @@ async function save() {
   const entry = current(), labels = state.labels.slice();
   state.changed = false;
   try {
-    await ask(`/api/labels/${encodeURIComponent(entry.name)}`, { method: "PUT", body: labels });
+    await ask(`api/labels/${encodeURIComponent(entry.name)}`, { method: "PUT", body: labels });
   } catch (error) {
     state.changed = true;
     say(`Not saved: ${error.message}`, true);

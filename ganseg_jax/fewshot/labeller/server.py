@@ -7,37 +7,14 @@ of one folder and the label maps beside them.
 
 import http
 import http.server
-import importlib.resources
-import io
 import json
 import sys
-import threading
 import urllib.parse
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
 from ganseg_jax.errors import UserError
-from ganseg_jax.fewshot.labels import (
-    CLASSES_FILE,
-    MASK_SUFFIX,
-    classes_json,
-    image_files,
-    read_class_map,
-    read_classes,
-)
-from ganseg_jax.files import write_whole
-from ganseg_jax.pixels import UNLABELLED
-from ganseg_jax.report.palette import palette
-from ganseg_jax.report.png import save_label_png
-
-STATIC_FILES = {
-    "/": ("index.html", "text/html; charset=utf-8"),
-    "/labeller.js": ("labeller.js", "text/javascript; charset=utf-8"),
-    "/labeller.css": ("labeller.css", "text/css; charset=utf-8"),
-}
+from ganseg_jax.fewshot.labeller.folder import STATIC_FILES, LabelFolder, static_file
 
 
 class LabellerServer(http.server.ThreadingHTTPServer):
@@ -57,18 +34,8 @@ class LabellerServer(http.server.ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(self, directory: str | Path, classes: Sequence[str] | None, port: int = 0):
-        self.directory = Path(directory)
-        self.images = image_files(self.directory)
-        if not self.images:
-            raise UserError(f"{directory} has no images (png, jpg, webp or bmp)")
-        self.sizes = {name: _size(path) for name, path in self.images.items()}
-        if classes is None:
-            classes = read_classes(self.directory)
-            if classes is None:
-                raise UserError(f"--classes is missing, and {directory} has no {CLASSES_FILE}")
-        self.classes = list(classes)
-        write_whole(self.directory / CLASSES_FILE, classes_json(classes))
-        self.write_lock = threading.Lock()
+        self.folder = LabelFolder(directory, classes)
+        self.directory, self.images = self.folder.directory, self.folder.images
         try:
             super().__init__(("127.0.0.1", port), _Handler)
         except OSError as error:
@@ -84,46 +51,6 @@ class LabellerServer(http.server.ThreadingHTTPServer):
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
 
-    def mask_path(self, name: str) -> Path:
-        """Returns the path of an image's label map."""
-        return self.directory / f"{name}{MASK_SUFFIX}"
-
-    def overview(self) -> dict:
-        """Returns classes with their colours, and images with their sizes, for the page."""
-        names = ["background", *self.classes]
-        colors = ["#{:02x}{:02x}{:02x}".format(*c) for c in palette(len(names))]
-        return {
-            "classes": [{"name": n, "color": c} for n, c in zip(names, colors, strict=True)],
-            "unlabelled": UNLABELLED,
-            "images": [
-                {"name": n, "width": w, "height": h, "labelled": self.mask_path(n).exists()}
-                for n, (h, w) in self.sizes.items()
-            ],
-        }
-
-    def save(self, name: str, values: bytes) -> None:
-        """Writes a label map given as one byte for each pixel, row by row.
-
-        Raises:
-          UserError: there are more or fewer bytes than pixels, or classes that do not exist.
-        """
-        height, width = self.sizes[name]
-        labels = np.frombuffer(values, np.uint8)
-        if labels.size != height * width:
-            raise UserError(f"{name}: {labels.size} values for {width}x{height} pixels")
-        if np.any((labels > len(self.classes)) & (labels != UNLABELLED)):
-            raise UserError(f"{name}: a value is no class")
-        with self.write_lock:
-            save_label_png(self.mask_path(name), labels.reshape(height, width))
-
-
-def _size(path: Path) -> tuple[int, int]:
-    try:
-        with Image.open(path) as image:
-            return image.height, image.width
-    except OSError as error:
-        raise UserError(f"{path} cannot be read as an image: {error}") from error
-
 
 class _Handler(http.server.BaseHTTPRequestHandler):
     server: LabellerServer
@@ -133,18 +60,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if not self._is_local():
             return
         if path in STATIC_FILES:
-            file, kind = STATIC_FILES[path]
-            content = importlib.resources.files(__package__).joinpath(file).read_bytes()
-            self._answer(http.HTTPStatus.OK, content, kind)
+            self._answer(http.HTTPStatus.OK, *static_file(path))
         elif path == "/api/overview":
-            self._answer(
-                http.HTTPStatus.OK, json.dumps(self.server.overview()).encode(), "application/json"
-            )
+            overview = json.dumps(self.server.folder.overview()).encode()
+            self._answer(http.HTTPStatus.OK, overview, "application/json")
         elif name := self._name(path, "/api/images/"):
-            buffer = io.BytesIO()
-            with Image.open(self.server.images[name]) as image:
-                image.convert("RGB").save(buffer, format="PNG")
-            self._answer(http.HTTPStatus.OK, buffer.getvalue(), "image/png")
+            self._answer(http.HTTPStatus.OK, self.server.folder.picture(name), "image/png")
         elif name := self._name(path, "/api/labels/"):
             self._send_labels(name)
         else:
@@ -158,7 +79,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if name is None:
             self._fail(http.HTTPStatus.NOT_FOUND, f"nothing at {path}")
             return
-        height, width = self.server.sizes[name]
+        height, width = self.server.folder.sizes[name]
         length = self.headers.get("Content-Length", "")
         if not length.isdigit() or int(length) != height * width:
             # The body stays unread, so this connection is of no more use.
@@ -166,23 +87,22 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self._fail(http.HTTPStatus.BAD_REQUEST, f"{name} has {height * width} pixels")
             return
         try:
-            self.server.save(name, self.rfile.read(int(length)))
+            self.server.folder.save(name, self.rfile.read(int(length)))
         except UserError as error:
             self._fail(http.HTTPStatus.BAD_REQUEST, str(error))
             return
         self._answer(http.HTTPStatus.NO_CONTENT)
 
     def _send_labels(self, name: str) -> None:
-        path = self.server.mask_path(name)
-        if not path.exists():
-            self._answer(http.HTTPStatus.NO_CONTENT)
-            return
         try:
-            labels = read_class_map(path, self.server.sizes[name], self.server.classes)
+            labels = self.server.folder.labels(name)
         except UserError as error:
             self._fail(http.HTTPStatus.CONFLICT, str(error))
             return
-        self._answer(http.HTTPStatus.OK, labels.tobytes(), "application/octet-stream")
+        if labels is None:
+            self._answer(http.HTTPStatus.NO_CONTENT)
+            return
+        self._answer(http.HTTPStatus.OK, labels, "application/octet-stream")
 
     def _name(self, path: str, prefix: str) -> str | None:
         name = path.removeprefix(prefix)

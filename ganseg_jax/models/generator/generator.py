@@ -163,15 +163,24 @@ class Generator(nn.Module):
         train: bool,
     ) -> GeneratorOutput:
         """Makes masks and image from points and styles: levels 2 and 3."""
-        centers = jnp.mean(points, axis=2)
+        backdrop = self.backdrop(background_style, background_position, train=train)
+        return self.decode_on(points, part_embeddings, backdrop, train=train)
+
+    def decode_on(
+        self,
+        points: Float[Array, "b k p 2"],
+        part_embeddings: Float[Array, "b k e"],
+        backdrop: Float[Array, "b s s e"] | Float[Array, "b e"],
+        *,
+        train: bool,
+    ) -> GeneratorOutput:
+        """Makes masks and image on a `backdrop`, which may be kept while points move."""
         scales = part_scales(points, self.part_scale)
         masks, heatmaps = self.mask_generator(points, scales, part_embeddings, train=train)
+        centers = self._centers(points, masks)
         if not self.use_points:
-            centers = geometry.mass_centers(masks[..., 1:], self.grid)
             points = jnp.broadcast_to(centers[:, :, None, :], points.shape)
-        image = self.paint(
-            masks, centers, part_embeddings, background_style, background_position, train=train
-        )
+        image = self.paint_on(masks, centers, part_embeddings, backdrop, train=train)
         return GeneratorOutput(
             image=image,
             masks=masks,
@@ -181,6 +190,25 @@ class Generator(nn.Module):
             part_embeddings=part_embeddings,
             heatmaps=heatmaps,
         )
+
+    def masks_of(
+        self,
+        points: Float[Array, "b k p 2"],
+        part_embeddings: Float[Array, "b k e"],
+        *,
+        train: bool,
+    ) -> tuple[Float[Array, "b s s m"], Float[Array, "b k 2"]]:
+        """Makes masks and part centres alone: level 2."""
+        scales = part_scales(points, self.part_scale)
+        masks, _ = self.mask_generator(points, scales, part_embeddings, train=train)
+        return masks, self._centers(points, masks)
+
+    def _centers(
+        self, points: Float[Array, "b k p 2"], masks: Float[Array, "b s s m"]
+    ) -> Float[Array, "b k 2"]:
+        if self.use_points:
+            return jnp.mean(points, axis=2)
+        return geometry.mass_centers(masks[..., 1:], self.grid)
 
     def paint(
         self,
@@ -193,19 +221,46 @@ class Generator(nn.Module):
         train: bool,
     ) -> Float[Array, "b s s 3"]:
         """Paints the image for given masks: level 3."""
+        backdrop = self.backdrop(background_style, background_position, train=train)
+        return self.paint_on(masks, part_centers, part_embeddings, backdrop, train=train)
+
+    def backdrop(
+        self,
+        background_style: Float[Array, "b e"],
+        background_position: Float[Array, "b 2"],
+        *,
+        train: bool,
+    ) -> Float[Array, "b s s e"] | Float[Array, "b e"]:
+        """Makes the background's features, which depend on neither points nor parts.
+
+        Without a background of its own (`separate_background`) that is its style.
+        """
         if not self.separate_background:
-            embeddings = jnp.concatenate([background_style[:, None], part_embeddings], axis=1)
+            return background_style
+        if self.background_shift == "horizontal":
+            background_position = background_position * jnp.array([0.0, 1.0])
+        return self.background_generator(background_position, background_style, train=train)
+
+    def paint_on(
+        self,
+        masks: Float[Array, "b s s m"],
+        part_centers: Float[Array, "b k 2"],
+        part_embeddings: Float[Array, "b k e"],
+        backdrop: Float[Array, "b s s e"] | Float[Array, "b e"],
+        *,
+        train: bool,
+    ) -> Float[Array, "b s s 3"]:
+        """Paints the parts on a `backdrop`."""
+        if not self.separate_background:
+            embeddings = jnp.concatenate([backdrop[:, None], part_embeddings], axis=1)
             return self.image_head(
                 self.foreground_generator(part_centers, masks, embeddings, train=train)
             )
         foreground = self.foreground_generator(
             part_centers, masks[..., 1:], part_embeddings, train=train
         )
-        if self.background_shift == "horizontal":
-            background_position = background_position * jnp.array([0.0, 1.0])
-        background = self.background_generator(background_position, background_style, train=train)
         share = masks[..., :1].astype(self.dtype)
-        return self.image_head((1 - share) * foreground + share * background)
+        return self.image_head((1 - share) * foreground + share * backdrop)
 
     def __call__(self, latents: Latents, *, train: bool) -> GeneratorOutput:
         """Makes images, masks and points of a batch of latents; `train` uses batch statistics."""
