@@ -20,13 +20,17 @@ import collections
 import dataclasses
 import os
 import pathlib
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+
+from etils import epath
 
 from ganseg_jax.data import images, layout_names, layout_pairs
+from ganseg_jax.data.annotations.label_studio import BRUSH_FILE
 from ganseg_jax.errors import UserError
+from ganseg_jax.files import is_remote
 
-_PLAIN = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
-_SPLITS = _PLAIN | {"training": "train", "valid": "validation", "testing": "test"}
+ALONE = "a mask without an image"
+BRUSH = "a brush mask of Label Studio"
 _SAMPLE = 8
 MOST_NAMED = 20
 
@@ -82,7 +86,7 @@ class _Group:
     certain: bool = False
 
 
-def find(root: pathlib.Path) -> Layout:
+def find(root: pathlib.Path | epath.Path) -> Layout:
     """Finds the photos and masks below a folder; hidden files are left alone.
 
     Raises:
@@ -90,7 +94,9 @@ def find(root: pathlib.Path) -> Layout:
     """
     names, skipped, others = [], [], collections.Counter[str]()
     for name in files(root):
-        if images.is_image(name):
+        if BRUSH_FILE.fullmatch(name.rpartition("/")[2]):
+            skipped.append((name, BRUSH))
+        elif images.is_image(name):
             names.append(name)
         elif reason := images.refusal(name):
             skipped.append((name, reason))
@@ -127,24 +133,30 @@ def skipped_lines(skipped: Collection[tuple[str, str]], where: str) -> list[str]
     return lines
 
 
-def files(root: pathlib.Path) -> list[str]:
+def files(root: pathlib.Path | epath.Path) -> list[str]:
     """Returns all files below a folder but hidden ones, as paths relative to it, sorted."""
-    found = []
+    return sorted(_files_of_bucket(epath.Path(root), "") if is_remote(root) else _files(root))
+
+
+def _files(root: epath.PathLike) -> Iterator[str]:
     for folder, children, names in os.walk(root):
-        children[:] = [c for c in children if not c.startswith(".") and c != "__MACOSX"]
+        children[:] = [child for child in children if not _hidden(child)]
         relative = pathlib.Path(folder).relative_to(root)
-        found += [(relative / name).as_posix() for name in names if not name.startswith(".")]
-    return sorted(found)
+        yield from ((relative / name).as_posix() for name in names if not _hidden(name))
 
 
-def splits_of(photos: Iterable[str]) -> dict[str, str | None]:
-    """Returns the split that each photo's topmost folder names, those called images left out.
+def _files_of_bucket(folder: epath.Path, above: str) -> Iterator[str]:
+    for path in folder.iterdir():
+        if _hidden(path.name):
+            continue
+        if path.is_dir():
+            yield from _files_of_bucket(path, f"{above}{path.name}/")
+        else:
+            yield above + path.name
 
-    Words that may mean something else, such as `valid`, count only beside a folder for training.
-    """
-    tops = {name: layout_names.place(name)[:1] for name in photos}
-    known = _SPLITS if any(_SPLITS.get(*top) == "train" for top in tops.values() if top) else _PLAIN
-    return {name: known.get(*top) if top else None for name, top in tops.items()}
+
+def _hidden(name: str) -> bool:
+    return name.startswith(".") or name == "__MACOSX"
 
 
 def _candidates(names: Sequence[str]) -> tuple[list[str], list[_Group]]:
@@ -223,19 +235,25 @@ def _assign(
     # Of a.jpg and a.png, the latter has exact values.
     for mask in sorted(
         every,
-        key=lambda name: (layout_names.rank(name), not name.lower().endswith("png"), name),
+        key=lambda name: (
+            layout_names.rank(name),
+            # The page for labelling writes beside the image.
+            not any(_folder(name) == _folder(photo) for photo in every[name]),
+            not name.lower().endswith("png"),
+            name,
+        ),
     ):
         partners = [photo for photo in every[mask] if photo in photos]
         free = [photo for photo in partners if photo not in masks]
         if not partners:
-            unused.append((mask, "a mask without an image"))
+            unused.append((mask, ALONE))
         elif not free:
             unused.append((mask, f"{partners[0]} has the mask {masks[partners[0]]}"))
         masks |= dict.fromkeys(free, mask)
     return masks, unused
 
 
-def _look_like_masks(root: pathlib.Path, names: list[str]) -> bool:
+def _look_like_masks(root: pathlib.Path | epath.Path, names: list[str]) -> bool:
     """Says whether most of a few images look like masks; damaged ones say nothing."""
     votes = []
     for name in names[:: -(-len(names) // _SAMPLE)]:
@@ -317,6 +335,10 @@ class _Photos:
         if len(found) > 1:
             found = [name for name in found if _contains(layout_names.place(name), place)]
         return found if len(found) == 1 else []
+
+
+def _folder(name: str) -> str:
+    return name.rpartition("/")[0]
 
 
 def _contains(long: tuple, short: tuple) -> bool:

@@ -4,9 +4,10 @@ The words are those that public data sets and labelling tools use; see `layout` 
 """
 
 import functools
+import os
 import pathlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from ganseg_jax.data import images
 
@@ -31,6 +32,8 @@ MASK_WORDS = {
 }
 """In a folder's name: it holds masks, whatever other words are there."""
 
+_PLAIN = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
+_SPLITS = _PLAIN | {"training": "train", "valid": "validation", "testing": "test"}
 _NOISE = {"dir", "class", "object", "all", "png", "aug", "raw", "full", "ids"}
 _GLUED = ("masks", "mask", "annotations", "annots", "annot", "labels")  # As in CamVid's trainannot.
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_]+")
@@ -129,6 +132,24 @@ def names_masks(folder: str) -> bool:
 def place(name: str) -> tuple[str, ...]:
     """Returns the folders of an image, without what they say about photos and masks."""
     return tuple(filter(None, (role(part)[1] for part in name.split("/")[:-1])))
+
+
+def splits_of(photos: Iterable[str]) -> dict[str, str | None]:
+    """Returns the split that each photo's topmost folder names, those called images left out.
+
+    Folders that hold all photos are left out too, and the year of `train2017` is. Words that may
+    mean something else, such as `valid`, count only beside a folder for training.
+    """
+    places = {name: place(name) for name in photos}
+    shared = os.path.commonprefix(list(places.values()))
+    depth = next((i for i, word in enumerate(shared) if _year_off(word) in _SPLITS), len(shared))
+    tops = {name: [_year_off(word) for word in p[depth : depth + 1]] for name, p in places.items()}
+    known = _SPLITS if any(_SPLITS.get(*top) == "train" for top in tops.values() if top) else _PLAIN
+    return {name: known.get(*top) if top else None for name, top in tops.items()}
+
+
+def _year_off(word: str) -> str:
+    return re.sub(r"(?<=\D)20\d\d$", "", word)
 
 
 def word_of(stem: str) -> str:

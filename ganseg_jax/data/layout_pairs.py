@@ -9,6 +9,7 @@ import pathlib
 from collections.abc import Sequence
 
 import numpy as np
+from etils import epath
 
 from ganseg_jax.data import images, layout_names
 
@@ -74,7 +75,7 @@ def _series(name: str, other: str) -> tuple[str, str] | None:
     return "/".join(a), "/".join(b)
 
 
-def are_masks(root: pathlib.Path, group: dict[str, list[str]]) -> bool:
+def are_masks(root: pathlib.Path | epath.Path, group: dict[str, list[str]]) -> bool:
     """Says whether images are masks of their partners: a few of them are looked at.
 
     They have few colours and the partners' sizes, and the partners have many and are no copies.

@@ -179,3 +179,14 @@ def test_formats_are_found_out(folder):
         assert list(annotation_folder.read(folder, ["one"])) == [kind]
         for name in contents:
             (folder / name).unlink()
+
+
+def test_images_lie_deeper_in_a_project(folder):
+    (folder / "project/ds0/img").mkdir(parents=True)
+    (folder / "one.png").rename(folder / "project/ds0/img/one.png")
+    (folder / "README.md").write_text("about")
+    annotated.write(folder / "project/ds0", annotated.supervisely())
+    np.testing.assert_array_equal(read_labels(folder).labels[0], annotated.TRUTH)
+    Image.new("RGB", annotated.SIZE[::-1]).save(folder / "project/one.png")
+    found = read_labels(folder)
+    assert any("project/one.png has the same name" in why for _, why in found.left_out)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ganseg_jax.data import layout
+from ganseg_jax.data import layout, layout_names
 from ganseg_jax.errors import UserError
 
 
@@ -212,7 +212,7 @@ def test_folders_of_yolo_and_roboflow(tree):
             files[f"{split}/labels/{number}_jpg.rf.ab.txt"] = "0 0.5 0.5 0.1 0.1"
     found = tree(files)
     assert len(found.photos) == 9 and not found.masks and not found.skipped
-    splits = layout.splits_of(found.photos)
+    splits = layout_names.splits_of(found.photos)
     assert splits["valid/images/0_jpg.rf.ab.jpg"] == "validation"
     assert sorted(set(splits.values())) == ["test", "train", "validation"]
     assert found.summary() == [
@@ -222,13 +222,17 @@ def test_folders_of_yolo_and_roboflow(tree):
 
 
 def test_words_for_splits_that_mean_something_else_need_a_folder_for_training():
-    assert layout.splits_of(["valid/a.jpg", "invalid/a.jpg"]) == {
+    assert layout_names.splits_of(["valid/a.jpg", "invalid/a.jpg"]) == {
         "valid/a.jpg": None,
         "invalid/a.jpg": None,
     }
-    assert layout.splits_of(["images/val/a.jpg"]) == {"images/val/a.jpg": "validation"}
-    assert layout.splits_of(["train_images/a.jpg"]) == {"train_images/a.jpg": "train"}
-    assert layout.splits_of(["a/train/a.jpg", "train.jpg"]) == {
+    assert layout_names.splits_of(["images/val/a.jpg"]) == {"images/val/a.jpg": "validation"}
+    assert layout_names.splits_of(["train_images/a.jpg"]) == {"train_images/a.jpg": "train"}
+    inside = ["set/v1/train2017/a.jpg", "set/v1/val2017/b.jpg"]
+    assert list(layout_names.splits_of(inside).values()) == ["train", "validation"]
+    assert layout_names.splits_of(["horses/a.jpg", "horses/b/c.jpg"])["horses/b/c.jpg"] is None
+    assert layout_names.splits_of(["train/a/1.jpg", "train/a/2.jpg"])["train/a/1.jpg"] == "train"
+    assert layout_names.splits_of(["a/train/a.jpg", "train.jpg"]) == {
         "a/train/a.jpg": None,
         "train.jpg": None,
     }

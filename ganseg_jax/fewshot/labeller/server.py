@@ -59,8 +59,6 @@ class LabellerServer(http.server.ThreadingHTTPServer):
     def __init__(self, directory: str | Path, classes: Sequence[str] | None, port: int = 0):
         self.directory = Path(directory)
         self.images = image_files(self.directory)
-        if not self.images:
-            raise UserError(f"{directory} has no images (png, jpg, webp or bmp)")
         self.sizes = {name: _size(path) for name, path in self.images.items()}
         if classes is None:
             classes = read_classes(self.directory)
