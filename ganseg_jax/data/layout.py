@@ -86,8 +86,12 @@ class _Group:
     certain: bool = False
 
 
-def find(root: pathlib.Path | epath.Path) -> Layout:
+def find(root: pathlib.Path | epath.Path, source: str | None = None) -> Layout:
     """Finds the photos and masks below a folder; hidden files are left alone.
+
+    Args:
+      root: the folder.
+      source: what a person gave, for messages; by default the folder.
 
     Raises:
       UserError: there are no photos; the message says what is there.
@@ -121,7 +125,9 @@ def find(root: pathlib.Path | epath.Path) -> Layout:
     if not photos:
         there = f" ({'; '.join(layout.summary())})" if skipped or unused or others else ""
         formats = ", ".join(suffix[1:] for suffix in images.IMAGE_SUFFIXES)
-        raise UserError(f"{root} has no images{there}: looked for {formats} in all its folders")
+        raise UserError(
+            f"{source or root} has no images{there}: looked for {formats} in all its folders"
+        )
     return layout
 
 
