@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 from absl import app, flags
 from absl import logging as absl_logging
+from etils import epath
 
 from ganseg_jax.cli import processes
 from ganseg_jax.config.schema import STAGES, Config
@@ -291,6 +292,19 @@ def define_model() -> Callable[[], str]:
         return str(pretrained.named(name.value))
 
     return place
+
+
+def few_shot_folder(name: str) -> epath.Path:
+    """Returns the folder of --workdir that --few_shot names.
+
+    Raises:
+      UserError: the name is empty, or there is no workdir.
+    """
+    if not name.strip():
+        raise UserError("--few_shot is empty: name a folder of the workdir (--few_shot=few_shot)")
+    if flags.FLAGS["workdir"].value is None:
+        raise UserError(f"--few_shot={name} is a folder of a workdir: give --workdir with it")
+    return epath.Path(flags.FLAGS["workdir"].value) / name
 
 
 def start(watched: bool = True) -> None:

@@ -1,6 +1,6 @@
 """Projects photos into a generator's latent space.
 
-python -m experiments.project --workdir=W --input=FOLDER_OR_IMAGE --output=DIR
+python -m experiments.project --workdir=W --input=PHOTOS --output=DIR
 python -m experiments.project --workdir=W --generator=STYLEGAN2.pt --input=PHOTOS --output=DIR
 
 Looks for the latents whose image is the photo (Adam; `ganseg_jax.fewshot.projection`). Writes
@@ -24,13 +24,16 @@ from absl import flags
 from etils import epath
 
 from ganseg_jax.cli import app
+from ganseg_jax.config import schema
 
 if TYPE_CHECKING:
     from ganseg_jax.fewshot import projection
 
 LOG = logging.getLogger("ganseg_jax.project")
 WORKDIR = app.define_workdir()
-INPUT = flags.DEFINE_string("input", None, "A folder of photos, or one photo.", required=True)
+INPUT = flags.DEFINE_string(
+    "input", None, "A folder or tar archive of photos, or one photo.", required=True
+)
 OUTPUT = flags.DEFINE_string("output", None, "Folder to write to.", required=True)
 GENERATOR = flags.DEFINE_string(
     "generator", None, "StyleGAN2 checkpoint (.pt, .pkl, .npz, ...) instead of W's generator."
@@ -45,6 +48,7 @@ PERCEPTUAL = flags.DEFINE_string("perceptual", None, "VGG-16 weights of a percep
 NUM_STEPS = flags.DEFINE_integer("num_steps", 1000, "Steps of Adam.", lower_bound=1)
 BATCH_SIZE = flags.DEFINE_integer("batch_size", 8, "Photos at a time.", lower_bound=1)
 SEED = flags.DEFINE_integer("seed", 0, "Of the start and the noise.")
+SETTINGS = app.define_settings(schema.Dataset, {"max_megapixels": "max_megapixels"})
 
 LOG_EVERY = 10
 
@@ -59,11 +63,12 @@ def main() -> None:
     from ganseg_jax.jobs import project
     from ganseg_jax.loading import is_few_shot
 
+    folder = app.few_shot_folder("few_shot" if FEW_SHOT.value is None else FEW_SHOT.value)
     source, variables = run.load_source(WORKDIR.value, GENERATOR.value)
     settings = projection.ProjectionSettings(
         space=_space(source.is_stylegan2), num_steps=NUM_STEPS.value, seed=SEED.value
     )
-    folder, head = epath.Path(WORKDIR.value) / (FEW_SHOT.value or "few_shot"), None
+    head = None
     if FEW_SHOT.value or is_few_shot(folder):
         head = results.load_head(folder, source.module, variables)
         source = head.source
@@ -71,7 +76,9 @@ def main() -> None:
     if PERCEPTUAL.value:
         distance = load_perceptual(PERCEPTUAL.value)
     output, size = epath.Path(OUTPUT.value), source.image_size(variables)
-    names, photos, skipped, summary = project.read_folder(INPUT.value, output, size)
+    names, photos, skipped, summary = project.read_folder(
+        INPUT.value, output, size, SETTINGS.value.max_megapixels
+    )
     where = f"all listed in {output / 'projection.json'}"
     for line in [*summary, *skipped_lines(skipped.items(), where)]:
         print(line, file=sys.stderr)

@@ -1,12 +1,12 @@
 """Segments photos with a trained segmenter.
 
-python -m experiments.segment --workdir=W --input=FOLDER_OR_IMAGE --output=DIR
-python -m experiments.segment --workdir=W --few_shot=few_shot --input=FOLDER_OR_IMAGE --output=DIR
-python -m experiments.segment --pretrained=people --input=FOLDER_OR_IMAGE [--output=DIR]
+python -m experiments.segment --workdir=W --input=PHOTOS --output=DIR
+python -m experiments.segment --workdir=W --few_shot=few_shot --input=PHOTOS --output=DIR
+python -m experiments.segment --pretrained=people --input=PHOTOS [--output=DIR]
 
 The second takes the network that `experiments.few_shot` trained in W/few_shot, the third a model
-that comes with the package. Results go to ./segmented unless --output is given. For a photo `a.jpg`
-(folders below --input are kept) it writes
+that comes with the package. PHOTOS is a folder, a tar archive or one photo. Results go to
+./segmented unless --output is given. For a photo `a.jpg` (folders below --input are kept) it writes
 
   labels/a.png     label map at the photo's own size, an indexed PNG: 0 background, 1 ... K parts
   overlays/a.png   the parts over the photo, at most 512 px a side
@@ -26,13 +26,14 @@ Where `a.jpg` and `a.png` lie in one folder their results are named `a.jpg.png` 
 """
 
 from absl import flags
-from etils import epath
 
 from ganseg_jax.cli import app
 from ganseg_jax.config import schema
 
 MODEL = app.define_model()
-INPUT = flags.DEFINE_string("input", None, "A folder of photos, or one photo.", required=True)
+INPUT = flags.DEFINE_string(
+    "input", None, "A folder or tar archive of photos, or one photo.", required=True
+)
 OUTPUT = flags.DEFINE_string("output", "segmented", "Folder to write to.")
 FEW_SHOT = flags.DEFINE_string(
     "few_shot", None, "Folder of the workdir that experiments.few_shot wrote: use its network."
@@ -54,7 +55,7 @@ def main() -> None:
     import jax
 
     from ganseg_jax.data.annotations.export import FORMATS
-    from ganseg_jax.data.folder import find_photos
+    from ganseg_jax.data.folder import open_photos
     from ganseg_jax.errors import UserError
     from ganseg_jax.jobs.segment import segment_folder
     from ganseg_jax.loading import few_shot_config, load_segmenter
@@ -62,19 +63,18 @@ def main() -> None:
     for name in FORMAT.value:
         if name not in FORMATS:
             raise UserError(f"--format={name} is not known: give some of {', '.join(FORMATS)}")
+    few_shot = None if FEW_SHOT.value is None else app.few_shot_folder(FEW_SHOT.value)
     # Before anything slow: most mistakes are made here.
-    find_photos(INPUT.value, OUTPUT.value)
-    place = MODEL()
-    if FEW_SHOT.value:
-        place = epath.Path(place) / FEW_SHOT.value
-        few_shot_config(place)  # Says so if there is none.
-    segmenter = load_segmenter(place)
-    if REFINE.value is not None:
-        segmenter.refine = REFINE.value
-    if jax.process_index() == 0:
-        segment_folder(
-            segmenter, INPUT.value, OUTPUT.value, SETTINGS.value.max_megapixels, FORMAT.value
-        )
+    with open_photos(INPUT.value, OUTPUT.value) as photos:
+        if few_shot is not None:
+            few_shot_config(few_shot)  # Says so if there is none.
+        segmenter = load_segmenter(few_shot or MODEL())
+        if REFINE.value is not None:
+            segmenter.refine = REFINE.value
+        if jax.process_index() == 0:
+            segment_folder(
+                segmenter, photos, OUTPUT.value, SETTINGS.value.max_megapixels, FORMAT.value
+            )
 
 
 if __name__ == "__main__":

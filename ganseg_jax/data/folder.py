@@ -1,6 +1,9 @@
 """Photos that a user hands to a program: found in a folder, read one by one."""
 
+import contextlib
 import dataclasses
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +12,9 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from ganseg_jax import pixels
-from ganseg_jax.data import images, layout
+from ganseg_jax.data import archives, images, layout
 from ganseg_jax.errors import UserError
-from ganseg_jax.files import resolve
+from ganseg_jax.files import is_remote, resolve
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,39 +44,58 @@ class Photos:
 
     Attributes:
       names: of the photos, sorted, as paths below `root`.
-      root: the folder.
+      root: the folder that holds them.
+      source: the folder or archive that a person gave, for messages.
       skipped: reason by name of the images that are left out; masks are among them.
       summary: lines that say what each folder was taken for.
     """
 
     names: list[str]
     root: epath.Path
+    source: str
     skipped: dict[str, str]
     summary: list[str]
 
 
-def find_photos(source: epath.PathLike, output: epath.PathLike) -> Photos:
-    """Finds the photos of `--input`, by the rule of `layout`.
+@contextlib.contextmanager
+def open_photos(source: epath.PathLike, output: epath.PathLike) -> Iterator[Photos]:
+    """Gives the photos of `--input`, by the rule of `layout`; a tar archive is unpacked meanwhile.
+
+    Args:
+      source: a folder or tar archive of photos, or a photo.
+      output: the folder to write to.
 
     Raises:
-      UserError: there are none, or `--output` is a file or lies in the input.
+      UserError: there are none, an archive cannot be unpacked, or `--output` is a file or lies in
+        the input.
     """
     source, output = resolve(source), resolve(output)
     if not source.exists():
         raise UserError(f"--input={source} does not exist: give a folder of photos, or a photo")
     if output.exists() and not output.is_dir():
         raise UserError(f"--output={output} is a file: give a folder to write to")
-    if not source.is_dir():
-        if reason := images.refusal(source.name):
-            raise UserError(f"--input={source}: {reason}")
-        return Photos([source.name], source.parent, {}, [])
-    if Path(output).resolve().is_relative_to(Path(source).resolve()):
-        raise UserError(
-            f"--output={output} lies in --input={source}, whose photos the next run would mix up "
-            "with its results: write to another folder"
-        )
-    found = layout.find(Path(source))
-    return Photos(found.photos, source, dict(found.skipped), found.summary())
+    with contextlib.ExitStack() as stack:
+        root = source
+        if not source.is_dir():
+            if reason := images.refusal(source.name):
+                raise UserError(f"--input={source}: {reason}")
+            if images.is_image(source.name):
+                yield Photos([source.name], source.parent, str(source), {}, [])
+                return
+            if is_remote(source):
+                raise UserError(f"--input={source}: copy the archive to a disk")
+            root = epath.Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="photos-")))
+            try:
+                archives.unpack(Path(source), Path(root))
+            except OSError as error:
+                raise UserError(f"--input={source}: {error.strerror or error}") from error
+        elif Path(output).resolve().is_relative_to(Path(source).resolve()):
+            raise UserError(
+                f"--output={output} lies in --input={source}, whose photos the next run would mix "
+                "up with its results: write to another folder"
+            )
+        found = layout.find(root, str(source))
+        yield Photos(found.photos, root, str(source), dict(found.skipped), found.summary())
 
 
 def read_photo(

@@ -241,8 +241,12 @@ def stored_image(
 
 
 @_raises_image_errors
-def looks_like_labels(data: bytes) -> bool:
+def looks_like_labels(data: bytes, *, strict: bool = False) -> bool:
     """Says whether an image looks like a mask or label map: few colours cover nearly all of it.
+
+    Args:
+      data: the file's bytes.
+      strict: whether they must cover all of it but one pixel in a hundred.
 
     Raises:
       ImageError: if it is no image.
@@ -253,7 +257,8 @@ def looks_like_labels(data: bytes) -> bool:
     pixels = np.asarray(image)
     colours = pixels.reshape(pixels.shape[0] * pixels.shape[1], -1)
     _, counts = np.unique(colours, axis=0, return_counts=True)
-    return np.sort(counts)[-32:].sum() >= 0.9 * len(colours)
+    share: float = np.sort(counts)[-32:].sum() / len(colours)
+    return share >= (0.99 if strict else 0.9)
 
 
 @_raises_image_errors

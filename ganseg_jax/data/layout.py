@@ -2,62 +2,35 @@
 
 A photo is any image, unless it is a mask. Masks are found by name, at any depth and in any case:
 
-- in a folder called masks, labels, annotations, SegmentationClass or the like (`MASK_WORDS`), also
-  with another word before or behind (`train_masks`); of several such words the folder next to the
-  image counts (`car-parts/images/a.jpg` is a photo);
+- in a folder called masks, labels, annotations, SegmentationClass or the like
+  (`layout_names.MASK_WORDS`), also with other words (`train_masks`); of several such words the
+  folder next to the image counts (`car-parts/images/a.jpg` is a photo);
 - beside a photo, as NAME_mask.png, NAME_label.png, mask_NAME.png or the like.
 
 A mask belongs to the photo that has the same name and lies at the same place, if folders called
-images, JPEGImages, photos or the like (`PHOTO_WORDS`) and the words for masks are left out of both
-paths: `train/masks/a.png` to `train/images/a.jpg`, `masks/x/a.png` to `x/a.jpg`. Where names do not
-say enough, the pixels decide: a folder `masks` without photos beside it may hold photos of masks,
-and so may `face_mask.jpg`.
+images, JPEGImages, photos or the like (`layout_names.PHOTO_WORDS`) and the words for masks are left
+out of both paths: `train/masks/a.png` to `train/images/a.jpg`, `masks/x/a.png` to `x/a.jpg`.
+Further words behind its name (`a_L.png`, `21_manual1.gif`) do not count if the photo has one such
+mask only. Where names do not say enough, the pixels decide: a folder `masks` without photos beside
+it may hold photos of masks, and so may `face_mask.jpg`. Images that come in pairs with photos, such
+as `a.png` beside `a.jpg`, are masks if their pixels alone say so (`layout_pairs`).
 """
 
 import collections
 import dataclasses
-import functools
 import os
 import pathlib
-import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
-from ganseg_jax.data import images
+from etils import epath
+
+from ganseg_jax.data import images, layout_names, layout_pairs
+from ganseg_jax.data.annotations.label_studio import BRUSH_FILE
 from ganseg_jax.errors import UserError
+from ganseg_jax.files import is_remote
 
-PHOTO_WORDS = {
-    *("images", "image", "imgs", "img", "jpegimages", "photos", "photo", "pictures", "pics"),
-    *("rgb", "rgbs", "inputs", "input", "frames", "jpg", "jpgs", "jpeg", "originals"),
-    *("leftimg8bit",),
-}
-MASK_WORDS = {
-    *("masks", "mask", "labels", "label", "labelmaps", "labelmap", "labelids", "annotations"),
-    *("annotation", "annots", "annot", "segmentations", "segmentation", "segs", "seg", "segmaps"),
-    *("segmentationclass", "segmentationclassaug", "segmentationclassraw", "segmentationobject"),
-    *("groundtruth", "groundtruths", "gt", "gts", "gtfine", "gtcoarse", "trimaps", "trimap"),
-    *("mattes", "matte", "alphas", "alpha", "targets", "target", "silhouettes", "pngmasks"),
-    *("segmentationclasspng", "segmentationclassvisualization", "segmentationobjectpng"),
-    *(
-        "segmentationobjectvisualization",
-        "maskpng",
-        "instances",
-        "instanceids",
-        "labeltrainids",
-        "parts",
-        "partmasks",
-    ),
-}
-_GLUED = ("masks", "mask", "annotations", "annots", "annot", "labels")  # As in CamVid's trainannot.
-_SECONDARY = ("object", "instance", "color", "colour", "trimap", "visual", "polygon", "human")
-_PLAIN = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
-_SPLITS = _PLAIN | {"training": "train", "valid": "validation", "testing": "test"}
-_BETWEEN = re.compile(r"[_\-. ]+")
-_FILE_WORDS = "masks?|labels?|labelmap|seg|segm|segmentation|gt|gtfine|groundtruth|matte|trimap"
-_AFFIXED = re.compile(
-    rf"((?P<front>mask|label|seg|gt)[_\-. ])?(?P<stem>.+?)"
-    rf"([_\-. ](?P<behind>{_FILE_WORDS}|labelids|labeltrainids|instanceids|annotation))?",
-    re.IGNORECASE,
-)
+ALONE = "a mask without an image"
+BRUSH = "a brush mask of Label Studio"
 _SAMPLE = 8
 MOST_NAMED = 20
 
@@ -107,23 +80,27 @@ class _Group:
     Attributes:
       partners: the photos that have the same name.
       certain: whether names alone say that they are masks.
-      rank: which group's masks are taken first where a photo has several.
     """
 
     partners: dict[str, list[str]]
     certain: bool = False
-    rank: int = 0
 
 
-def find(root: pathlib.Path) -> Layout:
+def find(root: pathlib.Path | epath.Path, source: str | None = None) -> Layout:
     """Finds the photos and masks below a folder; hidden files are left alone.
+
+    Args:
+      root: the folder.
+      source: what a person gave, for messages; by default the folder.
 
     Raises:
       UserError: there are no photos; the message says what is there.
     """
     names, skipped, others = [], [], collections.Counter[str]()
     for name in files(root):
-        if images.is_image(name):
+        if BRUSH_FILE.fullmatch(name.rpartition("/")[2]):
+            skipped.append((name, BRUSH))
+        elif images.is_image(name):
             names.append(name)
         elif reason := images.refusal(name):
             skipped.append((name, reason))
@@ -136,15 +113,21 @@ def find(root: pathlib.Path) -> Layout:
             found.append(group)
         else:
             photos += group.partners
+    for pairs in layout_pairs.candidates(photos):
+        if layout_pairs.are_masks(root, pairs):
+            found.append(_Group(pairs))
+            photos = [name for name in photos if name not in pairs]
     outside = _outside_of_images(photos)
     skipped += [(name, "lies outside of the folder images") for name in outside]
     photos = sorted(set(photos) - set(outside))
-    masks, unused = _assign(found)
+    masks, unused = _assign(found, set(photos))
     layout = Layout(photos, masks, sorted(skipped + unused), dict(others))
     if not photos:
         there = f" ({'; '.join(layout.summary())})" if skipped or unused or others else ""
         formats = ", ".join(suffix[1:] for suffix in images.IMAGE_SUFFIXES)
-        raise UserError(f"{root} has no images{there}: looked for {formats} in all its folders")
+        raise UserError(
+            f"{source or root} has no images{there}: looked for {formats} in all its folders"
+        )
     return layout
 
 
@@ -156,24 +139,30 @@ def skipped_lines(skipped: Collection[tuple[str, str]], where: str) -> list[str]
     return lines
 
 
-def files(root: pathlib.Path) -> list[str]:
+def files(root: pathlib.Path | epath.Path) -> list[str]:
     """Returns all files below a folder but hidden ones, as paths relative to it, sorted."""
-    found = []
+    return sorted(_files_of_bucket(epath.Path(root), "") if is_remote(root) else _files(root))
+
+
+def _files(root: epath.PathLike) -> Iterator[str]:
     for folder, children, names in os.walk(root):
-        children[:] = [c for c in children if not c.startswith(".") and c != "__MACOSX"]
+        children[:] = [child for child in children if not _hidden(child)]
         relative = pathlib.Path(folder).relative_to(root)
-        found += [(relative / name).as_posix() for name in names if not name.startswith(".")]
-    return sorted(found)
+        yield from ((relative / name).as_posix() for name in names if not _hidden(name))
 
 
-def splits_of(photos: Iterable[str]) -> dict[str, str | None]:
-    """Returns the split that each photo's topmost folder names, those called images left out.
+def _files_of_bucket(folder: epath.Path, above: str) -> Iterator[str]:
+    for path in folder.iterdir():
+        if _hidden(path.name):
+            continue
+        if path.is_dir():
+            yield from _files_of_bucket(path, f"{above}{path.name}/")
+        else:
+            yield above + path.name
 
-    Words that may mean something else, such as `valid`, count only beside a folder for training.
-    """
-    tops = {name: _place(name)[:1] for name in photos}
-    known = _SPLITS if any(_SPLITS.get(*top) == "train" for top in tops.values() if top) else _PLAIN
-    return {name: known.get(*top) if top else None for name, top in tops.items()}
+
+def _hidden(name: str) -> bool:
+    return name.startswith(".") or name == "__MACOSX"
 
 
 def _candidates(names: Sequence[str]) -> tuple[list[str], list[_Group]]:
@@ -183,17 +172,18 @@ def _candidates(names: Sequence[str]) -> tuple[list[str], list[_Group]]:
     by_name: dict[tuple[str, str], list[str]] = collections.defaultdict(list)
     mixed = _mixed_folders(names)
     for name in names:
-        word = _word_of(_stem(name))
-        if (folder := _mask_folder(name)) is not None and folder not in mixed:
+        word = layout_names.word_of(layout_names.stem_of(name))
+        folder = layout_names.mask_folder(name)
+        if folder is not None and folder not in mixed:
             by_folder[folder].append(name)
         elif word:
             by_name[name.rpartition("/")[0], word].append(name)
         else:
             photos.append(name)
-    places = _places(photos)
-    groups = [_folder_group(folder, inside, photos, places) for folder, inside in by_folder.items()]
+    index = _Photos(photos)
+    groups = [_folder_group(folder, inside, photos, index) for folder, inside in by_folder.items()]
     for (_, word), inside in by_name.items():
-        partners = {name: _partners(name, places) for name in inside}
+        partners = {name: index.of(name) for name in inside}
         # A name that has no photo says something only if it names a mask.
         alone = [name for name in inside if not partners[name]]
         if not word.startswith("mask"):
@@ -211,44 +201,65 @@ def _candidates(names: Sequence[str]) -> tuple[list[str], list[_Group]]:
     return photos, groups
 
 
-def _folder_group(
-    folder: str, inside: list[str], photos: list[str], places: dict[tuple, list[str]]
-) -> _Group:
+def _folder_group(folder: str, inside: list[str], photos: list[str], index: "_Photos") -> _Group:
     """Finds the photos of a folder's masks: by their places, or else by their names alone."""
-    last = folder.rpartition("/")[2].lower()
-    rank = sum(word in last for word in _SECONDARY)
-    partners = {name: _partners(name, places) for name in inside}
+    partners = {name: index.of(name) for name in inside}
+    _shorten(partners, index)
     if 2 * sum(map(bool, partners.values())) >= len(inside):
-        return _Group(partners, certain="".join(_words(last)) in MASK_WORDS, rank=rank)
+        certain = layout_names.names_masks(folder.rpartition("/")[2])
+        return _Group(partners, certain=certain)
     above = folder.rpartition("/")[0]
-    near = _by_stem(name for name in photos if not above or name.startswith(f"{above}/"))
+    near = _Photos([name for name in photos if not above or name.startswith(f"{above}/")])
     for name in inside:
-        found = partners[name] or next((near[f] for f in _forms(name) if f in near), [])
-        partners[name] = found if len(found) == 1 else []
-    return _Group(partners, rank=rank)
+        partners[name] = partners[name] or near.wherever(name) or index.wherever(name)
+    _shorten(partners, near, anywhere=True)
+    return _Group(partners)
 
 
-def _assign(groups: list[_Group]) -> tuple[dict[str, str], list[tuple[str, str]]]:
+def _shorten(partners: dict[str, list[str]], index: "_Photos", *, anywhere: bool = False) -> None:
+    """Finds photos of the masks that have a further word behind, such as `a_L.png` of `a.jpg`.
+
+    Where a photo would have several, each holds a part of the truth, and none is taken.
+    """
+    found: dict[str, list[str]] = {}
+    for name in (name for name, known in partners.items() if not known):
+        for form in layout_names.shortened(name):
+            if photos := index.called(name, form, anywhere=anywhere):
+                found[name] = photos
+                break
+    taken = collections.Counter(photos[0] for photos in found.values())
+    partners |= {name: photos for name, photos in found.items() if taken[photos[0]] == 1}
+
+
+def _assign(
+    groups: list[_Group], photos: Collection[str]
+) -> tuple[dict[str, str], list[tuple[str, str]]]:
     """Gives each photo one mask; returns these, and why others are not used."""
     masks: dict[str, str] = {}
     unused = []
-    for group in sorted(groups, key=lambda group: (group.rank, min(group.partners))):
-        # Of a.jpg and a.png, the latter has exact values.
-        for mask in sorted(
-            group.partners,
-            key=lambda name: (not name.lower().endswith("png"), _is_secondary(name), name),
-        ):
-            partners = group.partners[mask]
-            free = [photo for photo in partners if photo not in masks]
-            if not partners:
-                unused.append((mask, "a mask without an image"))
-            elif not free:
-                unused.append((mask, f"{partners[0]} has the mask {masks[partners[0]]}"))
-            masks |= dict.fromkeys(free, mask)
+    every = {mask: partners for group in groups for mask, partners in group.partners.items()}
+    # Of a.jpg and a.png, the latter has exact values.
+    for mask in sorted(
+        every,
+        key=lambda name: (
+            layout_names.rank(name),
+            # The page for labelling writes beside the image.
+            not any(_folder(name) == _folder(photo) for photo in every[name]),
+            not name.lower().endswith("png"),
+            name,
+        ),
+    ):
+        partners = [photo for photo in every[mask] if photo in photos]
+        free = [photo for photo in partners if photo not in masks]
+        if not partners:
+            unused.append((mask, ALONE))
+        elif not free:
+            unused.append((mask, f"{partners[0]} has the mask {masks[partners[0]]}"))
+        masks |= dict.fromkeys(free, mask)
     return masks, unused
 
 
-def _look_like_masks(root: pathlib.Path, names: list[str]) -> bool:
+def _look_like_masks(root: pathlib.Path | epath.Path, names: list[str]) -> bool:
     """Says whether most of a few images look like masks; damaged ones say nothing."""
     votes = []
     for name in names[:: -(-len(names) // _SAMPLE)]:
@@ -265,102 +276,78 @@ def _outside_of_images(photos: list[str]) -> list[str]:
     return outside if 2 * len(outside) <= len(photos) else []
 
 
-def _words(name: str) -> list[str]:
-    return [word for word in _BETWEEN.split(name.lower()) if word]
-
-
-@functools.cache
-def _role(folder: str) -> tuple[bool, str]:
-    """Says whether a folder's name is one for masks, and what else it says."""
-    words = _words(folder)
-    whole = "".join(words)
-    if whole in MASK_WORDS or whole in PHOTO_WORDS:
-        return whole in MASK_WORDS, ""
-    for known in (MASK_WORDS, PHOTO_WORDS):
-        for word, rest in ((words[-1:], words[:-1]), (words[:1], words[1:])):
-            if rest and word[0] in known:
-                base = "" if "".join(rest) in PHOTO_WORDS else "_".join(rest)
-                return known is MASK_WORDS, base
-    for ending in _GLUED:
-        if whole.endswith(ending):
-            return True, whole.removesuffix(ending)
-    return False, folder.lower()
-
-
-def _mask_folder(name: str) -> str | None:
-    """Returns the folder above an image that says that it is a mask, if the nearest that says."""
-    parts = name.split("/")[:-1]
-    for depth in range(len(parts), 0, -1):
-        is_mask, rest = _role(parts[depth - 1])
-        if is_mask:
-            return "/".join(parts[:depth])
-        if rest != parts[depth - 1].lower():  # It says that it holds photos.
-            return None
-    return None
-
-
 def _mixed_folders(names: Iterable[str]) -> set[str]:
     """Returns the folders named for masks that hold photos too: a.jpg beside a_mask.png."""
     inside: dict[str, list[str]] = collections.defaultdict(list)
     for name in names:
-        if (folder := _mask_folder(name)) is not None:
+        if (folder := layout_names.mask_folder(name)) is not None:
             inside[folder].append(name)
     mixed = set()
     for folder, found in inside.items():
-        places = _places(name for name in found if not _word_of(_stem(name)))
-        if any(_word_of(_stem(name)) and _partners(name, places) for name in found):
+        named = [n for n in found if layout_names.word_of(layout_names.stem_of(n))]
+        index = _Photos(sorted(set(found) - set(named)))
+        if any(index.of(name) for name in named):
             mixed.add(folder)
     return mixed
 
 
-def _is_secondary(name: str) -> bool:
-    """Says whether a mask's name is one of instances, colours and the like: others go before it."""
-    return any(word in _stem(name).lower() for word in _SECONDARY)
+class _Photos:
+    """Finds the photos that masks belong to.
+
+    Args:
+      names: of the photos.
+    """
+
+    def __init__(self, names: Iterable[str]):
+        self._places: dict[tuple, list[str]] = {}
+        self._stems: dict[str, list[str]] = {}
+        loose: dict[tuple, list[str]] = collections.defaultdict(list)
+        for name in names:
+            place = layout_names.place(name)
+            exact, *others = layout_names.photo_forms(name)
+            self._places.setdefault((place, exact), []).append(name)
+            self._stems.setdefault(exact, []).append(name)
+            for form in others:
+                loose[place, form].append(name)
+        for (place, form), found in loose.items():
+            self._places.setdefault((place, form), found)
+            self._stems.setdefault(form, []).extend(found)
+
+    def of(self, mask: str) -> list[str]:
+        """Returns the photos of a mask's name at its place."""
+        for form in layout_names.mask_forms(mask):
+            if found := self.called(mask, form):
+                exact = [n for n in found if pathlib.PurePath(n).name == layout_names.stem_of(mask)]
+                return exact or found
+        return []
+
+    def called(self, mask: str, form: str, *, anywhere: bool = False) -> list[str]:
+        """Returns the photos of a name at a mask's place, or in the folder above that."""
+        place = layout_names.place(mask)
+        found = self._places.get((place, form), [])
+        if not found and place and place[-1] == layout_names.squashed(form):
+            found = self._places.get((place[:-1], form), [])
+        return found or (self._only(place, form) if anywhere else [])
+
+    def wherever(self, mask: str) -> list[str]:
+        """Returns the only photo of a mask's name, if there is one, or one in folders like its."""
+        for form in layout_names.mask_forms(mask):
+            if form in self._stems:
+                return self._only(layout_names.place(mask), form)
+        return []
+
+    def _only(self, place: tuple, form: str) -> list[str]:
+        found = self._stems.get(form, [])
+        if len(found) > 1:
+            found = [name for name in found if _contains(layout_names.place(name), place)]
+        return found if len(found) == 1 else []
 
 
-def _place(name: str) -> tuple[str, ...]:
-    """Returns the folders of an image, without what they say about photos and masks."""
-    return tuple(filter(None, (_role(part)[1] for part in name.split("/")[:-1])))
+def _folder(name: str) -> str:
+    return name.rpartition("/")[0]
 
 
-def _stem(name: str) -> str:
-    return pathlib.PurePath(name).stem
-
-
-def _word_of(stem: str) -> str:
-    """Returns the word for masks in a file's name, or ""."""
-    found = _AFFIXED.fullmatch(stem)
-    return ((found["front"] or found["behind"] or "") if found else "").lower()
-
-
-def _forms(mask: str) -> list[str]:
-    """Returns the names that a mask's photo may have, without ending: the likeliest first."""
-    forms = [_stem(mask)]
-    if images.is_image(forms[0]):  # a.jpg.png
-        forms.append(_stem(forms[0]))
-    for form in forms:
-        found = _AFFIXED.fullmatch(form)
-        if found and (found["front"] or found["behind"]) and found["stem"] not in forms:
-            forms.append(found["stem"])
-    return [form.lower() for form in forms]
-
-
-def _by_stem(photos: Iterable[str]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = collections.defaultdict(list)
-    for name in photos:
-        found[_stem(name).lower().removesuffix("_leftimg8bit")].append(name)
-    return found
-
-
-def _places(photos: Iterable[str]) -> dict[tuple, list[str]]:
-    found: dict[tuple, list[str]] = collections.defaultdict(list)
-    for name in photos:
-        found[_place(name), _stem(name).lower().removesuffix("_leftimg8bit")].append(name)
-    return found
-
-
-def _partners(mask: str, places: dict[tuple, list[str]]) -> list[str]:
-    place = _place(mask)
-    near = [places[place, form] for form in _forms(mask) if (place, form) in places]
-    exact = [n for photos in near for n in photos if pathlib.PurePath(n).name == _stem(mask)]
-    return exact or (near[0] if near else [])
+def _contains(long: tuple, short: tuple) -> bool:
+    """Says whether folders appear in a longer path in the same order."""
+    rest = iter(long)
+    return all(folder in rest for folder in short)

@@ -3,7 +3,8 @@
 import csv
 import dataclasses
 import io
-from collections.abc import Mapping, Sequence
+import pathlib
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from etils import epath
@@ -79,17 +80,28 @@ class Legend:
         )
 
 
-def read_legend(directory: epath.Path) -> Legend | None:
+def read_legend(directory: epath.Path, names: Iterable[str] = ()) -> Legend | None:
     """Reads CVAT's `labelmap.txt` (NAME:R,G,B::) or Roboflow's `_classes.csv`, or returns None.
 
+    Args:
+      directory: folder that holds the list.
+      names: of masks below it; the lists may lie in their folders, as in each of Roboflow's splits.
+
     Raises:
-      UserError: a line is malformed; it is named.
+      UserError: a line is malformed, or lists say different things; they are named.
     """
-    for name in LEGEND_FILES:
-        if (directory / name).exists():
-            path = directory / name
-            return _labelmap(path) if path.suffix == ".txt" else _classes_csv(path)
-    return None
+    folders = {parent for name in names for parent in pathlib.PurePath(name).parents}
+    found: dict[epath.Path, Legend] = {}
+    for folder in (directory, *(directory / str(place) for place in sorted(folders))):
+        for name in LEGEND_FILES:
+            if (path := folder / name).exists():
+                found[path] = _labelmap(path) if path.suffix == ".txt" else _classes_csv(path)
+                break
+    lists = list(found)
+    for path in lists[1:]:
+        if found[path] != found[lists[0]]:
+            raise UserError(f"{path} and {lists[0]} name classes differently; make them the same")
+    return found[lists[0]] if lists else None
 
 
 def _labelmap(path: epath.Path) -> Legend:

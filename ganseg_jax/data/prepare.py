@@ -9,7 +9,6 @@ import logging
 import os
 import pathlib
 import shutil
-import tarfile
 import tempfile
 from collections.abc import Iterator
 from typing import Any
@@ -17,7 +16,7 @@ from typing import Any
 import tensorflow_datasets as tfds
 from absl import logging as absl_logging
 
-from ganseg_jax.data import builders, images, layout, shuffling
+from ganseg_jax.data import archives, builders, images, layout, shuffling
 from ganseg_jax.data.builders import base
 from ganseg_jax.errors import UserError, command
 from ganseg_jax.files import is_remote, resolve
@@ -282,7 +281,7 @@ def _opened(
             _check_space(data_dir, 2 * source.stat().st_size)
             scratch = tempfile.TemporaryDirectory(dir=data_dir, prefix=f".unpacked-{dataset}-")
             folder = pathlib.Path(stack.enter_context(scratch))
-            _unpack(source, folder)
+            archives.unpack(source, folder)
         try:
             root = base.find_root(folder, builder_class.ROOT_MARKER)
         except FileNotFoundError as error:
@@ -292,19 +291,6 @@ def _opened(
 
 def _walk(folder: pathlib.Path) -> Iterator[pathlib.Path]:
     return (path for path in folder.rglob("*") if path.is_file())
-
-
-def _unpack(archive: pathlib.Path, folder: pathlib.Path) -> None:
-    try:
-        with tarfile.open(archive) as tar:
-            tar.extractall(folder, filter="data")
-    except tarfile.ReadError as error:
-        raise UserError(
-            f"{archive} is neither a folder nor a complete tar archive; unpack it and give the "
-            "folder as --source"
-        ) from error
-    except (tarfile.TarError, EOFError) as error:
-        raise UserError(f"{archive} cannot be unpacked: {error}") from error
 
 
 def _check_space(data_dir: pathlib.Path, needed: int) -> None:

@@ -2,8 +2,8 @@
 
 For an image `sample_0003.png` the first of these that exists is its label map:
 
-- `sample_0003_mask.png`, or `sample_0003.png` in `masks/`, `SegmentationClass/` or `labels/`: a
-  mask, whose values or colours are the classes (`data/masks.py`);
+- a mask: `sample_0003_mask.png`, `masks/sample_0003.png` or the like (`data/layout.py`), whose
+  values or colours are the classes (`data/masks.py`);
 - LabelMe's `sample_0003.json`;
 - any other file in the folder in which a labelling tool says what was drawn on the image
   (`data/annotations/`).
@@ -21,7 +21,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from ganseg_jax import pixels
-from ganseg_jax.data import masks
+from ganseg_jax.data import layout, layout_names, masks
 from ganseg_jax.data.annotations import common, folder
 from ganseg_jax.data.annotations.common import (
     BACKGROUND_NAMES,
@@ -29,8 +29,7 @@ from ganseg_jax.data.annotations.common import (
     Drawing,
     read_json,
 )
-from ganseg_jax.data.annotations.label_studio import BRUSH_FILE
-from ganseg_jax.data.images import IMAGE_SUFFIXES, ImageError
+from ganseg_jax.data.images import ImageError
 from ganseg_jax.errors import UserError, command
 from ganseg_jax.files import resolve
 from ganseg_jax.pixels import UNLABELLED
@@ -39,8 +38,6 @@ from ganseg_jax.report.palette import palette
 CLASSES_FILE = "classes.json"
 
 MASK_SUFFIX = "_mask.png"
-_MASK_FOLDERS = ("masks", "SegmentationClass", "labels")
-_IMAGE_FOLDERS = ("images", "img", "JPEGImages")
 _MOST_ASPECT = 0.02
 """How far the aspects of a mask and its image may differ, as a logarithm."""
 
@@ -81,28 +78,54 @@ class LabelSet:
 
 
 def image_files(directory: epath.Path) -> dict[str, epath.Path]:
-    """Returns the images of a folder by name without ending, sorted, without label maps.
-
-    If there are none in the folder, those of `images/`, `img/` or `JPEGImages/` in it.
+    """Returns the images of a folder and of those in it by name without ending, without masks.
 
     Raises:
-      UserError: the folder does not exist, or two images differ only in their ending.
+      UserError: the folder does not exist or has no images, or two images differ only in their
+        ending.
     """
-    if not directory.is_dir():
-        raise UserError(f"{directory} is no folder")
-    for place in (directory, *(directory / name for name in _IMAGE_FOLDERS)):
-        found: dict[str, epath.Path] = {}
-        for path in sorted(place.iterdir()) if place.is_dir() else []:
-            if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.endswith(MASK_SUFFIX):
-                continue
-            if BRUSH_FILE.fullmatch(path.name) or path.name.startswith("."):
-                continue
-            if path.stem in found:
-                raise UserError(f"{path} and {found[path.stem].name} would share one label map")
-            found[path.stem] = path
-        if found:
-            return found
-    return {}
+    return _Folder(directory).images
+
+
+class _Folder:
+    """Finds the images and masks of a folder, by the rule of `layout`.
+
+    Attributes:
+      images: by name without ending, sorted.
+      masks: by the image's name.
+      left_out: what was not used, and why.
+    """
+
+    def __init__(self, directory: epath.Path):
+        if not directory.is_dir():
+            raise UserError(f"{directory} is no folder")
+        found = layout.find(directory)
+        self.images: dict[str, epath.Path] = {}
+        self.masks: dict[str, epath.Path] = {}
+        self.left_out: list[tuple[str, str]] = []
+        for name in sorted(found.photos, key=lambda name: (name.count("/"), name)):
+            path, stem = directory / name, epath.Path(name).stem
+            other = self.images.setdefault(stem, path)
+            if other != path and other.parent == path.parent:
+                raise UserError(f"{path} and {other.name} would share one label map")
+            if other != path:
+                self.left_out.append((str(path), f"{other} has the same name"))
+            elif name in found.masks:
+                self.masks[stem] = directory / found.masks[name]
+        self.images = dict(sorted(self.images.items()))
+        names = common.Names(self.images)
+        for name, reason in found.skipped:
+            # Masks that a tool has given further letters.
+            stems = [stem for form in layout_names.mask_forms(name) if (stem := names.find(form))]
+            if reason != layout.ALONE:
+                self.left_out += [(name, reason)] if reason != layout.BRUSH else []
+            elif not stems:
+                raise UserError(
+                    f"{directory / name} is the label map of an image "
+                    f"{layout_names.mask_forms(name)[-1]!r} that {directory} lacks"
+                )
+            else:
+                self.masks.setdefault(stems[0], directory / name)
 
 
 def read_labels(
@@ -122,10 +145,11 @@ def read_labels(
         without its image, nothing labelled, or a file that cannot be read; it is named.
     """
     directory = resolve(directory)
-    images = image_files(directory)
+    listed = _Folder(directory)
+    images, mask_files = listed.images, listed.masks
     annotations = folder.read(directory, images)
     left_out = [entry for found in annotations.values() for entry in found.left_out]
-    mask_files = _mask_files(directory, images)
+    left_out += listed.left_out
     sources: dict[str, tuple[str, epath.Path | Drawing]] = {}
     for name in images:
         given: list[tuple[str, epath.Path | Drawing]] = []
@@ -206,36 +230,6 @@ def _image_size(path: epath.Path) -> tuple[int, int]:
         raise UserError(f"{path} cannot be read as an image: {error}") from error
 
 
-def _mask_files(directory: epath.Path, images: Mapping[str, epath.Path]) -> dict[str, epath.Path]:
-    """Returns the masks by image; a mask of no image is refused."""
-    found: dict[str, epath.Path] = {}
-    names = common.Names(images)
-    for place in reversed(_MASK_FOLDERS):
-        for path in sorted((directory / place).glob("*.png")):
-            _add_mask(found, directory, path, path.name, names)
-    for place in {directory, *(path.parent for path in images.values())}:
-        for path in sorted(place.glob(f"*{MASK_SUFFIX}")):
-            _add_mask(found, directory, path, path.name.removesuffix(MASK_SUFFIX) + ".png", names)
-    return found
-
-
-def _add_mask(
-    found: dict[str, epath.Path],
-    directory: epath.Path,
-    path: epath.Path,
-    image: str,
-    names: common.Names,
-) -> None:
-    if BRUSH_FILE.fullmatch(path.name) or path.name.startswith("."):
-        return
-    stem = names.find(image)
-    if stem is None:
-        raise UserError(
-            f"{path} is the label map of an image {image[:-4]!r} that {directory} lacks"
-        )
-    found[stem] = path
-
-
 def _legend(
     directory: epath.Path, paths: Mapping[str, epath.Path], classes: Sequence[str]
 ) -> masks.Legend | None:
@@ -244,7 +238,8 @@ def _legend(
     Raises:
       UserError: the maps number their colours differently, and no list says which is which.
     """
-    if (legend := masks.read_legend(directory)) is not None:
+    names = [str(path.relative_to(directory)) for path in paths.values()]
+    if (legend := masks.read_legend(directory, names)) is not None:
         return legend.renumbered(classes) if classes else legend
     palettes = masks.Palettes()
     for path in paths.values():

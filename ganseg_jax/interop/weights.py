@@ -6,6 +6,7 @@ of the parts stand before those of the entries, with a dot.
 """
 
 import io
+import re
 import zipfile
 from collections.abc import Mapping
 from typing import Any
@@ -48,11 +49,15 @@ def read(path: epath.PathLike) -> dict[str, Any]:
         raise UserError(f"{path}: there is no such weight file")
     try:
         data = path.read_bytes()
+        if what := _other_kind(data):
+            raise UserError(f"{path} {what}")
         if path.suffix == ".npz":
             return _read_npz(data)
         if path.suffix == ".safetensors":
             return _read_safetensors(data)
         content = pickles.load(data)
+    except UserError:
+        raise
     except pickles.Refused as error:
         raise UserError(f"{path} {error}") from error
     except Exception as error:  # Each format has error types of its own for damaged files.
@@ -61,6 +66,20 @@ def read(path: epath.PathLike) -> dict[str, Any]:
     if not isinstance(content, Mapping):
         raise UserError(f"{path} holds a {type(content).__name__}, not named weights")
     return dict(content)
+
+
+def _other_kind(data: bytes) -> str:
+    """Returns what a file is that a failed download left, or any text, and the remedy, or ""."""
+    start = data[:512].lstrip()
+    if not start:
+        return "is empty: download or copy it again"
+    if start.startswith(b"version https://git-lfs"):
+        return "is a pointer of Git LFS, not the file: run `git lfs pull` or download it"
+    if re.match(rb"<(!doctype|html|\?xml)", start, re.IGNORECASE):
+        return "is a web page, not weights: download the file again"
+    if all(32 <= byte < 127 or byte in b"\t\r\n" for byte in start):
+        return "is a text file, not weights"
+    return ""
 
 
 def write(path: epath.PathLike, content: Mapping[str, Any]) -> None:

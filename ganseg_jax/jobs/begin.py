@@ -10,8 +10,10 @@ from ganseg_jax.config import Config
 from ganseg_jax.config import file as config_file
 from ganseg_jax.config.convert import checked
 from ganseg_jax.data import prepare
+from ganseg_jax.evaluation import backbone, inception
+from ganseg_jax.files import resolve
 from ganseg_jax.models.build import check_networks
-from ganseg_jax.training import partition
+from ganseg_jax.training import inputs, partition, segmenter
 from ganseg_jax.training.gan import changes_of
 
 LOG = logging.getLogger(__name__)
@@ -34,6 +36,16 @@ def check(config: Config) -> None:
         protocols.chosen_protocols(config.evaluation.protocols, config.dataset.name)
 
 
+def _check_weights(config: Config, workdir: epath.PathLike) -> None:
+    """Raises `UserError` for given weights that are missing, damaged, or of another network."""
+    if config.model.kind == "gan" and not inputs.has_begun(resolve(workdir) / "segmenter"):
+        segmenter.check_backbone(config)
+    if config.evaluation.backbone_checkpoint:
+        backbone.load_feature_maps(config)
+    if config.evaluation.inception_checkpoint:
+        inception.load_network(config)
+
+
 def begin(
     config: Config,
     workdir: epath.PathLike,
@@ -42,6 +54,7 @@ def begin(
 ) -> None:
     """Checks a config and has the workdir adopt it; see `config.file.adopt_workdir`."""
     check(config)
+    _check_weights(config, workdir)
     config_file.adopt_workdir(config, workdir, given, retrain)
 
 

@@ -136,11 +136,22 @@ def _settings(
     given: Mapping[str, Any],
     retrain: Collection[str],
 ) -> schema.FewShot:
-    """Returns the folder's own settings if it has some that are to stay, else the preset's."""
+    """Returns the folder's own settings if it has some that are to stay, else the preset's.
+
+    Raises:
+      UserError: it has some, and a preset is given that has others.
+    """
     new = {"head", "auto_shot"} <= set(retrain) or not loading.is_few_shot(folder)
-    if new or preset != "auto":
-        return schema.settings_for(image_size, preset, given)
-    return with_fields(loading.few_shot_config(folder)[0], dict(given))
+    chosen = schema.settings_for(image_size, preset, given)
+    if new:
+        return chosen
+    own = with_fields(loading.few_shot_config(folder)[0], dict(given))
+    if preset != "auto" and chosen != own:
+        raise UserError(
+            f"--preset={preset} has other settings than {folder} was begun with: leave it out, or "
+            "give another --output, or --retrain=head,auto_shot"
+        )
+    return own
 
 
 SOON = 100
@@ -198,7 +209,10 @@ def load_source(
     if generator is None:
         module, variables = loading.load_generator(workdir)
     else:
-        content = weights.read(generator)
+        try:
+            content = weights.read(generator)
+        except UserError as error:
+            raise UserError(f"--generator: {error}") from error
         try:
             module, variables = torch_stylegan2.load_generator(content)
         except UserError as error:

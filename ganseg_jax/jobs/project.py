@@ -12,7 +12,8 @@ import numpy as np
 from etils import epath
 from jaxtyping import Float, Int, UInt8
 
-from ganseg_jax.data.folder import find_photos, read_photo
+from ganseg_jax.data import images
+from ganseg_jax.data.folder import Photo, open_photos, read_photo
 from ganseg_jax.errors import UserError
 from ganseg_jax.fewshot import projection
 from ganseg_jax.fewshot.results import Head
@@ -116,21 +117,36 @@ def _finish(source: Source, head: Head | None, variables: Any, latents: Any) -> 
 
 
 def read_folder(
-    folder: epath.PathLike, output: epath.PathLike, size: int
+    folder: epath.PathLike,
+    output: epath.PathLike,
+    size: int,
+    max_megapixels: float = images.MAX_MEGAPIXELS,
 ) -> tuple[list[str], UInt8[np.ndarray, "n s s 3"], dict[str, str], list[str]]:
     """Returns names and photos of a folder at one size, why others were left out, and a summary.
+
+    Args:
+      folder: a folder or tar archive of photos, or a photo.
+      output: the folder to write to, which must not lie in it.
+      size: of the photos, in pixels.
+      max_megapixels: of a photo that is not left out.
 
     Raises:
       UserError: there is none, or none can be read.
     """
-    found = find_photos(folder, output)
-    with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        read = list(pool.map(lambda name: read_photo(found.root / name, name, size), found.names))
+
+    def read_one(name: str) -> Photo | str:
+        return read_photo(found.root / name, name, size, max_megapixels)
+
+    with (
+        open_photos(folder, output) as found,
+        concurrent.futures.ThreadPoolExecutor(8) as pool,
+    ):
+        read = list(pool.map(read_one, found.names))
     skipped = {n: r for n, r in zip(found.names, read, strict=True) if isinstance(r, str)}
     good = [photo for photo in read if not isinstance(photo, str)]
     if not good:
         name, reason = next(iter(skipped.items()))
-        raise UserError(f"no photo in {found.root} can be read ({name}: {reason})")
+        raise UserError(f"no photo in {found.source} can be read ({name}: {reason})")
     photos = np.stack([photo.small for photo in good])
     names = [photo.name for photo in good]
     return names, photos, found.skipped | skipped, found.summary

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from ganseg_jax import files, pixels
 from ganseg_jax.data import images
 from ganseg_jax.data.annotations import export
-from ganseg_jax.data.folder import Photo, Photos, find_photos, read_photo
+from ganseg_jax.data.folder import Photo, Photos, open_photos, read_photo
 from ganseg_jax.data.layout import skipped_lines
 from ganseg_jax.errors import UserError
 from ganseg_jax.files import resolve
@@ -37,16 +37,16 @@ TILE = 160
 
 def segment_folder(
     segmenter: Segmenter,
-    source: epath.PathLike,
+    source: epath.PathLike | Photos,
     output: epath.PathLike,
     max_megapixels: float = images.MAX_MEGAPIXELS,
     formats: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Segments a photo, or all photos of a folder; see `experiments.segment` for what it writes.
+    """Segments all photos of a folder or tar archive; see `experiments.segment` for what it writes.
 
     Args:
       segmenter: finds the parts.
-      source: a photo or a folder of photos.
+      source: a photo, a folder or tar archive of photos, or what `open_photos` gives.
       output: folder to write to.
       max_megapixels: of a photo that is not left out.
       formats: of labelling tools, in which label maps are written too; of `export.FORMATS`.
@@ -57,8 +57,10 @@ def segment_folder(
     Raises:
       UserError: there are no photos, none of them can be read, or a result cannot be written.
     """
-    found = find_photos(source, output)
-    output, results = resolve(output), result_names(found.names)
+    if not isinstance(source, Photos):
+        with open_photos(source, output) as found:
+            return segment_folder(segmenter, found, output, max_megapixels, formats)
+    found, output, results = source, resolve(output), result_names(source.names)
     records: dict[str, Any] = {}
     skipped, unreadable = dict(found.skipped), dict[str, str]()
     notes: collections.Counter[str] = collections.Counter()
@@ -87,7 +89,7 @@ def segment_folder(
         print(line, file=sys.stderr)
     if not records:
         name, reason = next(iter(unreadable.items()))
-        raise UserError(f"no photo in {found.root} can be read ({name}: {reason})")
+        raise UserError(f"no photo in {found.source} can be read ({name}: {reason})")
     for writer in exports:
         writer.finish()
     save_png(output / "sheet.png", _sheet(shown, segmenter.classes, segmenter.colors))

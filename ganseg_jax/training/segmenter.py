@@ -1,6 +1,7 @@
 """The segmenter's stage: a DeepLab taught by fresh samples of a frozen generator."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import flax.struct
@@ -112,15 +113,25 @@ def init_state(
     image = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
     variables = init_variables(segmentation.segmenter, seed, image, train=False)
     if backbone_checkpoint:
-        content = weights.read(backbone_checkpoint)
-        try:
-            _, backbone = torch_deeplab.load_backbone(content)
-            variables = torch_deeplab.with_backbone(variables, backbone)
-        except UserError as error:
-            raise UserError(
-                f"segmenter.backbone_checkpoint={backbone_checkpoint}: {error}"
-            ) from error
+        variables = _with_backbone(variables, backbone_checkpoint)
     return state_from_variables(segmentation, variables)
+
+
+def check_backbone(config: Config) -> None:
+    """Raises `UserError` if `segmenter.backbone_checkpoint` cannot be read or does not fit."""
+    path, size = config.segmenter.backbone_checkpoint, config.image_size
+    if path:
+        image = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
+        init = functools.partial(build_segmenter(config).init, train=False)
+        _with_backbone(jax.eval_shape(init, jax.random.key(0), image), path)
+
+
+def _with_backbone(variables: Any, path: str) -> Any:
+    try:
+        _, backbone = torch_deeplab.load_backbone(weights.read(path))
+        return torch_deeplab.with_backbone(variables, backbone)
+    except UserError as error:
+        raise UserError(f"segmenter.backbone_checkpoint={path!r}: {error}") from error
 
 
 def state_from_variables(segmentation: Segmentation, variables: Any) -> SegmenterState:

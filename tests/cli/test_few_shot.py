@@ -10,6 +10,7 @@ from PIL import Image
 
 from ganseg_jax import load_segmenter
 from ganseg_jax.config import few_shot as schema
+from ganseg_jax.config import flat
 from ganseg_jax.data.pipeline import Split
 from ganseg_jax.errors import UserError
 from ganseg_jax.fewshot import pipeline, samples
@@ -99,7 +100,10 @@ def test_a_folder_keeps_the_settings_it_was_begun_with(workdir, few_shot):
     own, _ = few_shot_config(workdir / few_shot)
     assert settings() == own and own.unet_width == 2
     assert settings(given={"unet_width": 7}).unet_width == 7  # Which `prepare` then refuses.
-    assert settings("published").unet_width == 64
+    with pytest.raises(UserError, match=f"--preset=small has other settings than .*{few_shot} was"):
+        settings("small")
+    assert settings("small", dict(flat(own))) == own
+    assert settings("published", retrain=("head", "auto_shot")).unet_width == 64
     assert settings(retrain=("head", "auto_shot")).unet_width == schema.SMALL["unet_width"]
 
 
@@ -122,3 +126,9 @@ def test_it_says_at_the_start_how_long_the_stages_take(labelled, monkeypatch, ca
     caplog.clear()
     run._say_how_long(few)
     assert not caplog.messages
+
+
+def test_a_generator_that_is_none_is_named(workdir, tmp_path):
+    (tmp_path / "g.pt").write_text("not found")
+    with pytest.raises(UserError, match="--generator: .*g.pt is a text file, not weights"):
+        run.load_source(workdir, tmp_path / "g.pt")

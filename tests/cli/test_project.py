@@ -1,4 +1,5 @@
 import json
+import tarfile
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from ganseg_jax import sample_latents
 from ganseg_jax.errors import UserError
 from ganseg_jax.fewshot import samples
 from ganseg_jax.fewshot.source import Source
+from ganseg_jax.jobs.project import read_folder
 from ganseg_jax.loading import load_generator
 from ganseg_jax.pixels import to_uint8
 
@@ -33,7 +35,7 @@ def test_photos_become_latents_with_parts_by_the_head(
 ):
     output = tmp_path / "out"
     given = {"workdir": workdir, "input": photos, "output": output, "few_shot": few_shot}
-    entry_point("project", num_steps=30, batch_size=2, **given).main()
+    entry_point("project", num_steps=30, batch_size=2, max_megapixels=1, **given).main()
     names = [f"{name}.png" for name in "abc"]
     content = json.loads((output / "projection.json").read_text())
     assert list(content["photos"]) == names and list(content["skipped"]) == ["text.jpg"]
@@ -69,3 +71,14 @@ def test_what_does_not_fit_is_said(entry_point, workdir, photos, tmp_path, more,
     with pytest.raises(UserError, match=message):
         entry_point("project", **given).main()
     assert not (tmp_path / "out").exists()
+
+
+def test_the_limit_of_pixels_and_archives_are_those_of_segment(photos, tmp_path):
+    with pytest.raises(
+        UserError, match="photos can be read .a.png: .*more than max_megapixels=0.0"
+    ):
+        read_folder(photos, tmp_path / "out", 16, max_megapixels=0.001)
+    with tarfile.open(tmp_path / "p.tar", "w") as tar:
+        tar.add(photos, "p")
+    names, read, *_ = read_folder(tmp_path / "p.tar", tmp_path / "out", 16)
+    assert names == ["p/a.png", "p/b.png", "p/c.png"] and read.shape == (3, 16, 16, 3)

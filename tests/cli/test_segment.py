@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+import tarfile
 
 import numpy as np
 import pytest
@@ -120,6 +121,44 @@ def test_masks_beside_photos_are_no_photos(segmented, tmp_path):
     assert list(parts["photos"]) == [f"images/{number}.jpg" for number in range(3)]
     assert not parts["skipped"]
     assert "Labels: 3 masks\nimages: 3 photos\n" in errors
+
+
+def test_an_archive_is_read_and_named(tmp_path, monkeypatch):
+    place, archive = tmp_path / "photos", tmp_path / "photos.tar.gz"
+    (place / "images").mkdir(parents=True)
+    (place / "masks").mkdir()
+    picture().save(place / "images/a.png")
+    picture().convert("1").save(place / "masks/a.png")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "scratch"))
+    (tmp_path / "scratch").mkdir()
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(place, "set")
+    content = segment.segment_folder(ByColor(), archive, tmp_path / "out")
+    assert list(content["photos"]) == ["set/images/a.png"]
+    assert (tmp_path / "out/labels/set/images/a.png").exists()
+    (place / "images/a.png").write_bytes(b"none")
+    (place / "masks/a.png").unlink()
+    for name, packed in (("broken", "images"), ("nothing", "masks")):
+        with tarfile.open(tmp_path / f"{name}.tar", "w") as tar:
+            tar.add(place / packed, packed)
+    for name, message in (
+        ("broken.tar", "no photo in .*/broken.tar can be read .images/a.png: not an image"),
+        ("nothing.tar", "/nothing.tar has no images"),
+        ("x.bin", "x.bin is neither a folder nor a complete tar archive; unpack it"),
+    ):
+        (tmp_path / "x.bin").write_bytes(b"PK")
+        with pytest.raises(UserError, match=message):
+            segment.segment_folder(ByColor(), tmp_path / name, tmp_path / "out2")
+    assert not list((tmp_path / "scratch").iterdir())
+
+
+def test_few_shot_needs_a_name_and_a_workdir(entry_point, tmp_path):
+    given = {"input": tmp_path, "output": tmp_path / "out"}
+    with pytest.raises(UserError, match="--few_shot=x is a folder of a workdir: give --workdir"):
+        entry_point("segment", pretrained="people", few_shot="x", **given).main()
+    for name in ("segment", "project"):
+        with pytest.raises(UserError, match="--few_shot is empty: name a folder"):
+            entry_point(name, workdir=tmp_path, few_shot="", **given).main()
 
 
 def test_raw_files_and_too_many_pixels_are_refused_by_name(segmented, tmp_path):

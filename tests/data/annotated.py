@@ -100,6 +100,21 @@ def label_studio_brush():
     }
 
 
+def label_studio_two_tags():
+    """One tag draws, the other labels; the image was turned there and has a signed address."""
+    (task,) = json.loads(label_studio()["project-1.json"])
+    drawn, results = task["annotations"][0]["result"], []
+    for index, result in enumerate(drawn):
+        (kind,) = (key for key in result["value"] if key.endswith("labels"))
+        label = result["value"].pop(kind)
+        result |= {"id": f"r{index}", "type": kind.removesuffix("labels"), "image_rotation": 90}
+        labelled = result | {"type": "labels", "value": result["value"] | {"labels": label}}
+        results += [result, labelled]
+    task["annotations"][0]["result"] = results
+    url = "https://b.s3.amazonaws.com/a/one.png?X-Amz-Date=2024&X-Amz-Signature=a%2Fb.c"
+    return {"project-1.json": json.dumps([task | {"data": {"picture": url}}])}
+
+
 def via():
     x, y = zip(*HEAD, strict=True)
     polygon = {"name": "polygon", "all_points_x": x, "all_points_y": y}
@@ -129,6 +144,11 @@ def via_csv():
     return {"via_export.csv": "\n".join(lines)}
 
 
+def via_1_csv():
+    """Version 1 writes a # before the names of the columns."""
+    return {"via_region_data.csv": "#" + via_csv()["via_export.csv"]}
+
+
 def supervisely():
     data = base64.b64encode(zlib.compress(png(np.full((2, 2), 255)))).decode()
     outline = {"exterior": HEAD, "interior": []}
@@ -153,6 +173,23 @@ def yolo():
     return {"labels/one.txt": text, "data.yaml": "names: {0: tail, 1: head, 2: torso}\n"}
 
 
+def yolo_one_level_up():
+    contents = yolo()
+    return {"labels/one.txt": contents["labels/one.txt"], "../data.yml": contents["data.yaml"]}
+
+
+def coco_loose():
+    """Ids are text in one place and numbers in the other; no brackets around the one polygon."""
+    content = json.loads(coco()["_annotations.coco.json"])
+    content["images"][0]["id"] = "7"
+    for note in content["annotations"]:
+        note["category_id"] = str(note["category_id"])
+    content["annotations"][0]["segmentation"] = sum(HEAD, [])
+    pairs = {"id": "x", "image_id": "7", "category_id": 5, "segmentation": TORSO}
+    content["annotations"][1] = pairs
+    return {"instances.json": json.dumps(content)}
+
+
 def colour_list():
     colors = np.array([(0, 0, 0), (250, 50, 83), (36, 179, 83)], np.uint8)[TRUTH]
     legend = "# label:color_rgb:parts:actions\nbackground:0,0,0::\nhead:250,50,83::\n"
@@ -171,7 +208,8 @@ TOOLS = {
     f.__name__: f
     for f in (
         *(labelme, coco, cvat, label_studio, label_studio_brush, via, via_csv, supervisely),
-        *(yolo, colour_list, class_values),
+        *(yolo, colour_list, class_values, label_studio_two_tags, via_1_csv, yolo_one_level_up),
+        coco_loose,
     )
 }
 

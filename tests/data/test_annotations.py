@@ -15,8 +15,10 @@ from tests.data import annotated
 
 @pytest.fixture
 def folder(tmp_path):
-    Image.new("RGB", annotated.SIZE[::-1]).save(tmp_path / "one.png")
-    return tmp_path
+    place = tmp_path / "set"
+    place.mkdir()
+    Image.new("RGB", annotated.SIZE[::-1]).save(place / "one.png")
+    return place
 
 
 @pytest.mark.parametrize("tool", annotated.TOOLS)
@@ -55,7 +57,6 @@ def test_a_mutated_file_is_read_or_answered_in_one_line(folder, tool):
         ("via", "via_project.json", ('"rect"', '"star"'), "region 2: .*'star' are not read"),
         ("supervisely", "ann/one.png.json", ('"exterior"', '"x"'), "object 1: .*'exterior'"),
         ("yolo", "labels/one.txt", ("1 0.25", "7 0.25"), "one.txt, line 1 has class 7"),
-        ("yolo", "labels/one.txt", ("1 0.25", "1 0.5 0.5 0.5 0.5\n1 0.25"), "line 1 is a box"),
         ("colour_list", "labelmap.txt", ("36,179,83", "36,179"), "labelmap.txt, line 4"),
         ("colour_list", "labelmap.txt", ("36,179,83", "1,2,3"), r"4 pixels.*\(36, 179, 83\)"),
         (
@@ -82,7 +83,7 @@ def test_what_is_left_out_is_said(folder):
     assert "1 labelled images (COCO" in text or "1 labelled images (1 from" in text
     for reason in (
         "a polyline has no area",
-        "category tail: no annotation has it",
+        "category tail: no outline has it",
         "notes.txt: is no annotation file",
         "it is labelled by",
         "1 images: have no label map",
@@ -106,7 +107,13 @@ def test_several_files_of_one_image_are_merged(folder):
 @pytest.mark.parametrize(
     "name",
     ["one.png", "a/one.jpg", "C:\\a\\one.png", "5b2f01aa-one.png", "one_png.rf.5B2f01.jpg"]
-    + ["/data/local-files/?d=a/one.png", "one"],
+    + [
+        "/data/local-files/?d=a/one.png",
+        "one",
+        "s3://b/a/one.png?versionId=1.2#x",
+        "/a/b%20c/one.png",
+    ]
+    + ["/tasks/4/resolve/?fileuri=czM6Ly9iL2Evb25lLnBuZw=="],
 )
 def test_names_of_images_as_tools_write_them(name):
     assert common.Names(["one", "two"]).find(name) == "one"
@@ -179,3 +186,52 @@ def test_formats_are_found_out(folder):
         assert list(annotation_folder.read(folder, ["one"])) == [kind]
         for name in contents:
             (folder / name).unlink()
+
+
+def test_images_lie_deeper_in_a_project(folder):
+    (folder / "project/ds0/img").mkdir(parents=True)
+    (folder / "one.png").rename(folder / "project/ds0/img/one.png")
+    (folder / "README.md").write_text("about")
+    annotated.write(folder / "project/ds0", annotated.supervisely())
+    np.testing.assert_array_equal(read_labels(folder).labels[0], annotated.TRUTH)
+    Image.new("RGB", annotated.SIZE[::-1]).save(folder / "project/one.png")
+    found = read_labels(folder)
+    assert any("project/one.png has the same name" in why for _, why in found.left_out)
+
+
+@pytest.mark.parametrize("kind", ["coco", "yolo"])
+def test_a_box_among_outlines_is_not_labelled(folder, kind):
+    whole = annotated.TOOLS[kind]()
+    if kind == "coco":
+        content = json.loads(whole["_annotations.coco.json"])
+        box = {"id": 3, "image_id": 7, "category_id": 1, "bbox": [0, 0, 4, 6], "segmentation": []}
+        content["annotations"].append(box)
+        whole["_annotations.coco.json"] = json.dumps(content)
+    else:
+        whole["labels/one.txt"] += "0 0.25 0.5 0.5 1\n"
+    annotated.write(folder, whole)
+    found = read_labels(folder)
+    expected = annotated.TRUTH.copy()
+    expected[:, :4][expected[:, :4] == 0] = 255
+    np.testing.assert_array_equal(found.labels[0], expected)
+    assert any("1 boxes: have no outline" in line for line in found.summary())
+    if kind == "yolo":
+        (folder / "labels/one.txt").write_text("0 0.25 0.5 0.5 1\n")
+        with pytest.raises(UserError, match="no label maps.*1 boxes: have no outline"):
+            read_labels(folder)
+
+
+def test_a_labelme_file_without_shapes_labels_nothing(folder):
+    (folder / "one.json").write_text('{"shapes": [], "imagePath": "one.png"}')
+    with pytest.raises(UserError, match="no label maps.*one.json: has no shapes: not labelled"):
+        read_labels(folder)
+
+
+def test_regions_of_label_studio_without_a_label_are_left_out(folder):
+    contents = annotated.label_studio_two_tags()
+    (task,) = json.loads(contents["project-1.json"])
+    task["annotations"][0]["result"].append(task["annotations"][0]["result"][0] | {"id": "r9"})
+    (folder / "project-1.json").write_text(json.dumps([task]))
+    found = read_labels(folder)
+    np.testing.assert_array_equal(found.labels[0], annotated.TRUTH)
+    assert any("region 5: has no label" in line for line in found.summary())

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ganseg_jax.data import layout
+from ganseg_jax.data import layout, layout_names
 from ganseg_jax.errors import UserError
 
 
@@ -75,6 +75,117 @@ def test_twenty_photos_never_become_forty(tree, photos, masks):
     assert any(line.startswith(f"{folder}: ") and "20 masks" in line for line in found.summary())
 
 
+# As public sets and programs have them: the photo, the mask that is taken, and others.
+PUBLIC = [
+    ("a/b/A_{}.jpg", "a/b/A_{}_seg.png", "a/b/A_{}_parts_1.png"),  # ADE20K, as all of it is given.
+    ("street/A_{0}.jpg", "street/A_{0}_seg.png", "street/A_{0}/instance_000_A_{0}.png"),
+    ("Training/Images/{}.jpg", "Training/Category_ids/{}.png", "Training/Instance_ids/{}.png")
+    + ("Training/Human_ids/{}.png", "Training/Categories/{}.png", "Training/Human/{}.png"),
+    ("train_images/{}_1.jpg", "Val_parsing_annotations/train_segmentations/{}_1.png"),  # LIP.
+    ("701_StillsRaw_full/01TP_{}.png", "LabeledApproved_full/01TP_{}_L.png"),  # CamVid.
+    ("train/01TP_{}.png", "train_labels/01TP_{}_L.png"),
+    ("images/01TP_{}.png", "labels/01TP_{}_P.png"),
+    ("D/training/images/{}_training.tif", "D/training/1st_manual/{}_manual1.gif")
+    + ("D/training/mask/{}_training_mask.gif",),  # DRIVE.
+    ("Image_{}L.jpg", "Image_{}L_1stHO.png", "Image_{}L_2ndHO.png"),
+    ("images/{}_dr.JPG", "manual1/{}_dr.tif", "mask/{}_dr_mask.tif"),
+    ("images/{}.jpg", "annotations/{}_labelTrainIds.png", "annotations/{}_instanceTrainIds.png"),
+    ("train2017/{}.jpg", "stuffthingmaps/train2017/{}.png"),
+    ("train2017/{}.jpg", "annotations/panoptic_train2017/{}.png"),
+    ("images/Abyssinian_{}.jpg", "annotations/trimaps/Abyssinian_{}.png"),
+    ("p/ds0/img/{}.jpg", "p/ds0/masks_machine/{}.png", "p/ds0/masks_human/{}.png"),
+    ("VOC/JPEGImages/{}.jpg", "VOC/SegmentationClassContext/{}.png"),
+    ("rgb_anon/fog/{}_rgb_anon.png", "gt/fog/{}_gt_labelIds.png", "gt/fog/{}_gt_invGray.png"),
+    ("training/image_2/{}_10.png", "training/semantic/{}_10.png", "training/instance/{}_10.png"),
+    ("images/10k/{}.jpg", "labels/sem_seg/masks/{}.png", "labels/sem_seg/colormaps/{}.png"),
+    ("train/{}_1_image.jpg", "train/{}_1_label.png", "train/{}_1_viz.png"),
+    ("ISIC-2017_Training_Data/I_{}.jpg", "ISIC-2017_Part1_GroundTruth/I_{}_segmentation.png")
+    + ("ISIC-2017_Training_Data/I_{}_superpixels.png",),
+    ("CVC/Original/{}.tif", "CVC/Ground Truth/{}.tif"),
+    ("benign/benign ({}).png", "benign/benign ({})_mask.png", "benign/benign ({})_mask_1.png"),
+    ("Imgs/{}.jpg", "Imgs/{}.png"),  # MSRA10K.
+    ("Dataset 1/{}.bmp", "Dataset 1/{}.png"),
+    ("png_images/IMAGES/img_{}.png", "png_masks/MASKS/seg_{}.png"),
+    ("2_Ortho_RGB/top_{}_RGB.tif", "5_Labels_all/top_{}_label.tif"),
+    ("train/{}_sat.jpg", "train/{}_mask.png"),
+    ("images/P{}.png", "images/P{}_instance_color_RGB.png"),
+    ("A1/plant{}_rgb.png", "A1/plant{}_label.png", "A1/plant{}_fg.png"),
+    ("S/RGB/{}.png", "S/GT/LABELS/{}.png", "S/GT/COLOR/{}.png"),
+    ("data/img_dir/train/{}.jpg", "data/ann_dir/train/{}.png"),
+    ("jpgs/val/{}.jpg", "uint8/val/{}.png"),
+    ("R_frames-with-annotations/creek/{}.png", "R_annotations/creek/{}.png"),
+    ("imagesTr/x_{}_0000.png", "labelsTr/x_{}.png"),
+    ("x{}.jpg", "x{}_label_ground-truth_semantic.png", "x{}_label_ground-truth.png"),
+    ("x{}.jpg", "x{}.jpg___fuse.png"),
+    ("rgb_{}.png", "semantic_segmentation_{}.png", "instance_segmentation_{}.png"),
+    ("d/CameraRGB/{}.png", "d/CameraSeg/{}.png"),
+    ("d/img{}.png", "d/mask{}.png"),
+    ("b/test/broken/{}.png", "b/ground_truth/broken/{}_mask.png"),
+    ("clip_img/18/clip_00/18-{}.jpg", "matting/18/matting_00/18-{}.png"),
+    ("project/set/v1/photos/{}.jpg", "project/set/v1/labels/{}.png"),
+    ("stare-images/im{}.png", "labels-ah/im{}.ah.png", "labels-vk/im{}.vk.png"),
+    ("road/ColorImage/{}_C5.jpg", "road/Label/{}_C5_bin.png", "road/Label/{}_C5.png"),
+]
+
+
+@pytest.mark.parametrize(("photos", "masks", "others"), [(a, b, c) for a, b, *c in PUBLIC])
+def test_the_names_of_public_sets(tree, photos, masks, others):
+    numbers = range(11, 15)
+    found = tree(
+        {photos.format(n): photo for n in numbers}
+        | {pattern.format(n): mask for pattern in (masks, *others) for n in numbers}
+    )
+    assert found.photos == sorted(photos.format(n) for n in numbers)
+    assert found.masks == {photos.format(n): masks.format(n) for n in numbers}
+    assert len(found.skipped) == len(others) * len(numbers)
+
+
+def test_several_masks_that_each_hold_a_part_of_the_truth_are_not_taken(tree):
+    files = {f"images/{n}.jpg": photo for n in range(3)}
+    for part in ("hair", "nose"):
+        files |= {f"labels/{n}_{part}.png": mask for n in range(3)}
+    found = tree(files)
+    assert len(found.photos) == 3 and not found.masks
+    assert dict(found.skipped)["labels/0_nose.png"] == "a mask without an image"
+
+
+def drawing():
+    picture = np.zeros((16, 16, 3), np.uint8)
+    picture[3:9, 3:9] = 200, 10, 10
+    return picture
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        {f"{n}.{ending}": drawing for n in range(4) for ending in ("jpg", "png")},
+        {f"{n}.{ending}": photo for n in range(4) for ending in ("jpg", "png")},
+        {f"{place}/{n}.png": drawing for n in range(4) for place in ("train", "test")},
+        {"0.jpg": photo, "0_logo.png": drawing},
+        {f"{n}.jpg": photo for n in range(4)} | {f"{n}_b.jpg": drawing for n in range(4)},
+    ],
+)
+def test_copies_and_drawings_are_photos(tree, names):
+    found = tree(names)
+    assert found.photos == sorted(names) and not found.masks and not found.skipped
+
+
+def test_a_copy_in_few_colours_is_no_mask(tree):
+    def slope():
+        return (np.add.outer(np.arange(64), 3 * np.arange(64)) % 256).astype(np.uint8)
+
+    names = {"one.jpg": slope, "one.png": lambda: slope() // 16 * 16}
+    assert tree(names).photos == ["one.jpg", "one.png"]
+
+
+def test_a_png_beside_a_jpg_is_its_mask_if_it_looks_so(tree, tmp_path):
+    found = tree({"one.jpg": photo, "one.png": mask, "two.jpg": photo})
+    assert found.photos == ["one.jpg", "two.jpg"] and found.masks == {"one.jpg": "one.png"}
+    small = Image.fromarray(mask()).resize((8, 8), Image.Resampling.NEAREST)
+    small.save(tmp_path / "one.png")  # Masks have their photos' sizes.
+    assert layout.find(tmp_path).photos == ["one.jpg", "one.png", "two.jpg"]
+
+
 @pytest.mark.parametrize(
     "names",
     [
@@ -101,7 +212,7 @@ def test_folders_of_yolo_and_roboflow(tree):
             files[f"{split}/labels/{number}_jpg.rf.ab.txt"] = "0 0.5 0.5 0.1 0.1"
     found = tree(files)
     assert len(found.photos) == 9 and not found.masks and not found.skipped
-    splits = layout.splits_of(found.photos)
+    splits = layout_names.splits_of(found.photos)
     assert splits["valid/images/0_jpg.rf.ab.jpg"] == "validation"
     assert sorted(set(splits.values())) == ["test", "train", "validation"]
     assert found.summary() == [
@@ -111,13 +222,17 @@ def test_folders_of_yolo_and_roboflow(tree):
 
 
 def test_words_for_splits_that_mean_something_else_need_a_folder_for_training():
-    assert layout.splits_of(["valid/a.jpg", "invalid/a.jpg"]) == {
+    assert layout_names.splits_of(["valid/a.jpg", "invalid/a.jpg"]) == {
         "valid/a.jpg": None,
         "invalid/a.jpg": None,
     }
-    assert layout.splits_of(["images/val/a.jpg"]) == {"images/val/a.jpg": "validation"}
-    assert layout.splits_of(["train_images/a.jpg"]) == {"train_images/a.jpg": "train"}
-    assert layout.splits_of(["a/train/a.jpg", "train.jpg"]) == {
+    assert layout_names.splits_of(["images/val/a.jpg"]) == {"images/val/a.jpg": "validation"}
+    assert layout_names.splits_of(["train_images/a.jpg"]) == {"train_images/a.jpg": "train"}
+    inside = ["set/v1/train2017/a.jpg", "set/v1/val2017/b.jpg"]
+    assert list(layout_names.splits_of(inside).values()) == ["train", "validation"]
+    assert layout_names.splits_of(["horses/a.jpg", "horses/b/c.jpg"])["horses/b/c.jpg"] is None
+    assert layout_names.splits_of(["train/a/1.jpg", "train/a/2.jpg"])["train/a/1.jpg"] == "train"
+    assert layout_names.splits_of(["a/train/a.jpg", "train.jpg"]) == {
         "a/train/a.jpg": None,
         "train.jpg": None,
     }
@@ -167,7 +282,7 @@ def test_what_is_left_out_is_named(tree):
 
 def test_masks_of_other_photos_are_no_photos(tree):
     files = {f"imgs/img_{n}.jpg": photo for n in range(4)}
-    found = tree(files | {f"labels/lab_{n}.png": mask for n in range(4)})
+    found = tree(files | {f"labels/scene_{n}.png": mask for n in range(4)})
     assert len(found.photos) == 4 and len(found.skipped) == 4 and not found.masks
 
 

@@ -120,3 +120,19 @@ def test_palettes_that_differ_are_merged_by_colour_or_refused(folder):
     found = read_labels(folder)
     np.testing.assert_array_equal(found.labels, [TRUTH, TRUTH])
     assert found.classes == ["background", "head", "torso"]
+
+
+def test_colour_lists_lie_in_the_folder_of_each_split(folder):
+    table = "Pixel Value, Class\n0, background\n4, head\n9, torso\n"
+    for split, name in (("train", "one"), ("valid", "two")):
+        (folder / split).mkdir()
+        (folder / f"{name}.png").rename(folder / split / f"{name}_png.rf.0a1b.png")
+        mask = annotated.png(np.array([0, 4, 9])[TRUTH])
+        (folder / split / f"{name}_png.rf.0a1b_mask.png").write_bytes(mask)
+        (folder / split / "_classes.csv").write_text(table)
+    found = read_labels(folder)
+    assert found.classes == ["background", "head", "torso"]
+    np.testing.assert_array_equal(found.labels, [TRUTH, TRUTH])
+    (folder / "valid/_classes.csv").write_text(table.replace("torso", "tail"))
+    with pytest.raises(UserError, match="valid/_classes.csv and .*train/_classes.csv name"):
+        read_labels(folder)

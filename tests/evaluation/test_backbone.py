@@ -67,8 +67,23 @@ def test_wrong_files_are_named(config, tmp_path):
     with pytest.raises(UserError, match="evaluation.backbone_checkpoint='.*other.npz': .*conv1"):
         backbone.load_feature_maps(config)
     config = with_fields(config, {name: str(tmp_path / "none.npz")})
-    with pytest.raises(UserError, match="backbone_checkpoint='.*none.npz': there is no such file"):
+    with pytest.raises(
+        UserError, match="backbone_checkpoint='.*none.npz': .*there is no such weight file"
+    ):
         begin.begin(config, tmp_path / "W")
+
+
+def test_weights_to_begin_with_are_checked_before_the_gan_is_trained(classifier, config, tmp_path):
+    name = "segmenter.backbone_checkpoint"
+    (tmp_path / "text.pt").write_text("not found")
+    fitting = {"segmenter.backbone": "resnet18", "segmenter.width": 1.0}
+    for path, fields, message in (
+        (tmp_path / "text.pt", {}, "text.pt is a text file"),
+        (classifier[0], fitting | {"segmenter.backbone": "resnet50"}, "does not fit the segmenter"),
+    ):
+        with pytest.raises(UserError, match=f"{name}='.*': .*{message}"):
+            begin.begin(with_fields(config, fields | {name: str(path)}), tmp_path / "W")
+    assert not (tmp_path / "W").exists()
 
 
 def test_an_evaluation_has_a_row_for_it(classifier, config, monkeypatch):

@@ -68,7 +68,7 @@ def test_no_file_no_network(config):
 def test_wrong_files_are_named(config, tmp_path):
     torch_names = tmp_path / "classifier.npz"
     np.savez(torch_names, **{"fc.weight": np.zeros((1000, 2048), np.float32)})
-    (tmp_path / "broken.npz").write_bytes(b"PK no archive")
+    (tmp_path / "broken.npz").write_bytes(b"PK\x03\x04 no archive")
     for name, message in (
         ("none.npz", "none.npz': .*there is no such weight file"),
         ("broken.npz", "broken.npz': .*cannot be read as a weight file"),
@@ -80,7 +80,9 @@ def test_wrong_files_are_named(config, tmp_path):
 
 
 def test_missing_file_comes_to_light_before_training(config, tmp_path):
-    with pytest.raises(UserError, match="inception_checkpoint='.*none.npz': there is no such file"):
+    with pytest.raises(
+        UserError, match="inception_checkpoint='.*none.npz': .*there is no such weight file"
+    ):
         begin(with_file(config, tmp_path / "none.npz"), tmp_path / "W")
     assert not (tmp_path / "W").exists()
 

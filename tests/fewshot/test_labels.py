@@ -239,10 +239,10 @@ POLYGON = [2, 1, 6, 1, 6, 3, 2, 3]
     "changes, message",
     [
         ({"annotations": [BOX | {"segmentation": [[*POLYGON, 3]]}]}, "annotation 1: .*pairs"),
-        ({"annotations": [BOX | {"segmentation": POLYGON}]}, "annotation 1: .*a list of polygons"),
+        ({"annotations": [BOX | {"segmentation": [POLYGON, 3]}]}, "1: .*a list of polygons"),
         ({"annotations": [BOX | {"segmentation": [[1, 2]]}]}, "annotation 1: .*three or more"),
         ({"annotations": [BOX | {"segmentation": [["a"] * 6]}]}, "annotation 1: .*numbers"),
-        ({"annotations": [BOX]}, "annotation 1 is a box"),
+        ({"annotations": [BOX]}, "1 boxes: have no outline"),
         ({"annotations": [{"id": 1, "image_id": 7}]}, "annotation 1 has no image or category"),
         ({"annotations": {"id": 1}}, "'annotations' must be a list"),
         ({"images": {"id": 7, "file_name": "one.png"}}, "'images' must be a list"),

@@ -63,6 +63,25 @@ def test_damaged_files_are_named(tmp_path, suffix):
         weights.read(path)
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty: download"),
+        (b"hello", "is a text file, not weights"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:1",
+            "is a pointer of Git LFS.*git lfs pull",
+        ),
+        (b"\n<!DOCTYPE html><html>", "is a web page, not weights"),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".pt", ".npz", ".safetensors"])
+def test_what_a_failed_download_leaves_is_named(tmp_path, suffix, content, message):
+    (tmp_path / f"w{suffix}").write_bytes(content)
+    with pytest.raises(UserError, match=f"w{suffix} {message}"):
+        weights.read(tmp_path / f"w{suffix}")
+
+
 def test_objects_in_an_archive_are_not_unpickled(tmp_path):
     path = tmp_path / "weights.npz"
     np.savez(path, x=np.array([{"a": 1}], dtype=object))

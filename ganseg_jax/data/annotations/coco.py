@@ -1,6 +1,8 @@
 """COCO instances: one JSON file for many images (also Roboflow's and CVAT's)."""
 
+import functools
 import json
+import re
 from typing import Any
 
 import numpy as np
@@ -20,17 +22,18 @@ def recognises(content: Any) -> bool:
 def read(path: epath.Path, content: dict, names: common.Names) -> Annotations:
     """Reads polygons and run lengths, compressed or not; crowds too are regions of their class.
 
-    Categories that no annotation has are no classes: they group others, or were not used.
+    Categories that no outline has are no classes: they group others, or were not used. Of boxes
+    without an outline, see `Annotations.add_boxes`.
 
     Raises:
-      UserError: the file is malformed, an annotation is a box only, or its image is missing.
+      UserError: the file is malformed, or an image is missing.
     """
     for part in ("images", "annotations", "categories"):
         entries = content.get(part, [])
         if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
             raise UserError(f"{path}: {part!r} must be a list of objects, as COCO files have it")
     with common.reading(f"{path}: 'images'"):
-        listed = {entry.get("id"): entry for entry in content["images"]}
+        listed = {_id(entry.get("id")): entry for entry in content["images"]}
         stems = {id_: names.find(str(entry.get("file_name"))) for id_, entry in listed.items()}
     for id_, stem in stems.items():
         if stem is None:
@@ -40,30 +43,50 @@ def read(path: epath.Path, content: dict, names: common.Names) -> Annotations:
         given = content.get("categories", [])
         if any("id" not in entry or "name" not in entry for entry in given):
             raise UserError(f"{path}: a category has no id or name")
-        given = sorted(given, key=lambda entry: entry["id"])
-        categories = {entry["id"]: str(entry["name"]) for entry in given}
+        categories = {_id(entry["id"]): str(entry["name"]) for entry in given}
+        categories = dict(sorted(categories.items(), key=lambda pair: _order(pair[0])))
     found = Annotations()
+    boxed: dict[str, list[Shape]] = {}
     for annotation in content["annotations"]:
         where = f"{path}: annotation {annotation.get('id')}"
         with common.reading(where):
-            id_, category = annotation.get("image_id"), annotation.get("category_id")
+            id_, category = _id(annotation.get("image_id")), _id(annotation.get("category_id"))
             if id_ not in listed or category not in categories:
                 raise UserError(f"{where} has no image or category")
             size = common.size_of(listed[id_].get("height"), listed[id_].get("width"))
+            if not annotation.get("segmentation"):
+                boxed.setdefault(str(stems[id_]), []).append(_box(annotation))
+                continue
             shapes = [Shape(categories[category], draw) for draw in _regions(where, annotation)]
             found.add(str(stems[id_]), Drawing(str(path), size, shapes))
+    found.add_boxes(str(path), boxed)
     found.left_out += [
-        (f"{path}: {listed[id_]['file_name']}", "has no annotations: not labelled")
+        (f"{path}: {listed[id_]['file_name']}", "has no outlines: not labelled")
         for id_, stem in stems.items()
         if stem not in found.drawings
     ]
     found.number_drawn(list(categories.values()))
     found.left_out += [
-        (f"{path}: category {name}", "no annotation has it")
+        (f"{path}: category {name}", "no outline has it")
         for name in categories.values()
         if name not in found.classes and name.lower() not in common.BACKGROUND_NAMES
     ]
     return found
+
+
+def _id(value: Any) -> Any:
+    """Returns an id as a number if it is one: some programs write it as text here, not there."""
+    return int(value) if isinstance(value, str) and re.fullmatch(r"\d{1,18}", value) else value
+
+
+def _order(id_: Any) -> tuple[bool, Any]:
+    return isinstance(id_, str), id_
+
+
+def _box(annotation: dict) -> Shape:
+    x, y, width, height = (common.number(v, "bbox") for v in annotation.get("bbox") or [0] * 4)
+    corners = raster.box_corners(x, y, x + width, y + height)
+    return Shape(common.IGNORE_NAMES[0], functools.partial(raster.inside_polygon, corners))
 
 
 def _regions(where: str, annotation: dict) -> list:
@@ -84,8 +107,11 @@ def _regions(where: str, annotation: dict) -> list:
             return rle.unroll(lengths, height * width).reshape(width, height).T
 
         return [pixels]
-    if not drawn:
-        raise UserError(f"{where} is a box without an outline; export polygons, or indexed PNGs")
+    # Some programs leave out the outer brackets, or make pairs.
+    if isinstance(drawn, list) and all(isinstance(v, int | float) for v in drawn):
+        drawn = [drawn]
+    elif isinstance(drawn, list) and all(isinstance(v, list) and len(v) == 2 for v in drawn):
+        drawn = [sum(drawn, [])]
     if not isinstance(drawn, list) or not all(isinstance(flat, list) for flat in drawn):
         raise UserError(f"{where}: 'segmentation' must be a list of polygons, each a list")
     if any(len(flat) % 2 or len(flat) < 6 for flat in drawn):

@@ -1,11 +1,12 @@
 """What the readers share: drawn shapes, image names, and answers to malformed files."""
 
+import base64
 import contextlib
 import dataclasses
 import json
 import re
 import urllib.parse
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -83,6 +84,20 @@ class Annotations:
             )
         before.size = before.size or drawing.size
         before.shapes += drawing.shapes
+
+    def add_boxes(self, where: str, boxes: Mapping[str, Sequence[Shape]]) -> None:
+        """Leaves out boxes without an outline: what they hold and no shape covers is not labelled.
+
+        Args:
+          where: the file, for messages.
+          boxes: by image, shapes of the class for pixels that are not labelled.
+        """
+        for image, shapes in boxes.items():
+            if image in self.drawings:
+                self.drawings[image].shapes[:0] = shapes
+        if count := sum(map(len, boxes.values())):
+            why = "have no outline: their pixels count as not labelled; export polygons"
+            self.left_out.append((f"{where}: {count} boxes", why))
 
     def merge(self, other: "Annotations") -> None:
         """Adds what another file of the same format holds."""
@@ -241,12 +256,25 @@ class Names:
 
     def find(self, name: str) -> str | None:
         """Returns the image's name without ending, or None if there is none or more than one."""
-        last = re.split(r"[/\\]", urllib.parse.unquote(name.split("?d=")[-1]))[-1]
+        last = re.split(r"[/\\]", _path_of(name))[-1]
         for stem in (last, last.rpartition(".")[0]):
             if stem in self._stems:
                 return stem
         found = self._plain.get(_plain(last.rpartition(".")[0] or last), [])
         return found[0] if len(found) == 1 else None
+
+
+def _path_of(name: str) -> str:
+    """Returns the path that a file's web address holds, which Label Studio may have packed."""
+    if "?d=" in name:  # Of its local storage.
+        return urllib.parse.unquote(name.split("?d=")[-1])
+    if "://" in name or name.startswith("/"):
+        parts = urllib.parse.urlsplit(name)
+        if packed := urllib.parse.parse_qs(parts.query).get("fileuri"):
+            with contextlib.suppress(ValueError):
+                return _path_of(base64.b64decode(packed[0]).decode())
+        name = parts.path
+    return urllib.parse.unquote(name)
 
 
 def _plain(stem: str) -> str:

@@ -1,5 +1,6 @@
 """Finds out in which formats a folder is labelled, and reads them."""
 
+import functools
 from collections.abc import Collection
 from typing import Any
 
@@ -40,8 +41,7 @@ def read(directory: epath.Path, stems: Collection[str]) -> dict[str, Annotations
     files = sorted(_files(directory))
     found: dict[str, Annotations] = {}
     tasks: dict[str, str] = {}
-    listed = [directory / name for name in yolo.NAME_FILES if (directory / name).exists()]
-    yolo_names = yolo.read_names(listed[0]) if listed else []
+    yolo_names = functools.cache(functools.partial(_yolo_names, directory))
     for path in files:
         ending = path.suffix.lower()
         kind, read_here = None, None
@@ -55,10 +55,10 @@ def read(directory: epath.Path, stems: Collection[str]) -> dict[str, Annotations
                     tasks |= label_studio.read_tasks(content, names)
         elif ending == ".xml":
             kind, read_here = "CVAT", cvat.read(path, names)
-        elif ending == ".csv" and common.read_text(path).startswith("filename,"):
+        elif ending == ".csv" and common.read_text(path).startswith(("filename,", "#filename,")):
             kind, read_here = "VIA", via.read_csv(path, names)
         elif ending == ".txt" and names.find(path.name):
-            kind, read_here = "YOLO", yolo.read(path, yolo_names, names)
+            kind, read_here = "YOLO", yolo.read(path, yolo_names(path.parent), names)
         elif ending in (".csv", ".txt", ".zip"):
             kind, why = "other files", "is no annotation file that is known"
             why = "is packed: unpack it" if ending == ".zip" else why
@@ -74,6 +74,16 @@ def read(directory: epath.Path, stems: Collection[str]) -> dict[str, Annotations
         for stem in found["Label Studio brush"].drawings:
             found["Label Studio"].drawings.pop(stem, None)
     return found
+
+
+def _yolo_names(top: epath.Path, folder: epath.Path) -> list[str]:
+    """Returns the names that YOLO's classes have, by the nearest file; it may lie above `top`."""
+    places = [folder, *folder.parents]
+    for place in places[: places.index(top) + 2]:
+        for name in yolo.NAME_FILES if place != top.parent else yolo.DATA_FILES:
+            if (place / name).exists():
+                return yolo.read_names(place / name)
+    return []
 
 
 def _files(directory: epath.Path) -> list[epath.Path]:

@@ -13,10 +13,16 @@ from ganseg_jax.data.annotations import common, raster, rle
 from ganseg_jax.data.annotations.common import Annotations, Drawing, Shape
 from ganseg_jax.errors import UserError
 
-_KINDS = ("brushlabels", "polygonlabels", "rectanglelabels", "ellipselabels")
+_KINDS = {"rle": "brush", "points": "polygon", "radiusX": "ellipse", "width": "rectangle"}
+"""Kind of a region by a field that only it has."""
+
+_LABELS = ("brushlabels", "polygonlabels", "rectanglelabels", "ellipselabels", "labels")
 
 BRUSH_FILE = re.compile(r"task-(\d+)-annotation-(\d+)-by-.*-tag-(.+)-(\d+)\.(png|npy)")
 """Name of a mask in the brush exports: task, annotation, class, number."""
+
+
+_LIKE_A_FILE = re.compile(r"\.\w{3,4}($|[?#])|[?&]fileuri=")
 
 
 def recognises(content: Any) -> bool:
@@ -26,6 +32,8 @@ def recognises(content: Any) -> bool:
 
 def read(path: epath.Path, content: list, names: common.Names) -> Annotations:
     """Reads the first annotation of each task that was not cancelled; others are left out.
+
+    Positions are those in the image itself, also where a person has turned it in the tool.
 
     Raises:
       UserError: the file is malformed, or its image is missing; the task is named.
@@ -43,20 +51,26 @@ def read(path: epath.Path, content: list, names: common.Names) -> Annotations:
             if not results:
                 found.left_out.append((where, "has no annotation: not labelled"))
                 continue
-            size, shapes = None, []
+            labels = {r["id"]: label for r in results if "id" in r and (label := _label(r))}
+            size, shapes, seen = None, [], set()
             for index, result in enumerate(results, 1):
                 place = f"{where}: region {index}"
                 with common.reading(place):
                     value = result.get("value", result)
-                    kind = next((k for k in _KINDS if k in value), None)
-                    if kind is None:
-                        found.left_out.append((place, "is no brush, polygon, rectangle or ellipse"))
+                    kind = next((kind for field, kind in _KINDS.items() if field in value), None)
+                    # With a tag for shapes and one for labels, a region is written twice.
+                    label = _label(result) or labels.get(result.get("id"))
+                    if result.get("id") in seen and result.get("id") is not None:
+                        continue
+                    if kind is None or label is None:
+                        why = "is no brush, polygon, rectangle or ellipse"
+                        found.left_out.append((place, why if label else "has no label"))
                         continue
                     size = common.size_of(result["original_height"], result["original_width"])
                     if size is None:
                         raise TypeError("'original_height' must be a number")
-                    label = common.list_of(value, kind)[0]
-                    shapes.append(Shape(str(label), _region(kind, value, size)))
+                    shapes.append(Shape(label, _region(kind, value, size)))
+                    seen.add(result.get("id"))
             if shapes:
                 found.add(stem, Drawing(str(path), size, shapes))
     return found.number_drawn()
@@ -108,10 +122,17 @@ def read_brush_file(path: epath.Path, tasks: dict[str, str], names: common.Names
 
 def _image(task: dict) -> str:
     data = task.get("data", task)
-    fields = [v for v in data.values() if isinstance(v, str) and re.search(r"\.\w{3,4}$", v)]
+    fields = [v for v in data.values() if isinstance(v, str) and _LIKE_A_FILE.search(v)]
     if not fields:
         raise TypeError("no field of 'data' names an image")
     return str(data.get("image") or fields[0])
+
+
+def _label(result: dict) -> str | None:
+    value = result.get("value", result)
+    field = next((field for field in _LABELS if field in value), None)
+    names = common.list_of(value, field) if field else []
+    return str(names[0]) if names else None
 
 
 def _results(task: dict, where: str, found: Annotations, touched: bool) -> list[dict]:
@@ -135,19 +156,19 @@ def _results(task: dict, where: str, found: Annotations, touched: bool) -> list[
 
 def _region(kind: str, value: dict, size: common.Size):
     height, width = size
-    if kind == "brushlabels":
+    if kind == "brush":
         if not 0 < height * width <= 1 << 27:
             raise TypeError("the image's size is not possible")
         alpha = rle.label_studio_alpha(common.list_of(value, "rle"), height * width)
         region = (alpha > 0).reshape(height, width)
         return lambda s: region
     scale = np.array([width, height]) / 100
-    if kind == "polygonlabels":
+    if kind == "polygon":
         points = common.points_of(value["points"]) * scale
         return lambda s: raster.inside_polygon(points, s)
     x, y = (common.number(value[f], f) for f in "xy")
     turned = common.number(value.get("rotation") or 0, "rotation")
-    if kind == "ellipselabels":
+    if kind == "ellipse":
         rx, ry = [common.number(value[f], f) for f in ("radiusX", "radiusY")] * scale
         center = (x * scale[0], y * scale[1])
         return lambda s: raster.inside_ellipse(center, (float(rx), float(ry)), s, turned)

@@ -55,7 +55,10 @@ def read(path: epath.Path, content: Any, names: common.Names) -> Annotations:
                     shapes.append(Shape(label, functools.partial(raster.nested, rings)))
                     continue
                 shapes.append(Shape(label, _region(path, kind, entry)))
-        found.add(stem, Drawing(str(path), size, shapes))
+        if shapes:
+            found.add(stem, Drawing(str(path), size, shapes))
+        else:
+            found.left_out.append((str(path), "has no shapes: not labelled"))
         return found.number_drawn()
 
 

@@ -48,9 +48,10 @@ def read(path: epath.Path, content: dict, names: common.Names) -> Annotations:
 def read_csv(path: epath.Path, names: common.Names) -> Annotations:
     """Reads the CSV export; see `read`."""
     entries: dict[str, list] = {}
+    text = common.read_text(path).removeprefix("#")  # Of version 1.
     with common.reading(path):
         try:
-            for row in csv.DictReader(io.StringIO(common.read_text(path))):
+            for row in csv.DictReader(io.StringIO(text)):
                 name = common.text_of(row, "filename")
                 shape = json.loads(row["region_shape_attributes"])
                 attributes = json.loads(row["region_attributes"])

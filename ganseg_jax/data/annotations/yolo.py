@@ -11,7 +11,8 @@ from ganseg_jax.data.annotations import common, raster
 from ganseg_jax.data.annotations.common import Annotations, Drawing, Shape
 from ganseg_jax.errors import UserError
 
-NAME_FILES = ("data.yaml", "dataset.yaml", "classes.txt", "obj.names")
+DATA_FILES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
+NAME_FILES = (*DATA_FILES, "classes.txt", "obj.names")
 
 
 def read_names(path: epath.Path) -> list[str]:
@@ -21,7 +22,7 @@ def read_names(path: epath.Path) -> list[str]:
       UserError: the file is malformed.
     """
     text = common.read_text(path)
-    if path.suffix != ".yaml":
+    if path.suffix not in (".yaml", ".yml"):
         return [line.strip() for line in text.splitlines() if line.strip()]
     import yaml
 
@@ -44,15 +45,21 @@ def _inside(points: Float[np.ndarray, "p 2"], size: common.Size) -> Bool[np.ndar
     return raster.inside_polygon(points * (size[1], size[0]), size)
 
 
+def _box(shares: Sequence[float]) -> Shape:
+    x, y, width, height = shares
+    corners = raster.box_corners(*(x - width / 2, y - height / 2, x + width / 2, y + height / 2))
+    return Shape(common.IGNORE_NAMES[0], functools.partial(_inside, corners))
+
+
 def read(path: epath.Path, classes: Sequence[str], names: common.Names) -> Annotations:
     """Reads lines of a class and the corners of a polygon as shares of width and height.
 
     Raises:
-      UserError: a line is malformed or a box, or the image is missing; the line is named.
+      UserError: a line is malformed, or the image is missing; the line is named.
     """
     if (stem := names.find(path.name)) is None:
         raise UserError(f"{path} annotates an image that the folder lacks")
-    shapes = []
+    shapes, boxes = [], []
     for number, line in enumerate(common.read_text(path).splitlines(), 1):
         cells = line.split()
         if not cells:
@@ -60,7 +67,8 @@ def read(path: epath.Path, classes: Sequence[str], names: common.Names) -> Annot
         place = f"{path}, line {number}"
         with common.reading(place):
             if len(cells) == 5:
-                raise UserError(f"{place} is a box without an outline; export polygons")
+                boxes.append(_box([common.number(cell, "coordinate") for cell in cells[1:]]))
+                continue
             if len(cells) < 7 or len(cells) % 2 == 0:
                 raise UserError(f"{place}: a class and three or more pairs of coordinates are due")
             index = int(cells[0])
@@ -73,7 +81,9 @@ def read(path: epath.Path, classes: Sequence[str], names: common.Names) -> Annot
     found = Annotations()
     if shapes:
         found.add(stem, Drawing(str(path), None, shapes))
-    else:
+    if boxes:
+        found.add_boxes(str(path), {stem: boxes})
+    elif not shapes:
         found.left_out.append((str(path), "is empty: not labelled"))
     numbered = sorted({s.name for s in shapes}, key=lambda n: int(n[6:])) if not classes else None
     return found.number_drawn(classes or numbered)

@@ -48,8 +48,6 @@ class LabelFolder:
     def __init__(self, directory: str | Path, classes: Sequence[str] | None):
         self.directory = Path(directory)
         self.images = image_files(self.directory)
-        if not self.images:
-            raise UserError(f"{directory} has no images (png, jpg, webp or bmp)")
         self.sizes = {name: _size(path) for name, path in self.images.items()}
         if classes is None:
             classes = read_classes(self.directory)

@@ -31,7 +31,7 @@ import numpy as np
 from etils import epath
 
 from ganseg_jax import pixels
-from ganseg_jax.data import images, layout, masks
+from ganseg_jax.data import images, layout, layout_names, masks
 from ganseg_jax.data.builders import base
 from ganseg_jax.errors import UserError
 
@@ -65,7 +65,7 @@ class ImageFolder(base.SetBuilder):
             self.landmark_names = found.landmark_names
             # Names are known for certain only when all masks have been read.
             self.part_names = found.part_names if found.masks else None
-            self._legend = masks.read_legend(epath.Path(_descend(pathlib.Path(str(source)))))
+            self._legend = masks.read_legend(epath.Path(found.top), found.mask_names)
             if self._legend and found.masks and not self.part_names:
                 self.part_names = self._legend.names
         super().__init__(source=source, **kwargs)
@@ -74,7 +74,7 @@ class ImageFolder(base.SetBuilder):
             self.summary = found.summary
 
     def list_splits(self) -> Mapping[str, base.Items]:
-        folders = layout.splits_of(self._names)
+        folders = layout_names.splits_of(self._names)
         if any(folders.values()):
             splits: dict[str, list[str]] = {"train": [], "validation": [], "test": []}
             for name, split in folders.items():
@@ -164,6 +164,7 @@ class _Listing:
 
     def __init__(self, root: pathlib.Path):
         found = layout.find(root)
+        self.top, self.mask_names = root, list(found.masks.values())
         self.summary = found.summary()
         self.skipped = list(found.skipped)
         below_images = all(name.startswith("images/") for name in found.photos)
