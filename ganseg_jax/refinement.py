@@ -34,9 +34,9 @@ EDGE = 20.0
 RADIUS = 2
 """Of the neighbourhood, in pixels."""
 
-_MOST_REFERENCES = 32
+MOST_REFERENCES = 32
 """Rows and columns of the grid of pixels of which colour models are made."""
-_LEAST = 1e-4
+LEAST = 1e-4
 """What probabilities and densities are at least, so that no pixel decides alone."""
 
 
@@ -69,18 +69,18 @@ def refine(
         - 2 * jnp.einsum("bic,bjc->bij", pixels, references, precision=EXACT)
     )
     similarity = jnp.exp(-distance / (2 * COLOR_WIDTH**2))  # [b, h * w, r]
-    offsets = _neighbors()
+    offsets = neighbors()
     affinity = [
         jnp.exp(-EDGE * jnp.sum((near - colors) ** 2, -1, keepdims=True)) / math.hypot(*offset)
         for offset, near in zip(offsets, _shifted(colors, offsets), strict=True)
     ]
-    prior = PRIOR * jnp.log(jnp.maximum(probabilities, _LEAST))
+    prior = PRIOR * jnp.log(jnp.maximum(probabilities, LEAST))
 
     def iterate(_: int, q: Array) -> Array:
         given = of_references(q)
         summed = jnp.einsum("bij,bjk->bik", similarity, given, precision=EXACT)
         density = summed / (given.sum(1) + 1e-3)[:, None]
-        color = jnp.log(density + _LEAST).reshape(probabilities.shape)
+        color = jnp.log(density + LEAST).reshape(probabilities.shape)
         around = sum(w * near for w, near in zip(affinity, _shifted(q, offsets), strict=True))
         return jax.nn.softmax(prior + color + SMOOTHNESS * around)
 
@@ -89,11 +89,11 @@ def refine(
 
 def _references(size: int) -> slice:
     """Returns the rows or columns, of `size`, whose pixels colour models are made of."""
-    stride = -(-size // _MOST_REFERENCES)
+    stride = -(-size // MOST_REFERENCES)
     return slice(stride // 2, None, stride)
 
 
-def _neighbors() -> list[tuple[int, int]]:
+def neighbors() -> list[tuple[int, int]]:
     along = range(-RADIUS, RADIUS + 1)
     return [offset for offset in itertools.product(along, along) if offset != (0, 0)]
 
