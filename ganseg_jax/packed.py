@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from etils import epath
-from flax import traverse_util
 
 from ganseg_jax import files
 from ganseg_jax.config import Config, with_fields
@@ -65,7 +64,7 @@ def load(place: epath.Path, part: str) -> tuple[Config, Any]:
     config = config_file.load_config(place)
     entries = weights.section(weights.read(place / WEIGHTS), part, place / WEIGHTS)
     variables = {name: values.astype(np.float32) for name, values in entries.items()}
-    return config, traverse_util.unflatten_dict(variables, sep="/")
+    return config, _nested(variables)
 
 
 def write(folder: epath.PathLike, config: Config, variables: dict[str, Any]) -> int:
@@ -90,7 +89,21 @@ def write(folder: epath.PathLike, config: Config, variables: dict[str, Any]) -> 
     return len(content)
 
 
+def _nested(variables: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Returns arrays by names such as "params/conv/kernel" as a tree, without Flax."""
+    tree: dict[str, Any] = {}
+    for name, values in variables.items():
+        *branches, leaf = name.split("/")
+        place = tree
+        for branch in branches:
+            place = place.setdefault(branch, {})
+        place[leaf] = values
+    return tree
+
+
 def _half(part: str, variables: Any) -> dict[str, np.ndarray]:
+    from flax import traverse_util
+
     packed = {}
     for name, values in traverse_util.flatten_dict(variables, sep="/").items():
         with np.errstate(over="ignore"):

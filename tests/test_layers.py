@@ -6,17 +6,18 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 LAYERS = """
-errors quiet precision chips
+errors quiet precision chips refinement_constants
 files
 pixels prng geometry
 config
 latents losses refinement
 models
+graph
 interop
 data
 evaluation
 report
-checkpoints
+checkpoints forward runtime
 segmenter packed
 loading
 training

@@ -10,31 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from ganseg_jax.graph.kinds import DeepLab, Network, Variables
 from ganseg_jax.graph.nodes import Nodes
 
 _EPSILON = 1e-5
 """Of batch normalisation, as in `models.blocks.BatchNorm`."""
-
-
-@dataclasses.dataclass(frozen=True)
-class DeepLab:
-    """Holds what a `models.deeplab.DeepLabV3` is beyond its weights; see there."""
-
-    output_stride: int
-    atrous_rates: tuple[int, ...]
-    stem_pool: bool
-
-
-@dataclasses.dataclass(frozen=True)
-class UNet:
-    """Holds what a `models.unet.UNet` is beyond its weights."""
-
-    depth: int
-
-
-Network = DeepLab | UNet
-Variables = Mapping[str, Any]
-"""{"params": ..., "batch_stats": ...}, nested, of arrays."""
 
 
 def num_classes(network: Network, variables: Variables) -> int:
@@ -74,7 +54,13 @@ class _Layers:
         return _Layers(self.nodes, self.params[name], self.stats.get(name, {}))
 
     def conv(
-        self, x: str, name: str, norm: str = "", stride: int = 1, dilation: int = 1, relu: bool = True
+        self,
+        x: str,
+        name: str,
+        norm: str = "",
+        stride: int = 1,
+        dilation: int = 1,
+        relu: bool = True,
     ) -> str:
         """Adds a convolution, the normalisation behind it if it is named, and ReLU."""
         kernel = np.asarray(self.params[name]["kernel"], np.float64)

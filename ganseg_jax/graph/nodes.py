@@ -40,9 +40,9 @@ class Nodes:
         self._nodes.append(helper.make_node(kind, inputs, [result], result, **attributes))
         return result
 
-    def constant(self, values: Any, dtype: type = np.float32) -> str:
+    def constant(self, values: Any, dtype: str = "float32") -> str:
         """Adds a constant, once if it is given again."""
-        array = np.asarray(values, dtype)
+        array: np.ndarray = np.asarray(values, dtype)
         key = (array.dtype.str, array.shape, array.tobytes())
         if key not in self._known:
             self._known[key] = f"constant_{len(self._constants)}"
@@ -51,7 +51,7 @@ class Nodes:
 
     def integers(self, *values: int) -> str:
         """Adds a constant of int64, one axis."""
-        return self.constant(values, np.int64)
+        return self.constant(values, "int64")
 
     def cast(self, x: str, dtype: str) -> str:
         """Converts to a type of `TYPES`."""

@@ -2,7 +2,7 @@
 
 import math
 
-from ganseg_jax import refinement
+from ganseg_jax import refinement_constants as refinement
 from ganseg_jax.graph.nodes import Nodes
 
 
@@ -21,7 +21,11 @@ def refine(nodes: Nodes, images: str, probabilities: str) -> str:
     def number(value: float) -> str:
         return nodes.constant(value)
 
-    flat, rows, cols = nodes.integers(0, 0, -1), _strides(nodes, images, 2), _strides(nodes, images, 3)
+    flat, rows, cols = (
+        nodes.integers(0, 0, -1),
+        _strides(nodes, images, 2),
+        _strides(nodes, images, 3),
+    )
 
     def of_references(x: str) -> str:
         return nodes.apply("Reshape", _every(nodes, _every(nodes, x, 2, rows), 3, cols), flat)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import onnx
 
 from ganseg_jax.graph import networks, refining, resizing
-from ganseg_jax.graph.networks import Network, Variables
+from ganseg_jax.graph.kinds import Network, Variables
 from ganseg_jax.graph.nodes import Nodes
 from ganseg_jax.pixels import HALF_RANGE
 

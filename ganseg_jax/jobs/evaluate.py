@@ -40,7 +40,8 @@ def evaluate(config: Config, workdir: epath.PathLike) -> dict[str, float]:
 
     workdir = resolve(workdir)
     prepare_data(config)
-    segmenter = loading.load_segmenter(workdir)
+    # The same arithmetic wherever figures are computed.
+    segmenter = loading.load_segmenter(workdir, engine="jax")
     with of_products(config.evaluation.precision):
         measured = measure.measure_photos(config, segmenter)
         figures, notes = dict(measured.figures), []

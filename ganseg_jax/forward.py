@@ -1,0 +1,41 @@
+"""The program that gives each pixel of small photos its probabilities, in JAX."""
+
+import functools
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from ganseg_jax import pixels, refinement
+from ganseg_jax.precision import Precision, of_products
+
+REFINED_PIXELS = 2**15
+"""Pixels that are refined at a time; each takes kilobytes."""
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def predict(
+    module: nn.Module, refine: bool, precision: Precision, variables: Any, images: Array
+) -> Array:
+    """Returns the probabilities of the classes, (B, S, S, C).
+
+    Args:
+      module: a network from images in [-1, 1] to logits.
+      refine: bring the probabilities to the edges of each photo's colours.
+      precision: how exactly an accelerator multiplies.
+      variables: of the network.
+      images: in [0, 255], (B, S, S, 3).
+    """
+    x = pixels.to_unit_range(images)
+    with of_products(precision):
+        logits: Any = module.apply(variables, x, train=False)
+    probabilities = jax.nn.softmax(logits.astype(jnp.float32))
+    if not refine:
+        return probabilities
+    return jax.lax.map(
+        lambda given: refinement.refine(*jax.tree.map(lambda a: a[None], given))[0],
+        (x, probabilities),
+        batch_size=max(1, REFINED_PIXELS // (x.shape[1] * x.shape[2])),
+    )
