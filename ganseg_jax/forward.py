@@ -34,8 +34,11 @@ def predict(
     probabilities = jax.nn.softmax(logits.astype(jnp.float32))
     if not refine:
         return probabilities
+    # A number of photos that is not known yet cannot be split into equal blocks.
+    known = isinstance(x.shape[0], int)
+    at_once = max(1, REFINED_PIXELS // (x.shape[1] * x.shape[2])) if known else None
     return jax.lax.map(
         lambda given: refinement.refine(*jax.tree.map(lambda a: a[None], given))[0],
         (x, probabilities),
-        batch_size=max(1, REFINED_PIXELS // (x.shape[1] * x.shape[2])),
+        batch_size=at_once,
     )

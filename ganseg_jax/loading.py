@@ -16,7 +16,7 @@ from ganseg_jax.config.convert import from_mapping
 from ganseg_jax.config.few_shot import FewShot
 from ganseg_jax.errors import UserError, command
 from ganseg_jax.files import resolve
-from ganseg_jax.graph.kinds import DeepLab, Network
+from ganseg_jax.graph.kinds import DeepLab, Network, UNet
 from ganseg_jax.segmenter import Deferred, Engine, Segmenter
 
 if TYPE_CHECKING:  # What needs JAX imports it itself: a packed model segments without.
@@ -64,12 +64,12 @@ def load_segmenter(workdir: epath.PathLike, engine: Engine | None = None) -> Seg
     Raises:
       UserError: none was trained there, or a few-shot one is not finished.
     """
+    if is_few_shot(workdir):
+        return _few_shot_segmenter(workdir, engine)
     place = packed.find(workdir)
     if place is not None:
         config, variables = packed.load(place, "segmenter")
         return _segmenter(config, _deeplab(config), variables, engine)
-    if is_few_shot(workdir):
-        return _few_shot_segmenter(workdir, engine)
     config = config_file.load_config(workdir)
     if config.model.kind != "gan":
         reader, variables = restore_mask_reader(config, workdir)
@@ -242,24 +242,31 @@ def _few_shot_segmenter(folder: epath.PathLike, engine: Engine | None) -> Segmen
     at each photo's own size (set `image_size = None`), best between half and twice that size, which
     its augmentation covered.
     """
-    import jax
-    import jax.numpy as jnp
-
-    from ganseg_jax.graph.kinds import of_module
-    from ganseg_jax.models.unet import UNet
-
     settings, facts = few_shot_config(folder)
-    network = UNet(len(facts["classes"]), settings.unet_width, settings.unet_depth)
-    size = facts["image_size"]
-    like = _shapes(network, jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32), train=False)
-    steps = settings.auto_shot.num_steps
-    state = restore_few_shot(folder, "auto_shot", "auto-shot network", {"variables": like}, steps)
+    classes, size = facts["classes"], facts["image_size"]
+
+    def make() -> "nn.Module":
+        from ganseg_jax.models.unet import UNet
+
+        return UNet(len(classes), settings.unet_width, settings.unet_depth)
+
+    if packed.weights_file(resolve(folder)) is not None:
+        variables = packed.variables_of(resolve(folder), "segmenter")
+    else:
+        import jax
+        import jax.numpy as jnp
+
+        like = _shapes(make(), jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32), train=False)
+        steps, name = settings.auto_shot.num_steps, "auto-shot network"
+        state = restore_few_shot(folder, "auto_shot", name, {"variables": like}, steps)
+        variables = state["variables"]
+    network = UNet(settings.unet_depth)
     return Segmenter(
-        network,
-        state["variables"],
+        Deferred(make, len(classes), network),
+        variables,
         image_size=size,
-        classes=facts["classes"],
-        engine=_engine(engine, of_module(network)),
+        classes=classes,
+        engine=_engine(engine, network),
     )
 
 

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+import PIL
 from jaxtyping import Float, Integer, Shaped, UInt8
 from PIL import Image
 
@@ -13,6 +14,16 @@ Pixels = TypeVar("Pixels", np.ndarray, "jax.Array")
 
 HALF_RANGE = 127.5
 """Half of the range of a byte: 0 is -1, 255 is 1."""
+
+WEIGHT_BITS = (7, 8, 7)
+"""Pillow rounds the weights of bytes, in resizing, to 22 bits. In three pieces of so many, from the
+highest on, all products are exact sums of whole numbers, even in float32 with factors rounded to
+bfloat16. `graph.resizing` has the equation."""
+
+ROWS_MAY_BE_FIRST = int(PIL.__version__.split(".")[0]) >= 13
+"""Pillow resizes the columns of a photo first, rounds to bytes, and then the rows. From version 13
+on, a photo of H x W that becomes S x S is resized the other way round if H > S and H + S > 2 W, and
+bytes differ by one (findings/pillow_resizes_tall_images_rows_first.sh)."""
 
 _PIXELS_AT_ONCE = 2**22
 

@@ -65,7 +65,7 @@ class Segmenter:
         precision: Precision = "highest",
         engine: Engine = "jax",
     ):
-        self._network, self._host_variables = module, variables
+        self._network, self.host_variables = module, variables
         self.image_size, self.batch_size = image_size, batch_size
         self.classes = None if classes is None else tuple(classes)
         self.refine, self.precision, self.engine = refine, precision, engine
@@ -82,7 +82,7 @@ class Segmenter:
         """Returns the network's variables, on the devices."""
         import jax
 
-        return jax.device_put(self._host_variables)
+        return jax.device_put(self.host_variables)
 
     def __call__(self, images: UInt8[np.ndarray, "n h w 3"]) -> Int[np.ndarray, "n h w"]:
         """Returns the most probable class of every pixel."""
@@ -143,7 +143,7 @@ class Segmenter:
                 f"a {type(self.module).__name__} cannot be written as an ONNX graph, only DeepLab "
                 "and U-Net in float32: take StableHLO"
             )
-        return network, self._host_variables
+        return network, self.host_variables
 
     def _session(self, image_size: int | None, refine: bool) -> runtime.Session:
         if (image_size, refine) not in self._sessions:

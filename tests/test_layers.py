@@ -20,6 +20,7 @@ report
 checkpoints forward runtime
 segmenter packed
 loading
+export
 training
 fewshot
 jobs

@@ -57,6 +57,19 @@ class Nodes:
         """Converts to a type of `TYPES`."""
         return self.apply("Cast", x, to=TYPES[dtype])
 
+    def turned_if(self, condition: str, x: str) -> str:
+        """Swaps rows and columns of maps (N, C, H, W) if a condition, one bool, is true."""
+        branches = {}
+        for branch, kind, options in (
+            ("then_branch", "Transpose", {"perm": [0, 1, 3, 2]}),
+            ("else_branch", "Identity", {}),
+        ):
+            name = f"{branch}_{len(self._nodes)}"
+            value = helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
+            node = helper.make_node(kind, [x], [name], name, **options)
+            branches[branch] = helper.make_graph([node], branch, [], [value])
+        return self.apply("If", condition, **branches)
+
     def side(self, x: str, axis: int) -> str:
         """Returns the length of an axis as int64 (1,)."""
         return self.apply("Gather", self.apply("Shape", x), self.integers(axis), axis=0)

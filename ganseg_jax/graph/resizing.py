@@ -9,10 +9,7 @@ runtimes differ in what they make of its `antialias`; products are the same ever
 """
 
 from ganseg_jax.graph.nodes import Nodes
-
-_BITS = (7, 8, 7)
-"""Pillow rounds the weights for bytes to 22 bits. In three pieces, all products are exact sums of
-whole numbers, even in float32 and with factors rounded to bfloat16."""
+from ganseg_jax.pixels import ROWS_MAY_BE_FIRST, WEIGHT_BITS
 
 
 def shrink_bytes(nodes: Nodes, photos: str, size: int) -> str:
@@ -27,16 +24,34 @@ def shrink_bytes(nodes: Nodes, photos: str, size: int) -> str:
       Likewise, (N, 3, S, S).
     """
     out = nodes.integers(size)
+    rows_first = _rows_first(nodes, photos, size)
+    photos = nodes.turned_if(rows_first, photos)
     for axis in (3, 2):
         pieces = _pieces(nodes, _weights(nodes, nodes.side(photos, axis), out))
-        total = nodes.constant(2 ** (sum(_BITS) - 1), "int32")
-        for piece, bits in zip(pieces, (_BITS[1] + _BITS[2], _BITS[2], 0), strict=True):
+        total = nodes.constant(2 ** (sum(WEIGHT_BITS) - 1), "int32")
+        for piece, bits in zip(
+            pieces, (WEIGHT_BITS[1] + WEIGHT_BITS[2], WEIGHT_BITS[2], 0), strict=True
+        ):
             summed = nodes.cast(_along(nodes, photos, piece, axis), "int32")
             scaled = nodes.apply("Mul", summed, nodes.constant(2**bits, "int32"))
             total = nodes.apply("Add", total, scaled)
-        rounded = nodes.apply("Div", total, nodes.constant(2 ** sum(_BITS), "int32"))
+        rounded = nodes.apply("Div", total, nodes.constant(2 ** sum(WEIGHT_BITS), "int32"))
         photos = nodes.cast(rounded, "float32")
-    return photos
+    return nodes.turned_if(rows_first, photos)
+
+
+def _rows_first(nodes: Nodes, photos: str, size: int) -> str:
+    """Returns `pixels.rows_first` of photos (N, 3, H, W), a bool of no axes."""
+    if not ROWS_MAY_BE_FIRST:
+        return nodes.constant(False, "bool")
+    height, width = (
+        nodes.apply("Squeeze", nodes.side(photos, axis), nodes.integers(0)) for axis in (2, 3)
+    )
+    side = nodes.constant(size, "int64")
+    shrinks = nodes.apply("Greater", height, side)
+    doubled = nodes.apply("Mul", width, nodes.constant(2, "int64"))
+    tall = nodes.apply("Greater", nodes.apply("Add", height, side), doubled)
+    return nodes.apply("And", shrinks, tall)
 
 
 def resize(nodes: Nodes, x: str, height: str, width: str) -> str:
@@ -68,11 +83,11 @@ def _pieces(nodes: Nodes, weights: str) -> list[str]:
     """Returns round(2^22 w(o, i) / sum_i w(o, i)) in three pieces, the highest first, float32."""
     total = nodes.apply("ReduceSum", weights, nodes.integers(1), keepdims=1)
     pieces, left = [], weights
-    for bits in _BITS[:-1]:
+    for bits in WEIGHT_BITS[:-1]:
         scaled = nodes.apply("Mul", left, nodes.integers(2**bits))
         pieces.append(nodes.apply("Div", scaled, total))
         left = nodes.apply("Sub", scaled, nodes.apply("Mul", pieces[-1], total))
-    doubled = nodes.apply("Mul", left, nodes.integers(2 ** (_BITS[-1] + 1)))
+    doubled = nodes.apply("Mul", left, nodes.integers(2 ** (WEIGHT_BITS[-1] + 1)))
     halves = nodes.apply("Mul", total, nodes.integers(2))
     pieces.append(nodes.apply("Div", nodes.apply("Add", doubled, total), halves))
     return [nodes.cast(piece, "float32") for piece in pieces]

@@ -5,6 +5,7 @@ from etils import epath
 from ganseg_jax import loading, packed
 from ganseg_jax.config.file import load_config
 from ganseg_jax.errors import UserError
+from ganseg_jax.files import resolve, write_whole
 
 
 def pack(workdir: epath.PathLike, output: epath.PathLike) -> int:
@@ -20,4 +21,8 @@ def pack(workdir: epath.PathLike, output: epath.PathLike) -> int:
         "generator": loading.restore_generator(config, workdir),
         "segmenter": loading.restore_segmenter(config, workdir),
     }
-    return packed.write(output, config, variables)
+    size = packed.write(output, config, variables)
+    measured = resolve(workdir) / "evaluation" / packed.METRICS
+    if measured.exists():  # For the card of an exported model.
+        write_whole(resolve(output) / packed.METRICS, measured.read_bytes())
+    return size
