@@ -5,31 +5,31 @@ the weights that are asked for are read.
 """
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import flax.linen as nn
-import jax
-import jax.numpy as jnp
 from etils import epath
 
-from ganseg_jax import latents, packed, parts
+from ganseg_jax import packed, parts, runtime
 from ganseg_jax.config import Config
 from ganseg_jax.config import file as config_file
 from ganseg_jax.config.convert import from_mapping
 from ganseg_jax.config.few_shot import FewShot
 from ganseg_jax.errors import UserError, command
 from ganseg_jax.files import resolve
-from ganseg_jax.models import build
-from ganseg_jax.models.autoencoder import MaskReader
-from ganseg_jax.models.generator import Generator
-from ganseg_jax.models.unet import UNet
-from ganseg_jax.segmenter import Segmenter
+from ganseg_jax.graph.kinds import DeepLab, Network, UNet
+from ganseg_jax.segmenter import Deferred, Engine, Segmenter
+
+if TYPE_CHECKING:  # What needs JAX imports it itself: a packed model segments without.
+    import flax.linen as nn
+
+    from ganseg_jax.models.autoencoder import MaskReader
+    from ganseg_jax.models.generator import Generator
 
 Variables = Any
 """{"params": ..., "batch_stats": ...} of numpy arrays."""
 
 
-def load_generator(workdir: epath.PathLike) -> tuple[Generator, Variables]:
+def load_generator(workdir: epath.PathLike) -> "tuple[Generator, Variables]":
     """Loads a generator: `(module, variables)`, for `module.apply(variables, latents, ...)`.
 
     Args:
@@ -38,6 +38,8 @@ def load_generator(workdir: epath.PathLike) -> tuple[Generator, Variables]:
     Raises:
       UserError: nothing was trained there.
     """
+    from ganseg_jax.models import build
+
     place = packed.find(workdir)
     if place is not None:
         config, variables = packed.load(place, "generator")
@@ -50,7 +52,9 @@ def load_generator(workdir: epath.PathLike) -> tuple[Generator, Variables]:
     return build.build_generator(config), restore_generator(config, workdir)
 
 
-def load_segmenter(workdir: epath.PathLike, named: bool = True) -> Segmenter:
+def load_segmenter(
+    workdir: epath.PathLike, named: bool = True, engine: Engine | None = None
+) -> Segmenter:
     """Loads a segmenter; an auto-encoder's masks serve as one.
 
     Args:
@@ -58,12 +62,14 @@ def load_segmenter(workdir: epath.PathLike, named: bool = True) -> Segmenter:
         or a packed model: its folder, or the name of one of the package (`"people"`).
       named: whether its parts are those that a person made of them (`ganseg_jax.parts`): named,
         merged, left out; else they are the network's.
+      engine: what computes; by default onnxruntime on a CPU, if it and onnx are installed and the
+        network is DeepLab or U-Net in float32, else JAX.
 
     Raises:
       UserError: none was trained there, a few-shot one is not finished, or what is known of the
         parts does not fit.
     """
-    segmenter = _load_segmenter(workdir)
+    segmenter = _load_segmenter(workdir, engine)
     known = parts.read(workdir, segmenter.num_classes - 1) if named else None
     if known is not None:
         made = parts.classes_of(known)
@@ -71,23 +77,53 @@ def load_segmenter(workdir: epath.PathLike, named: bool = True) -> Segmenter:
     return segmenter
 
 
-def _load_segmenter(workdir: epath.PathLike) -> Segmenter:
+def _load_segmenter(workdir: epath.PathLike, engine: Engine | None) -> Segmenter:
+    if is_few_shot(workdir):
+        return _few_shot_segmenter(workdir, engine)
     place = packed.find(workdir)
     if place is not None:
         config, variables = packed.load(place, "segmenter")
-        return _segmenter(config, build.build_segmenter(config), variables)
-    if is_few_shot(workdir):
-        return _few_shot_segmenter(workdir)
+        return _segmenter(config, _deeplab(config), variables, engine)
     config = config_file.load_config(workdir)
     if config.model.kind != "gan":
         reader, variables = restore_mask_reader(config, workdir)
-        return _segmenter(config, reader, variables)
-    return _segmenter(config, build.build_segmenter(config), restore_segmenter(config, workdir))
+        return _segmenter(config, reader, variables, engine)
+    return _segmenter(config, _deeplab(config), restore_segmenter(config, workdir), engine)
 
 
-def _segmenter(config: Config, module: nn.Module, variables: Variables) -> Segmenter:
+def _deeplab(config: Config) -> Deferred:
+    def make() -> "nn.Module":
+        from ganseg_jax.models import build
+
+        return build.build_segmenter(config)
+
+    s = config.segmenter
+    network = DeepLab(s.output_stride, s.atrous_rates, s.stem_pool)
+    in_float32 = config.dtype == "float32"
+    return Deferred(make, config.model.num_parts + 1, network if in_float32 else None)
+
+
+def _segmenter(
+    config: Config, module: "nn.Module | Deferred", variables: Variables, engine: Engine | None
+) -> Segmenter:
     refine, precision = config.segmenter.refine, config.evaluation.precision
-    return Segmenter(module, variables, config.image_size, refine=refine, precision=precision)
+    network = module.network if isinstance(module, Deferred) else None
+    return Segmenter(
+        module,
+        variables,
+        config.image_size,
+        refine=refine,
+        precision=precision,
+        engine=_engine(engine, network),
+    )
+
+
+def _engine(wanted: Engine | None, network: Network | None) -> Engine:
+    """Returns what computes a network that is, if it can be, written as such a graph."""
+    if wanted is not None:
+        return wanted
+    fits = network is not None and runtime.is_installed() and runtime.is_for_cpus()
+    return "onnxruntime" if fits else "jax"
 
 
 def restore_generator(config: Config, workdir: epath.PathLike) -> Variables:
@@ -96,6 +132,11 @@ def restore_generator(config: Config, workdir: epath.PathLike) -> Variables:
     Raises:
       UserError: there is no GAN in the workdir, or it does not fit the config.
     """
+    import jax
+
+    from ganseg_jax import latents
+    from ganseg_jax.models import build
+
     module = build.build_generator(config)
     inputs = jax.eval_shape(lambda: latents.sample_latents(jax.random.key(0), 2, module.noise_dim))
     like = _shapes(module, inputs, train=False)
@@ -116,18 +157,23 @@ def restore_segmenter(
     Raises:
       UserError: there is no segmenter in the workdir, or it does not fit the config.
     """
+    from ganseg_jax.models import build
+
     like = _shapes(build.build_segmenter(config), _images(config), train=False)
     if self_trained and (resolve(workdir) / "self_training" / "checkpoints").exists():
         return restore(workdir, "self_training", "student/segmenter", like)
     return restore(workdir, "segmenter", "segmenter", like)
 
 
-def restore_mask_reader(config: Config, workdir: epath.PathLike) -> tuple[MaskReader, Variables]:
+def restore_mask_reader(config: Config, workdir: epath.PathLike) -> "tuple[MaskReader, Variables]":
     """Reads the workdir's auto-encoder as a segmenter: module and variables.
 
     Raises:
       UserError: there is none in the workdir, or it does not fit the config.
     """
+    from ganseg_jax.models import build
+    from ganseg_jax.models.autoencoder import MaskReader
+
     network = build.build_autoencoder(config)
     like = _shapes(network, _images(config), train=False)
     variables = restore(workdir, "autoencoder", "autoencoder", like)
@@ -203,7 +249,7 @@ def restore_few_shot(
     return found[1]
 
 
-def _few_shot_segmenter(folder: epath.PathLike) -> Segmenter:
+def _few_shot_segmenter(folder: epath.PathLike, engine: Engine | None) -> Segmenter:
     """Loads the U-Net of a few-shot folder.
 
     Photos are resized to the size of the generator's images, on which it was trained. It also runs
@@ -211,17 +257,41 @@ def _few_shot_segmenter(folder: epath.PathLike) -> Segmenter:
     its augmentation covered.
     """
     settings, facts = few_shot_config(folder)
-    network = UNet(len(facts["classes"]), settings.unet_width, settings.unet_depth)
-    size = facts["image_size"]
-    like = _shapes(network, jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32), train=False)
-    steps = settings.auto_shot.num_steps
-    state = restore_few_shot(folder, "auto_shot", "auto-shot network", {"variables": like}, steps)
-    return Segmenter(network, state["variables"], image_size=size, classes=facts["classes"])
+    classes, size = facts["classes"], facts["image_size"]
+
+    def make() -> "nn.Module":
+        from ganseg_jax.models.unet import UNet
+
+        return UNet(len(classes), settings.unet_width, settings.unet_depth)
+
+    if packed.weights_file(resolve(folder)) is not None:
+        variables = packed.variables_of(resolve(folder), "segmenter")
+    else:
+        import jax
+        import jax.numpy as jnp
+
+        like = _shapes(make(), jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32), train=False)
+        steps, name = settings.auto_shot.num_steps, "auto-shot network"
+        state = restore_few_shot(folder, "auto_shot", name, {"variables": like}, steps)
+        variables = state["variables"]
+    network = UNet(settings.unet_depth)
+    return Segmenter(
+        Deferred(make, len(classes), network),
+        variables,
+        image_size=size,
+        classes=classes,
+        engine=_engine(engine, network),
+    )
 
 
-def _shapes(module: nn.Module, inputs: Any, **options: Any) -> Any:
+def _shapes(module: "nn.Module", inputs: Any, **options: Any) -> Any:
+    import jax
+
     return jax.eval_shape(lambda x: module.init(jax.random.key(0), x, **options), inputs)
 
 
-def _images(config: Config) -> jax.ShapeDtypeStruct:
+def _images(config: Config) -> Any:
+    import jax
+    import jax.numpy as jnp
+
     return jax.ShapeDtypeStruct((2, config.image_size, config.image_size, 3), jnp.float32)

@@ -1,15 +1,15 @@
 """Packed models: small folders to keep, to hand on, or to come with the package.
 
 A packed model holds `config.json`, the run's config, and `weights.npz`, generator and segmenter in
-float16, to sample from and to segment with, but not to train on. Those in `pretrained/` are known
-by name: `ganseg_jax.load_segmenter("people")`.
+float16, to sample from and to segment with, but not to train on; or, exported,
+`weights.safetensors` in float32. That of few-shot segmentation has the few-shot settings and no
+generator. Those in `pretrained/` are known by name: `ganseg_jax.load_segmenter("people")`.
 """
 
 from typing import Any
 
 import numpy as np
 from etils import epath
-from flax import traverse_util
 
 from ganseg_jax import files
 from ganseg_jax.config import Config, with_fields
@@ -20,6 +20,9 @@ from ganseg_jax.interop import weights
 
 PARTS = ("generator", "segmenter")
 WEIGHTS = "weights.npz"
+SAFETENSORS = "weights.safetensors"
+METRICS = "metrics.json"
+"""What was measured, if it was; nothing needs it."""
 _PRETRAINED = epath.Path(__file__).parent / "pretrained"
 
 
@@ -45,7 +48,7 @@ def find(place: epath.PathLike) -> epath.Path | None:
     A folder that holds a model or a run goes before a model of the package of the same name.
     """
     folder = resolve(place)
-    if (folder / WEIGHTS).exists():
+    if weights_file(folder) is not None:
         return folder
     if (folder / "config.json").exists() or str(place) not in names():
         return None
@@ -55,6 +58,11 @@ def find(place: epath.PathLike) -> epath.Path | None:
 def is_packaged(folder: epath.PathLike) -> bool:
     """Says whether a folder is that of a model which comes with the package."""
     return resolve(folder).parent == _PRETRAINED
+
+
+def weights_file(folder: epath.Path) -> epath.Path | None:
+    """Returns the weights of a packed model's folder, None if there are none."""
+    return next((folder / n for n in (WEIGHTS, SAFETENSORS) if (folder / n).exists()), None)
 
 
 def load(place: epath.Path, part: str) -> tuple[Config, Any]:
@@ -67,10 +75,18 @@ def load(place: epath.Path, part: str) -> tuple[Config, Any]:
     Raises:
       UserError: the folder is damaged.
     """
-    config = config_file.load_config(place)
-    entries = weights.section(weights.read(place / WEIGHTS), part, place / WEIGHTS)
-    variables = {name: values.astype(np.float32) for name, values in entries.items()}
-    return config, traverse_util.unflatten_dict(variables, sep="/")
+    return config_file.load_config(place), variables_of(place, part)
+
+
+def variables_of(place: epath.Path, part: str) -> Any:
+    """Returns the variables (float32, on the host) of a part of a packed model.
+
+    Raises:
+      UserError: the folder is damaged.
+    """
+    path = weights_file(place) or place / WEIGHTS
+    entries = weights.section(weights.read(path), part, path)
+    return _nested({name: values.astype(np.float32) for name, values in entries.items()})
 
 
 def write(folder: epath.PathLike, config: Config, variables: dict[str, Any]) -> int:
@@ -87,19 +103,50 @@ def write(folder: epath.PathLike, config: Config, variables: dict[str, Any]) -> 
     Raises:
       UserError: a value does not fit into float16, or the folder cannot be written.
     """
-    content = weights.encode(WEIGHTS, {part: _half(part, variables[part]) for part in PARTS})
+    content = encode(WEIGHTS, {part: variables[part] for part in PARTS})
     files.write_whole(resolve(folder) / WEIGHTS, content)
-    # Where the photos were is nobody's business but the run's.
-    anonymous = with_fields(config, {"dataset.data_dir": "", "dataset.source": ""})
-    config_file.save_config(anonymous, folder)
+    config_file.save_config(anonymous(config), folder)
     return len(content)
 
 
-def _half(part: str, variables: Any) -> dict[str, np.ndarray]:
+def anonymous(config: Config) -> Config:
+    """Returns a config without where the photos were, which is nobody's business but the run's."""
+    return with_fields(config, {"dataset.data_dir": "", "dataset.source": ""})
+
+
+def encode(name: str, variables: dict[str, Any]) -> bytes:
+    """Returns the bytes of a weight file.
+
+    Args:
+      name: of the file: `WEIGHTS`, in float16, or `SAFETENSORS`, in float32.
+      variables: of each part, on the host.
+
+    Raises:
+      UserError: a value does not fit into float16.
+    """
+    dtype = np.float16 if name == WEIGHTS else np.float32
+    return weights.encode(name, {part: _flat(part, variables[part], dtype) for part in variables})
+
+
+def _nested(variables: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Returns arrays by names such as "params/conv/kernel" as a tree, without Flax."""
+    tree: dict[str, Any] = {}
+    for name, values in variables.items():
+        *branches, leaf = name.split("/")
+        place = tree
+        for branch in branches:
+            place = place.setdefault(branch, {})
+        place[leaf] = values
+    return tree
+
+
+def _flat(part: str, variables: Any, dtype: type[np.floating]) -> dict[str, np.ndarray]:
+    from flax import traverse_util
+
     packed = {}
     for name, values in traverse_util.flatten_dict(variables, sep="/").items():
         with np.errstate(over="ignore"):
-            packed[name] = np.asarray(values, np.float16)
+            packed[name] = np.asarray(values, dtype)
         if not np.isfinite(packed[name]).all():
             raise UserError(f"{part} {name} does not fit into float16: its values are too large")
     return packed

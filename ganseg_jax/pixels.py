@@ -1,8 +1,10 @@
 """Pixels as numbers, and images, probabilities and label maps at other sizes."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+import PIL
 from jaxtyping import Float, Integer, Shaped, UInt8
 from PIL import Image
 
@@ -17,7 +19,22 @@ HALF_RANGE = 127.5
 UNLABELLED = 255
 """Value of pixels of a label map that nobody labelled; every measure and loss leaves them out."""
 
+WEIGHT_BITS = (7, 8, 7)
+"""Pillow rounds the weights of bytes, in resizing, to 22 bits. In three pieces of so many, from the
+highest on, all products are exact sums of whole numbers, even in float32 with factors rounded to
+bfloat16. `graph.resizing` has the equation."""
+
+ROWS_MAY_BE_FIRST = int(PIL.__version__.split(".")[0]) >= 13
+"""Pillow resizes the columns of a photo first, rounds to bytes, and then the rows. From version 13
+on, a photo of H x W that becomes S x S is resized the other way round if H > S and H + S > 2 W, and
+bytes differ by one (findings/pillow_resizes_tall_images_rows_first.sh)."""
+
 _PIXELS_AT_ONCE = 2**22
+
+
+def membership(groups: Sequence[int]) -> Float[np.ndarray, "i o"]:
+    """Returns 1 where a class i counts as class o = groups[i], else 0."""
+    return np.eye(max(groups) + 1, dtype=np.float32)[np.array(groups)]
 
 
 def to_unit_range(images: Pixels) -> Pixels:
@@ -98,9 +115,82 @@ def most_probable(
 ) -> Integer[np.ndarray, "i j"]:
     """Returns the most probable class of every pixel at another size.
 
-    It holds one class of some rows at a time, since all of them at the size of a camera's photo
-    would take gigabytes. The result is the argmax of `resize_probabilities`.
+    The result is the argmax of `resize_probabilities`, but where it enlarges, only pixels near
+    borders are computed: four neighbours that agree decide for everything between them, since
+    bilinear interpolation takes means of them.
     """
+    if height < probabilities.shape[0] or width < probabilities.shape[1]:
+        return _every_most_probable(probabilities, height, width, dtype)
+    if (height, width) == probabilities.shape[:2]:
+        return probabilities.argmax(-1).astype(dtype)
+    planes = np.moveaxis(probabilities, -1, 0)
+    wide = np.stack([resize_plane(plane, len(plane), width) for plane in planes])  # [C, h, W]
+    agreed, labels_between = _agreement(probabilities)
+    (above, down), (before, _) = (
+        _neighbors(old, new)
+        for old, new in zip(probabilities.shape[:2], (height, width), strict=True)
+    )
+    labels = np.empty((height, width), dtype)
+    starts = np.flatnonzero(np.diff(above, prepend=-2))
+    for first, last in zip(starts, [*starts[1:], height], strict=True):
+        row = above[first]
+        labels[first:last] = labels_between[row + 1, before + 1]
+        open_columns = np.flatnonzero(~agreed[row + 1, before + 1])
+        if len(open_columns):
+            upper = wide[:, max(row, 0), open_columns]
+            lower = wide[:, min(row + 1, wide.shape[1] - 1), open_columns]
+            labels[first:last, open_columns] = _between_rows(upper, lower, down[first:last])
+    return labels
+
+
+def _neighbors(old: int, new: int) -> tuple[Integer[np.ndarray, "n"], Float[np.ndarray, "n"]]:
+    """Returns the pixel before each new one, from -1 on, and how far that lies behind it."""
+    place = (np.arange(new) + 0.5) * (old / new) - 0.5
+    before = np.floor(place).astype(int)
+    return before, place - before
+
+
+_CERTAIN = 1e-5
+"""Classes that are closer than this are compared pixel by pixel, since float32 rounds."""
+
+
+def _agreement(
+    probabilities: Float[np.ndarray, "h w c"],
+) -> tuple[Shaped[np.ndarray, "k l"], Integer[np.ndarray, "k l"]]:
+    """Returns whether all four pixels around each point between them agree, and on which class.
+
+    Outside, pixels are those at the edge, so that there is a row and a column more than pixels.
+    """
+    edge = ((1, 1), (1, 1))
+    best = np.pad(probabilities.argmax(-1), edge, mode="edge")
+    ordered = np.partition(probabilities, -2, axis=-1)
+    sure = np.pad(ordered[..., -1] - ordered[..., -2] > _CERTAIN, edge, mode="edge")
+    same = (best[1:] == best[:-1]) & sure[1:] & sure[:-1]
+    agreed = same[:, 1:] & same[:, :-1] & (best[1:, 1:] == best[1:, :-1])
+    return agreed, best[:-1, :-1]
+
+
+def _between_rows(
+    upper: Float[np.ndarray, "c n"], lower: Float[np.ndarray, "c n"], down: Float[np.ndarray, "m"]
+) -> Integer[np.ndarray, "m n"]:
+    """Returns the most probable classes between two rows of pixels, at shares `down` of the way."""
+    # A class that nowhere exceeds what another has at least cannot be the most probable.
+    least = np.minimum(upper, lower).max(0)
+    possible = np.flatnonzero((np.maximum(upper, lower) >= least).any(1))
+    labels = np.full((len(down), upper.shape[1]), possible[0])
+    best = np.full(labels.shape, -np.inf, np.float32)
+    for label in possible:
+        above, below = upper[label].astype(np.float64), lower[label].astype(np.float64)
+        values = (np.outer(1 - down, above) + np.outer(down, below)).astype(np.float32)
+        better = values > best
+        labels[better], best[better] = label, values[better]
+    return labels
+
+
+def _every_most_probable(
+    probabilities: Float[np.ndarray, "h w c"], height: int, width: int, dtype: type[np.integer]
+) -> Integer[np.ndarray, "i j"]:
+    """Does so for every pixel, one class of some rows at a time, which bounds the memory."""
     labels = np.zeros((height, width), dtype)
     rows = max(1, _PIXELS_AT_ONCE // width)
     for first in range(0, height, rows):

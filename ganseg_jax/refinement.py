@@ -14,7 +14,6 @@ same colour are drawn to the same class, as in mean-field inference in condition
 where p are the network's probabilities, c colours in [0, 1], and q begins as p.
 """
 
-import itertools
 import math
 
 import jax
@@ -22,22 +21,17 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ganseg_jax.precision import EXACT
-
-ITERATIONS = 5
-PRIOR = 0.5
-"""Exponent of the network's probabilities."""
-COLOR_WIDTH = 0.06
-"""Standard deviation of the kernels, where a channel's colours are 0 to 1."""
-SMOOTHNESS = 0.5
-EDGE = 20.0
-"""How much less pixels of different colours are drawn together."""
-RADIUS = 2
-"""Of the neighbourhood, in pixels."""
-
-_MOST_REFERENCES = 32
-"""Rows and columns of the grid of pixels of which colour models are made."""
-_LEAST = 1e-4
-"""What probabilities and densities are at least, so that no pixel decides alone."""
+from ganseg_jax.refinement_constants import (
+    COLOR_WIDTH,
+    EDGE,
+    ITERATIONS,
+    LEAST,
+    MOST_REFERENCES,
+    PRIOR,
+    RADIUS,
+    SMOOTHNESS,
+    neighbors,
+)
 
 
 def refine(
@@ -69,18 +63,18 @@ def refine(
         - 2 * jnp.einsum("bic,bjc->bij", pixels, references, precision=EXACT)
     )
     similarity = jnp.exp(-distance / (2 * COLOR_WIDTH**2))  # [b, h * w, r]
-    offsets = _neighbors()
+    offsets = neighbors()
     affinity = [
         jnp.exp(-EDGE * jnp.sum((near - colors) ** 2, -1, keepdims=True)) / math.hypot(*offset)
         for offset, near in zip(offsets, _shifted(colors, offsets), strict=True)
     ]
-    prior = PRIOR * jnp.log(jnp.maximum(probabilities, _LEAST))
+    prior = PRIOR * jnp.log(jnp.maximum(probabilities, LEAST))
 
     def iterate(_: int, q: Array) -> Array:
         given = of_references(q)
         summed = jnp.einsum("bij,bjk->bik", similarity, given, precision=EXACT)
         density = summed / (given.sum(1) + 1e-3)[:, None]
-        color = jnp.log(density + _LEAST).reshape(probabilities.shape)
+        color = jnp.log(density + LEAST).reshape(probabilities.shape)
         around = sum(w * near for w, near in zip(affinity, _shifted(q, offsets), strict=True))
         return jax.nn.softmax(prior + color + SMOOTHNESS * around)
 
@@ -89,13 +83,8 @@ def refine(
 
 def _references(size: int) -> slice:
     """Returns the rows or columns, of `size`, whose pixels colour models are made of."""
-    stride = -(-size // _MOST_REFERENCES)
+    stride = -(-size // MOST_REFERENCES)
     return slice(stride // 2, None, stride)
-
-
-def _neighbors() -> list[tuple[int, int]]:
-    along = range(-RADIUS, RADIUS + 1)
-    return [offset for offset in itertools.product(along, along) if offset != (0, 0)]
 
 
 def _shifted(

@@ -1,21 +1,37 @@
 """A trained network as a function from photos to parts."""
 
 import functools
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-import flax.linen as nn
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Float, Int, UInt8
 
-from ganseg_jax import pixels, refinement
+from ganseg_jax import pixels, runtime
+from ganseg_jax.errors import UserError
 from ganseg_jax.evaluation.landmarks import part_centers
-from ganseg_jax.precision import Precision, of_products
+from ganseg_jax.graph.kinds import Network
+from ganseg_jax.precision import Precision
 
-_REFINED_PIXELS = 2**15
-"""Pixels that are refined at a time; each takes kilobytes."""
+if TYPE_CHECKING:  # A photo is segmented on a CPU without JAX.
+    import flax.linen as nn
+    import jax
+
+Engine = Literal["jax", "onnxruntime"]
+
+
+class Deferred(NamedTuple):
+    """Holds what is known of a network before it is built, which takes JAX.
+
+    Attributes:
+      build: returns the module.
+      num_classes: background included.
+      network: how it is written as a graph; None if it cannot be.
+    """
+
+    build: "Callable[[], nn.Module]"
+    num_classes: int
+    network: Network | None
 
 
 class Segmenter:
@@ -26,7 +42,7 @@ class Segmenter:
 
     Args:
       module: a network from images in [-1, 1] to logits (a `DeepLabV3`, for example), with
-        `num_classes`.
+        `num_classes`; or what will build it if it is needed.
       variables: its variables.
       image_size: side of the images it was trained on; None to run at each photo's own size.
       batch_size: photos segmented at a time.
@@ -36,11 +52,13 @@ class Segmenter:
       precision: how exactly an accelerator multiplies (`ganseg_jax.precision`).
       groups: for each class of the network, the class that it counts as; None if each is its own.
       colors: of the classes, for pictures; None for those of `report.palette`.
+      engine: what computes the probabilities: JAX, or onnxruntime on the CPU, which is faster
+        there and compiles nothing. The two differ by rounding, 1e-4 at most.
     """
 
     def __init__(
         self,
-        module: nn.Module,
+        module: "nn.Module | Deferred",
         variables: Any,
         image_size: int | None,
         batch_size: int = 32,
@@ -49,23 +67,32 @@ class Segmenter:
         precision: Precision = "highest",
         groups: Sequence[int] | None = None,
         colors: UInt8[np.ndarray, "c 3"] | None = None,
+        engine: Engine = "jax",
     ):
-        self.module, self.image_size, self.batch_size = module, image_size, batch_size
+        self._network, self.host_variables = module, variables
+        self.image_size, self.batch_size = image_size, batch_size
         self.classes = None if classes is None else tuple(classes)
-        self.refine, self.precision = refine, precision
+        self.refine, self.precision, self.engine = refine, precision, engine
         self.groups = None if groups is None else tuple(groups)
         self.colors = colors
-        self._variables = jax.device_put(variables)
+        self._sessions: dict[tuple[Any, ...], runtime.Session] = {}
 
     @property
     def num_classes(self) -> int:
         """Returns the number of classes, the background among them."""
-        return self.module.num_classes if self.groups is None else max(self.groups) + 1
+        return self._network.num_classes if self.groups is None else max(self.groups) + 1
 
-    @property
+    @functools.cached_property
+    def module(self) -> "nn.Module":
+        """Returns the network."""
+        return self._network.build() if isinstance(self._network, Deferred) else self._network
+
+    @functools.cached_property
     def variables(self) -> Any:
         """Returns the network's variables, on the devices."""
-        return self._variables
+        import jax
+
+        return jax.device_put(self.host_variables)
 
     def __call__(self, images: UInt8[np.ndarray, "n h w 3"]) -> Int[np.ndarray, "n h w"]:
         """Returns the most probable class of every pixel."""
@@ -101,15 +128,42 @@ class Segmenter:
         results = []
         for start in range(0, len(small), self.batch_size):
             batch = small[start : start + self.batch_size]
+            if self.engine == "onnxruntime":
+                results.append(self._session()(batch))
+                continue
             # Always the same shape: a compiled program for each remainder would be wasteful.
             missing = min(self.batch_size, len(small)) - len(batch)
             padded = np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)])
-            result = self._predict(self._variables, padded)
-            results.append(np.asarray(result)[: len(batch)])
+            results.append(np.asarray(self.apply(self.variables, padded))[: len(batch)])
         shape = (*small.shape[:3], self.num_classes)
         return np.concatenate(results) if results else np.zeros(shape, np.float32)
 
-    def apply(self, variables: Any, images: Float[Array, "n s t 3"]) -> Float[Array, "n s t c"]:
+    def graph_of(self) -> tuple[Network, Any]:
+        """Returns how the network is written as a graph, and its variables, on the host.
+
+        Raises:
+          UserError: it is of another kind than those that can be.
+        """
+        from ganseg_jax.graph.kinds import of_module
+
+        given = self._network
+        network = given.network if isinstance(given, Deferred) else of_module(given)
+        if network is None:
+            raise UserError(
+                f"a {type(self.module).__name__} cannot be written as an ONNX graph, only DeepLab "
+                "and U-Net in float32: take StableHLO"
+            )
+        return network, self.host_variables
+
+    def _session(self) -> runtime.Session:
+        settings = self.image_size, self.refine, self.groups
+        if settings not in self._sessions:
+            self._sessions[settings] = runtime.Session(
+                *self.graph_of(), self.image_size, self.refine, self.groups
+            )
+        return self._sessions[settings]
+
+    def apply(self, variables: Any, images: Any) -> "jax.Array":
         """Returns what `probabilities_as_seen` does, as a pure function for programs in JAX.
 
         It may be compiled, mapped, sharded and differentiated with them; derivatives need
@@ -117,13 +171,15 @@ class Segmenter:
 
         Args:
           variables: those of `segment.variables`, or others of the same network.
-          images: in [0, 255], at the size that the network sees (`image_size`).
-        """
-        return self._predict(variables, images)
+          images: in [0, 255], at the size that the network sees (`image_size`), (N, S, T, 3).
 
-    def _predict(self, variables: Any, images: Any) -> Array:
+        Returns:
+          Probabilities, (N, S, T, C).
+        """
+        from ganseg_jax.forward import predict
+
         settings = self.module, self.refine, self.precision, self.groups
-        return _predict(*settings, variables, images)
+        return predict(*settings, variables, images)
 
     @staticmethod
     def centers_of(
@@ -143,32 +199,3 @@ def _checked(images: Any) -> np.ndarray:
 
 def _stack(rows: list[np.ndarray], shape: tuple[int, ...], dtype: type) -> np.ndarray:
     return np.stack(rows) if rows else np.zeros(shape, dtype)
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
-def _predict(
-    module: nn.Module,
-    refine: bool,
-    precision: Precision,
-    groups: tuple[int, ...] | None,
-    variables: Any,
-    images: Array,
-) -> Array:
-    x = pixels.to_unit_range(images)
-    with of_products(precision):
-        logits: Any = module.apply(variables, x, train=False)
-    probabilities = jax.nn.softmax(logits.astype(jnp.float32))
-    if refine:
-        probabilities = _refined(x, probabilities)
-    if groups is None:
-        return probabilities
-    together = np.eye(max(groups) + 1, dtype=np.float32)[np.array(groups)]
-    return jnp.einsum("bhwi,io->bhwo", probabilities, together, precision="highest")
-
-
-def _refined(x: Array, probabilities: Array) -> Array:
-    return jax.lax.map(
-        lambda given: refinement.refine(*jax.tree.map(lambda a: a[None], given))[0],
-        (x, probabilities),
-        batch_size=max(1, _REFINED_PIXELS // (x.shape[1] * x.shape[2])),
-    )

@@ -6,20 +6,22 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 LAYERS = """
-errors quiet precision chips
+errors quiet precision chips refinement_constants
 files
 pixels prng geometry
 config
 latents losses refinement
 models
+graph
 interop
 data
 evaluation
 report
-checkpoints
+checkpoints forward runtime
 segmenter packed
 parts
 loading
+export
 training
 fewshot
 jobs

@@ -115,7 +115,7 @@ def test_photos_are_made_small_as_those_of_training_sets(monkeypatch):
 
 def test_refined_probabilities_have_the_edges_of_the_photo(monkeypatch):
     # Two photos at a time, so that the third comes alone.
-    monkeypatch.setattr("ganseg_jax.segmenter._REFINED_PIXELS", 2 * 8 * 8)
+    monkeypatch.setattr("ganseg_jax.forward.REFINED_PIXELS", 2 * 8 * 8)
     images = np.concatenate([photos(2), photos(1)[:, ::-1]])
     # A grey area about which the network says one thing here and another there.
     images[:, :4, 4:] = np.random.default_rng(0).integers(118, 134, (3, 4, 4, 1))

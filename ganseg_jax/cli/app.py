@@ -333,6 +333,21 @@ def start(watched: bool = True) -> None:
         logging.getLogger("ganseg_jax").setLevel(logging.ERROR)
 
 
+def inference_needs_jax(place: str) -> bool:
+    """Says whether segmenting with the model of a place takes JAX, or several processes do it.
+
+    Packed models do without on a CPU (`loading.load_segmenter`).
+    """
+    from ganseg_jax import loading, packed, runtime
+
+    if any(flag.value is not None for flag in (_COORDINATOR, _NUM_PROCESSES, _PROCESS_ID)):
+        return True
+    if not runtime.is_installed() or not runtime.is_for_cpus() or processes.launcher(os.environ):
+        return True
+    found = packed.find(place)
+    return found is None or loading.load_segmenter(found).engine != "onnxruntime"
+
+
 def use_fast_cpu_convolutions() -> None:
     """Has XLA's CPU backend compute convolutions with Eigen; call before JAX makes a backend.
 
@@ -379,14 +394,15 @@ def _log_plainly() -> None:
 def run(
     main: Callable[[], None],
     prepare: Callable[[], None] = lambda: None,
-    uses_jax: bool = True,
+    uses_jax: bool | Callable[[], bool] = True,
 ) -> None:
     """Runs an entry point; a user's mistake ends it with one line and exit code 2.
 
     Args:
       main: reads its flags, which have been parsed by then.
       prepare: what comes before JAX starts.
-      uses_jax: False leaves JAX, which takes seconds to import, and the process flags alone.
+      uses_jax: False leaves JAX, which takes seconds to import, and the process flags alone; it
+        may be a function, which is asked after `prepare`.
     """
 
     def guarded(argv: list[str]) -> None:
@@ -396,10 +412,11 @@ def run(
         _check_config()
         try:
             prepare()
-            if uses_jax:
+            with_jax = uses_jax() if callable(uses_jax) else uses_jax
+            if with_jax:
                 start()
             main()
-            if uses_jax:
+            if with_jax:
                 processes.finish()
         except UserError as error:
             _fail(str(error))

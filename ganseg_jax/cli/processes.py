@@ -200,6 +200,15 @@ def part(seconds: float = 5) -> None:
         jax.distributed.shutdown()
 
 
+def is_first() -> bool:
+    """Says whether this process writes the results: the first of several, or one without JAX."""
+    if "jax" not in sys.modules:
+        return True
+    import jax
+
+    return jax.process_index() == 0
+
+
 def several() -> bool:
     """Says whether this process has joined others."""
     jax = sys.modules.get("jax")

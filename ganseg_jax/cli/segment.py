@@ -27,7 +27,7 @@ Where `a.jpg` and `a.png` lie in one folder their results are named `a.jpg.png` 
 
 from absl import flags
 
-from ganseg_jax.cli import app
+from ganseg_jax.cli import app, processes
 from ganseg_jax.config import schema
 
 MODEL = app.define_model()
@@ -52,8 +52,6 @@ SETTINGS = app.define_settings(schema.Dataset, {"max_megapixels": "max_megapixel
 
 
 def main() -> None:
-    import jax
-
     from ganseg_jax.data.annotations.export import FORMATS
     from ganseg_jax.data.folder import open_photos
     from ganseg_jax.errors import UserError
@@ -71,11 +69,11 @@ def main() -> None:
         segmenter = load_segmenter(few_shot or MODEL())
         if REFINE.value is not None:
             segmenter.refine = REFINE.value
-        if jax.process_index() == 0:
+        if processes.is_first():
             segment_folder(
                 segmenter, photos, OUTPUT.value, SETTINGS.value.max_megapixels, FORMAT.value
             )
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, uses_jax=lambda: app.inference_needs_jax(MODEL()))

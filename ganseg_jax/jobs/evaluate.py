@@ -41,7 +41,8 @@ def evaluate(config: Config, workdir: epath.PathLike) -> dict[str, float]:
 
     workdir = resolve(workdir)
     prepare_data(config)
-    segmenter = loading.load_segmenter(workdir, named=False)
+    # The same arithmetic wherever figures are computed.
+    segmenter = loading.load_segmenter(workdir, named=False, engine="jax")
     known = parts.read(workdir, segmenter.num_classes - 1)
     with of_products(config.evaluation.precision):
         measured = measure.measure_photos(config, segmenter)

@@ -5,6 +5,7 @@ from etils import epath
 from ganseg_jax import loading, packed, parts
 from ganseg_jax.config.file import load_config
 from ganseg_jax.errors import UserError
+from ganseg_jax.files import resolve, write_whole
 
 
 def pack(workdir: epath.PathLike, output: epath.PathLike) -> int:
@@ -24,4 +25,7 @@ def pack(workdir: epath.PathLike, output: epath.PathLike) -> int:
     known = parts.read(workdir, config.model.num_parts)
     if known is not None:
         parts.write(output, known)
+    measured = resolve(workdir) / "evaluation" / packed.METRICS
+    if measured.exists():  # For the card of an exported model.
+        write_whole(resolve(output) / packed.METRICS, measured.read_bytes())
     return size

@@ -1,9 +1,8 @@
 """Segments folders of photos and writes label maps, overlays, and a table of parts."""
 
 import collections
-import concurrent.futures
+import itertools
 import logging
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -15,7 +14,7 @@ from PIL import Image, ImageOps
 from tqdm import tqdm
 
 from ganseg_jax import files, pixels
-from ganseg_jax.data import images
+from ganseg_jax.data import ahead, images
 from ganseg_jax.data.annotations import export
 from ganseg_jax.data.folder import Photo, Photos, open_photos, read_photo
 from ganseg_jax.data.layout import skipped_lines
@@ -29,7 +28,8 @@ from ganseg_jax.segmenter import Segmenter
 
 LOG = logging.getLogger(__name__)
 
-BATCH_SIZE = 32
+BATCH_SIZE = 16
+WRITERS = 2
 SHEET_PHOTOS = 48
 TILE = 160
 """Side of a photo in the sheet, in pixels."""
@@ -66,11 +66,16 @@ def segment_folder(
     notes: collections.Counter[str] = collections.Counter()
     shown: list[tuple[str, np.ndarray, np.ndarray]] = []
     exports: list[export.Export] = []
-    for photo, probabilities in _predictions(segmenter, found, max_megapixels, unreadable):
+
+    def write(predicted: tuple[Photo, np.ndarray]) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
+        name = results[predicted[0].name]
+        return _write(*predicted, output, name, segmenter.classes, segmenter.colors)
+
+    # While photos are written, the next ones are read and go through the network.
+    predictions = _predictions(segmenter, found, max_megapixels, unreadable)
+    for (photo, probabilities), written in ahead.in_order(write, predictions, threads=WRITERS):
         notes.update([photo.note] if photo.note else [])
-        records[photo.name], overlay, labels = _write(
-            photo, probabilities, output, results[photo.name], segmenter.classes, segmenter.colors
-        )
+        records[photo.name], overlay, labels = written
         if not exports:
             parts = probabilities.shape[-1] - 1
             # Their list begins with the background.
@@ -92,7 +97,8 @@ def segment_folder(
         raise UserError(f"no photo in {found.source} can be read ({name}: {reason})")
     for writer in exports:
         writer.finish()
-    save_png(output / "sheet.png", _sheet(shown, segmenter.classes, segmenter.colors))
+    picture = _sheet(shown, segmenter.classes, segmenter.colors)
+    save_png(output / "sheet.png", picture, quickly=True)
     content = {"photos": records, "skipped": skipped}
     files.write_json(output / "parts.json", content, indent=1, ensure_ascii=False)
     LOG.info("%d photos segmented in %s; %d skipped", len(records), output, len(skipped))
@@ -121,16 +127,11 @@ def _predictions(
     def read(name: str) -> Photo | str:
         return read_photo(found.root / name, name, size, max_megapixels)
 
-    with (
-        concurrent.futures.ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool,
-        tqdm(total=len(names), desc="segmenting", unit=" photos", disable=None) as bar,
-    ):
-        for start in range(0, len(names), batch_size):
-            chosen = names[start : start + batch_size]
-            photos_read = list(pool.map(read, chosen))
-            pairs = zip(chosen, photos_read, strict=True)
-            unreadable |= {name: reason for name, reason in pairs if isinstance(reason, str)}
-            photos = [photo for photo in photos_read if isinstance(photo, Photo)]
+    with tqdm(total=len(names), desc="segmenting", unit=" photos", disable=None) as bar:
+        reading = ahead.in_order(read, names)
+        while chosen := list(itertools.islice(reading, batch_size)):
+            unreadable |= {name: reason for name, reason in chosen if isinstance(reason, str)}
+            photos = [photo for _, photo in chosen if isinstance(photo, Photo)]
             batch = np.zeros((batch_size, size, size, 3), np.uint8)
             for row, photo in enumerate(photos):
                 batch[row] = photo.small
@@ -153,12 +154,9 @@ def _write(
     save_label_png(output / "labels" / name, labels, colors)
     small = pixels.most_probable(probabilities, *photo.picture.shape[:2])
     overlay = overlays.overlay_labels(photo.picture[None], small[None], colors)[0]
-    save_png(output / "overlays" / name, overlay)
+    save_png(output / "overlays" / name, overlay, quickly=True)
     centers = Segmenter.centers_of(probabilities[None], photo.height, photo.width)[0]
-    # A row at a time, since counting takes eight bytes a pixel.
-    areas = np.zeros(parts + 1, np.int64)
-    for row in labels:
-        areas += np.bincount(row, minlength=parts + 1)
+    areas = Image.fromarray(labels).histogram()
     entries = [
         {
             "part": part,

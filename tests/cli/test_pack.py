@@ -37,7 +37,7 @@ def test_a_packed_model_works_as_its_run_does(workdir, packed):
 def test_it_is_half_as_large_and_names_no_place(workdir, packed):
     module, variables = ganseg_jax.load_generator(workdir)
     segmenter = ganseg_jax.load_segmenter(workdir)
-    count = sum(np.size(x) for x in jax.tree.leaves((variables, segmenter._variables)))
+    count = sum(np.size(x) for x in jax.tree.leaves((variables, segmenter.variables)))
     assert (packed / "weights.npz").stat().st_size < 2 * count + 400 * 1024
     config = config_file.load_config(packed)
     assert config.dataset.data_dir == config.dataset.source == ""

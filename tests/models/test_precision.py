@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ganseg_jax import geometry, loading, losses, refinement, segmenter
+from ganseg_jax import forward, geometry, loading, losses, refinement
 from ganseg_jax.models.build import build_generator, build_segmenter
 from ganseg_jax.models.initialise import init_variables
 from ganseg_jax.precision import of_products
@@ -154,9 +154,9 @@ def test_photos_are_segmented_at_the_precision_for_evaluation(setting):
     size = config.image_size
     image = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
     variables = init_variables(network, 0, image, train=False)
-    made = loading._segmenter(config, network, variables)
+    made = loading._segmenter(config, network, variables, "jax")
     photos = jax.ShapeDtypeStruct(image.shape, jnp.uint8)
-    lowered = segmenter._predict.lower(network, False, made.precision, variables, photos)
+    lowered = forward.predict.lower(network, False, made.precision, variables, photos)
     kinds = [kinds for where, kinds in products(lowered) if "DeepLabV3" in where]
     assert len(kinds) > 20 and all(each == [setting.upper()] * 2 for each in kinds)
     for what in ("segmenter", "generator"):  # Those that are measured and compiled are the same.

@@ -172,7 +172,7 @@ def test_stage_resumes_where_it_was_cut_off_and_is_what_segments(trained, tmp_pa
     assert_equal(jax.device_get(harness.train(declared(config, cut), cut)), expected)
     assert_equal(loading.restore_segmenter(config, whole), expected.student.segmenter)
     assert_equal(loading.restore_segmenter(config, whole, self_trained=False), plain)
-    used = loading.load_segmenter(whole)._variables
+    used = loading.load_segmenter(whole).variables
     assert_equal(jax.device_get(used), expected.student.segmenter)
 
 

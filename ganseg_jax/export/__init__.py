@@ -1,0 +1,1 @@
+"""Models to take away: files for programs that know nothing of this package."""

@@ -1,0 +1,116 @@
+"""The model card that goes with each exported model, in Markdown, as model hubs show it."""
+
+import dataclasses
+import importlib.metadata
+from collections.abc import Mapping
+
+FIGURES = (
+    "foreground_iou",
+    "landmark_error",
+    "part_nmi",
+    "part_ari",
+    "foreground_nmi",
+    "foreground_ari",
+)
+"""Of `metrics.json`: those of the segmenter."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Facts:
+    """Holds what a card says about a model.
+
+    Attributes:
+      name: of the model.
+      data: of which data set it was made, in words.
+      classes: names, background first.
+      image_size: side of the square that photos are resized to, in pixels; None for none.
+      network: in words.
+      refined: whether masks are brought to the edges of each photo's colours.
+      figures: of `metrics.json`, as far as it was measured.
+      licence: of the model.
+      versions: packages that it was written with, by name.
+    """
+
+    name: str
+    data: str
+    classes: tuple[str, ...]
+    image_size: int | None
+    network: str
+    refined: bool
+    figures: Mapping[str, float]
+    licence: str
+    versions: Mapping[str, str]
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Returns the installed versions of packages."""
+    return {name: importlib.metadata.version(name) for name in packages}
+
+
+def card(facts: Facts, content: str, loading: str) -> str:
+    """Returns a model card.
+
+    Args:
+      facts: about the model.
+      content: what the files hold, in Markdown.
+      loading: Python that loads them.
+    """
+    size = f"{facts.image_size} x {facts.image_size} pixels"
+    seen = f"Photos of any size are resized to {size}" if facts.image_size else "Any size is fine"
+    refined = (
+        "Its masks are brought to the edges of each photo's colours."
+        if facts.refined
+        else "Its masks are the network's own; nothing is refined."
+    )
+    rows = [f"| {i} | {name} |" for i, name in enumerate(facts.classes)]
+    measured = [
+        f"| {name.replace('_', ' ')} | {facts.figures[name]:.4g} |"
+        for name in FIGURES
+        if name in facts.figures
+    ]
+    figures = ["| measure | value |", "| --- | --- |", *measured] if measured else ["Not measured."]
+    written = ", ".join(f"{name} {version}" for name, version in facts.versions.items())
+    return "\n".join(
+        [
+            "---",
+            "library_name: ganseg_jax",
+            "pipeline_tag: image-segmentation",
+            f"license: {'mit' if facts.licence == 'MIT' else 'other'}",
+            "---",
+            f"# {facts.name}",
+            "",
+            "Finds the parts of an object in photos. It was trained by ganseg_jax.",
+            "",
+            content,
+            "",
+            "## Data",
+            "",
+            f"{facts.data} It knows no other kind of photo: it will mark parts in any photo, also "
+            "where there is no such object.",
+            "",
+            f"{seen}, without keeping the aspect ratio. Network: {facts.network}. {refined}",
+            "",
+            "## Classes",
+            "",
+            "| label | class |",
+            "| --- | --- |",
+            *rows,
+            "",
+            "## Figures",
+            "",
+            *figures,
+            "",
+            "## Load it",
+            "",
+            "```python",
+            loading.strip(),
+            "```",
+            "",
+            "## Licence",
+            "",
+            f"{facts.licence}. The photos that it was trained on have terms of their own.",
+            "",
+            f"Written with {written}.",
+            "",
+        ]
+    )

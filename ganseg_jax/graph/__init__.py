@@ -1,0 +1,1 @@
+"""Segmenters as ONNX graphs, written node by node: photo bytes in, labels and probabilities out."""
