@@ -1,14 +1,17 @@
-"""Few-shot part segmentation: from 1 to 10 labelled generated images to a network for photos.
+"""Few-shot part segmentation: from a few labelled images to a network for photos.
 
 python -m experiments.few_shot --workdir=W --labels=DIR
 
 DIR holds images that the generator of W made, with their latents
-(`python -m experiments.sample --workdir=W --for_labelling=10`), and label maps: paint them with
-`python -m experiments.label --images=DIR --classes=head,torso,...`, or put masks or what
-your labelling tool exports there (LabelMe, COCO, CVAT, Label Studio, VIA, Supervisely, YOLO).
-Stages: features of the labelled images, head, auto-shot network, evaluation on the test photos of
-W's data set. Stages that have finished are skipped, and one that was cut off resumes. If labels
-or generator have changed, the stages are trained again.
+(`python -m experiments.sample --workdir=W --for_labelling=10`), real photos of any size, or both,
+and label maps: paint them with `python -m experiments.label --images=DIR --classes=head,torso,...`,
+or put masks or what your labelling tool exports there (LabelMe, COCO, CVAT, Label Studio, VIA,
+Supervisely, YOLO).
+Stages: features of the labelled generated images, head, auto-shot network, evaluation on the test
+photos of W's data set. Labelled photos teach the network directly; from four of them on, the
+command measures on photos left out which labels help, and uses those (--photos=auto). Stages that
+have finished are skipped, and one that was cut off resumes. If labels, photos or generator have
+changed, the stages are trained again.
 Writes W/few_shot/ (metrics.json, report.html).
 """
 
@@ -52,6 +55,9 @@ SETTINGS = app.define_settings(
         "unet_depth": "unet_depth",
         "log_every": "log_every",
         "checkpoint_every": "checkpoint_every",
+        "photos": "photos.use",
+        "photo_share": "photos.share",
+        "folds": "photos.folds",
         "seed": ("head.seed", "auto_shot.seed"),
     },
     defaults=False,

@@ -21,6 +21,9 @@ SHOTS = flags.DEFINE_list("shots", ["1", "5", "10"], "Numbers of labelled genera
 SUPERVISED = flags.DEFINE_list(
     "supervised", ["1", "10", "100", "500"], "Numbers of labelled real photos."
 )
+MIXED = flags.DEFINE_list(
+    "mixed", [], "Numbers of labelled photos, together with as many labelled generated images."
+)
 SEEDS = flags.DEFINE_list("seeds", ["0"], "Seeds; each has other labelled photos.")
 LAYERS = flags.DEFINE_list(
     "layers", ["mask", "foreground"], "Features: some of mask, foreground, background."
@@ -40,6 +43,7 @@ def main() -> None:
     chosen = study.StudySettings(
         shots=_numbers(SHOTS, 1),
         supervised=_numbers(SUPERVISED, 1),
+        mixed=_numbers(MIXED, 1) if MIXED.value else (),
         seeds=_numbers(SEEDS, 0),
         layers=tuple(LAYERS.value),
         head_kind="cnn" if HEAD.value == "cnn" else "mlp",

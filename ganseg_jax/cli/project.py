@@ -69,7 +69,7 @@ def main() -> None:
         space=_space(source.is_stylegan2), num_steps=NUM_STEPS.value, seed=SEED.value
     )
     head = None
-    if FEW_SHOT.value or is_few_shot(folder):
+    if FEW_SHOT.value or (is_few_shot(folder) and results.has_head(folder)):
         head = results.load_head(folder, source.module, variables)
         source = head.source
     distance: projection.Distance = projection.multiscale_distance

@@ -68,6 +68,40 @@ class AutoShot:
 
 
 @dataclasses.dataclass(frozen=True)
+class Photos:
+    """Sets what labelled real photos do."""
+
+    use: Literal["auto", "together", "alone"] = setting(
+        "auto",
+        "What the U-Net learns from if photos are labelled: photos and generated images together, "
+        "photos alone, or what does better on photos left out (auto; together if it cannot be "
+        "measured, alone if no generated image is labelled).",
+        since="0.3",
+    )
+    share: float = setting(
+        0.5,
+        "Part of the U-Net's training images that are photos, beside generated ones.",
+        above=0,
+        below=1,
+        since="0.3",
+    )
+    folds: int = count(
+        2,
+        "Groups of labelled photos, each left out once to measure what the labels bring; 1 "
+        "measures nothing.",
+        change="anytime",
+        since="0.3",
+    )
+    check_steps: float = setting(
+        0.3,
+        "Updates of each U-Net that is trained for this measuring, as a part of num_steps.",
+        above=0,
+        change="anytime",
+        since="0.3",
+    )
+
+
+@dataclasses.dataclass(frozen=True)
 class FewShot:
     """Holds all settings of few-shot segmentation, kept in the `config.json` of its folder."""
 
@@ -82,6 +116,7 @@ class FewShot:
     checkpoint_every: int = interval(1000, "Distance between checkpoints.")
     head: Head = Head()
     auto_shot: AutoShot = AutoShot()
+    photos: Photos = Photos()
 
 
 SMALLEST_PUBLISHED = 128

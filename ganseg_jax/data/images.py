@@ -171,6 +171,18 @@ def open_photo(
 
 
 @_raises_image_errors
+def upright_size(data: bytes) -> tuple[int, int]:
+    """Returns (height, width) of a photo as a viewer shows it; its pixels are not decoded.
+
+    Raises:
+      ImageError: the data is no image.
+    """
+    header = _open(data, load=False)
+    width, height = _file_size(header)[:: -1 if _turned(header) else 1]
+    return height, width
+
+
+@_raises_image_errors
 def open_image(data: bytes) -> Image.Image:
     """Decodes an image as it is stored, in its own mode.
 

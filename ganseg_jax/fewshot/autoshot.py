@@ -4,6 +4,7 @@ Tritrong, Rewatbowornwong, Suwajanakorn, CVPR 2021, section 3.3. Real images the
 the U-Net and no generator, at other sizes and orientations too.
 """
 
+import dataclasses
 import functools
 from collections.abc import Mapping
 from typing import Any
@@ -19,6 +20,7 @@ from jaxtyping import Array, Float, Int, UInt8
 
 from ganseg_jax import prng
 from ganseg_jax.config import few_shot as schema
+from ganseg_jax.data.annotations.common import UNLABELLED
 from ganseg_jax.models.initialise import init_variables
 from ganseg_jax.models.unet import UNet
 from ganseg_jax.pixels import to_unit_range
@@ -179,7 +181,8 @@ def train_step(
       settings: see `config.few_shot.AutoShot`.
       state: of the training.
       images: 0..255.
-      labels: probabilities of the classes as 0..255; they need not add up to 255 exactly.
+      labels: probabilities of the classes as 0..255; they need not add up to 255 exactly. A pixel
+        whose classes are all 0 is not labelled and teaches nothing.
 
     Returns:
       The new state, and the loss before the update.
@@ -204,17 +207,48 @@ def train_step(
     return AutoShotState(state.step + 1, variables, optimizer), loss
 
 
-class _Samples:
-    """Gives Grain random access to labelled images."""
+@dataclasses.dataclass(frozen=True)
+class Photos:
+    """Holds labelled photos that the U-Net learns from beside the generated images.
 
-    def __init__(self, images: np.ndarray, labels: np.ndarray):
-        self._images, self._labels = images, labels
+    Attributes:
+      images: 0..255.
+      labels: probabilities of the classes times 255; all 0 where a pixel is not labelled.
+      share: part of the images of an epoch that are photos; each is repeated as often as needed.
+    """
+
+    images: UInt8[np.ndarray, "m s s 3"]
+    labels: UInt8[np.ndarray, "m s s c"]
+    share: float
+
+    def repeated(self, others: int) -> int:
+        """Returns how many images of an epoch are photos if there are `others` beside them."""
+        return max(len(self.images), round(others * self.share / (1 - self.share)))
+
+
+def one_hot(labels: Int[np.ndarray, "n h w"], num_classes: int) -> UInt8[np.ndarray, "n h w c"]:
+    """Returns label maps as probabilities times 255: all 0 where a pixel is not labelled (255)."""
+    table = np.zeros((UNLABELLED + 1, num_classes), np.uint8)
+    table[:num_classes] = 255 * np.eye(num_classes)
+    return table[labels]
+
+
+class _Samples:
+    """Gives Grain random access to labelled images, photos behind them."""
+
+    def __init__(self, images: np.ndarray, labels: np.ndarray, photos: Photos | None):
+        self._images, self._labels, self._photos = images, labels, photos
+        self._repeated = 0 if photos is None else photos.repeated(len(images))
 
     def __len__(self) -> int:
-        return len(self._images)
+        return len(self._images) + self._repeated
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-        return {"image": np.array(self._images[index]), "label": np.array(self._labels[index])}
+        images, labels = self._images, self._labels
+        if self._photos is not None and index >= len(images):
+            index = (index - len(images)) % len(self._photos.images)
+            images, labels = self._photos.images, self._photos.labels
+        return {"image": np.array(images[index]), "label": np.array(labels[index])}
 
 
 def sample_batches(
@@ -222,9 +256,11 @@ def sample_batches(
     labels: UInt8[np.ndarray, "n s s c"],
     batch_size: int,
     seed: int,
+    photos: Photos | None = None,
 ) -> grain.DatasetIterator:
-    """Returns endless batches {"image", "label"}, reshuffled every epoch."""
-    dataset = grain.MapDataset.source(_Samples(images, labels)).seed(seed).shuffle().repeat()
+    """Returns endless batches {"image", "label"}, reshuffled every epoch, photos among them."""
+    source = _Samples(images, labels, photos)
+    dataset = grain.MapDataset.source(source).seed(seed).shuffle().repeat()
     return iter(dataset.batch(batch_size, drop_remainder=True).to_iter_dataset())
 
 
@@ -233,6 +269,7 @@ def declare(
     images: UInt8[np.ndarray, "n s s 3"],
     labels: UInt8[np.ndarray, "n s s c"],
     made_from: Mapping[str, Any] | None = None,
+    photos: Photos | None = None,
 ) -> Stage:
     """Returns the stage that trains the U-Net on labelled images.
 
@@ -242,6 +279,7 @@ def declare(
       images: 0..255.
       labels: probabilities of the classes times 255.
       made_from: what images and labels are made from; see `training.inputs`.
+      photos: labelled photos to learn from beside these images.
     """
     network, chosen = network_of(settings, labels.shape[-1]), settings.auto_shot
     example = {"image": images[: chosen.batch_size], "label": labels[: chosen.batch_size]}
@@ -265,7 +303,7 @@ def declare(
         init=lambda: init_state(network, images.shape[1], chosen),
         step=step,
         batches=lambda mesh: from_iterator(
-            sample_batches(images, labels, chosen.batch_size, chosen.seed), example, mesh
+            sample_batches(images, labels, chosen.batch_size, chosen.seed, photos), example, mesh
         ),
         inputs=made_from or {},
         parallel=False,

@@ -1,24 +1,15 @@
-"""Measures of few-shot segmentation on labelled photos, and the report page."""
+"""Measures of few-shot segmentation on labelled photos."""
 
 import dataclasses
-import json
-import time
 from collections.abc import Callable, Mapping, Sequence
 
-import jax
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from ganseg_jax import files
 from ganseg_jax.data.pipeline import Split
 from ganseg_jax.errors import UserError
 from ganseg_jax.evaluation import overlap
-from ganseg_jax.fewshot.pipeline import FewShot
 from ganseg_jax.pixels import UNLABELLED
-from ganseg_jax.report.page import Report, write_report
-from ganseg_jax.report.sheets import segmentation_sheet
-
-SHEET_IMAGES = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,84 +114,3 @@ def measure(
         weighted=overlap.weighted_iou(table),
         images=int(np.sum(np.any(truth != UNLABELLED, axis=(1, 2)))),
     )
-
-
-def report(
-    few: FewShot,
-    segmenter: Callable[[UInt8[np.ndarray, "n h w 3"]], Int[np.ndarray, "n h w"]],
-    photos: Split | None,
-    truth: Int[np.ndarray, "n h w"] | None,
-    figures: Mapping[str, float],
-    samples: tuple[np.ndarray, np.ndarray],
-    dataset: str,
-) -> None:
-    """Writes `F/metrics.json`, if something was measured, and `F/report.html`.
-
-    Args:
-      few: what the stages worked on.
-      segmenter: the auto-shot network.
-      photos: of the data set, if there is one.
-      truth: their labels in the classes' numbers; None if nothing says which is which.
-      figures: as `Overlap.figures` or `foreground_figures` return them, and "num_images".
-      samples: images and the head's labels.
-      dataset: its name.
-    """
-    shots, classes = len(few.labelled.names), few.labelled.classes
-    images, soft = (np.asarray(array[:SHEET_IMAGES]) for array in samples)
-    shown = []
-    if photos is not None:
-        some = photos.images[:SHEET_IMAGES]
-        caption = "Photos, their parts by the auto-shot network"
-        caption += "." if truth is None else ", and the ground truth."
-        known = None if truth is None else truth[:SHEET_IMAGES]
-        shown.append((caption, segmentation_sheet(some, segmenter(some), known)))
-    caption = "Generated images, the auto-shot network's parts, and the head's labels they taught."
-    shown.append((caption, segmentation_sheet(images, segmenter(images), soft.argmax(-1))))
-    metrics = {name: value for name, value in figures.items() if name != "num_images"}
-    lead = (
-        f"{len(classes) - 1} parts from {shots} labelled generated images; the auto-shot network "
-        "then needs one pass for a photo, and no generator."
-    )
-    comparison = None
-    if figures:
-        files.write_json(few.folder / "metrics.json", {**figures, "num_shots": shots})
-    if truth is not None and figures:
-        rows = [[name.removeprefix("iou_").removesuffix("_iou"), v] for name, v in metrics.items()]
-        title = f"IoU by class on {figures['num_images']} photos"
-        comparison = (title, ["Class", f"{shots}-shot IoU"], rows)
-    elif figures:
-        lead += (
-            " The data set does not say which of its labels is which class, so only the foreground "
-            "is measured; --class_map=CLASS=PART says it."
-        )
-    page = Report(
-        title=f"{shots}-shot parts of {dataset}",
-        lead=lead,
-        summary=_summary(few),
-        metrics=metrics,
-        counts=dict.fromkeys(metrics, int(figures.get("num_images", 0))),
-        comparison=comparison,
-        curves={
-            name: files.read_rows(few.folder / name / "metrics.jsonl")
-            for name in ("head", "auto_shot")
-        },
-        figures=shown,
-        config=json.loads((few.folder / "config.json").read_text()),
-    )
-    write_report(few.folder / "report.html", page)
-
-
-def _summary(few: FewShot) -> list[tuple[str, str]]:
-    chosen = few.settings.auto_shot
-    return [
-        ("Labelled images", ", ".join(few.labelled.names)),
-        ("Classes", ", ".join(few.labelled.classes)),
-        ("Head", f"{few.settings.head_kind}, {few.settings.head.epochs} epochs"),
-        (
-            "Auto-shot",
-            f"{chosen.num_samples} generated images, {chosen.num_steps} updates of "
-            f"{chosen.batch_size}",
-        ),
-        ("Device", f"{jax.device_count()} x {jax.devices()[0].device_kind}"),
-        ("Written", time.strftime("%Y-%m-%d %H:%M")),
-    ]

@@ -13,12 +13,11 @@ For an image `sample_0003.png` the first of these that exists is its label map:
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 from etils import epath
 from jaxtyping import UInt8
-from PIL import Image
 
 from ganseg_jax import pixels
 from ganseg_jax.data import layout, layout_names, masks
@@ -29,7 +28,7 @@ from ganseg_jax.data.annotations.common import (
     Drawing,
     read_json,
 )
-from ganseg_jax.data.images import ImageError
+from ganseg_jax.data.images import ImageError, upright_size
 from ganseg_jax.errors import UserError, command
 from ganseg_jax.files import resolve
 from ganseg_jax.pixels import UNLABELLED
@@ -52,6 +51,7 @@ class LabelSet:
       classes: names of the classes, background first.
       formats: number of images that each format labels.
       left_out: what was not used, and why.
+      sizes: (height, width) of the image files, upright.
     """
 
     names: list[str]
@@ -59,11 +59,18 @@ class LabelSet:
     classes: list[str]
     formats: dict[str, int] = dataclasses.field(default_factory=dict)
     left_out: list[tuple[str, str]] = dataclasses.field(default_factory=list)
+    sizes: list[tuple[int, int]] = dataclasses.field(default_factory=list)
 
     @property
     def absent(self) -> list[str]:
         """Returns the classes that no pixel is labelled with: nothing can learn them."""
         return [name for i, name in enumerate(self.classes) if i and not (self.labels == i).any()]
+
+    def only(self, names: Collection[str]) -> "LabelSet":
+        """Returns the labels of some of the images, in the order that they have here."""
+        rows = [i for i, name in enumerate(self.names) if name in names]
+        chosen, sizes = [self.names[i] for i in rows], [self.sizes[i] for i in rows]
+        return dataclasses.replace(self, names=chosen, labels=self.labels[rows], sizes=sizes)
 
     def summary(self) -> list[str]:
         """Returns lines that say what was taken and what was left out."""
@@ -129,7 +136,10 @@ class _Folder:
 
 
 def read_labels(
-    directory: epath.PathLike, classes: Sequence[str] | None = None, limit: int | None = None
+    directory: epath.PathLike,
+    classes: Sequence[str] | None = None,
+    limit: int | None = None,
+    side: int | None = None,
 ) -> LabelSet:
     """Reads the label maps that a folder of images has; images without one are left out.
 
@@ -139,6 +149,8 @@ def read_labels(
         else those that the annotation files or the colour list name, else numbers as far as the
         maps go.
       limit: number of labelled images to use, the first ones.
+      side: resize every map to so many pixels a side, as photos are; images may then have any
+        size. None keeps the images' size, which must be one.
 
     Raises:
       UserError: a label map of another size than its image, a class that is not known, a map
@@ -199,18 +211,18 @@ def read_labels(
     legend = _legend(directory, paths, classes) if paths else None
     if legend is not None and legend.names:
         classes = classes or legend.names
-    maps, size = [], None
-    for name in names:
-        here = _image_size(images[name])
-        if size is not None and here != size:
+    maps, sizes = [], [image_size(images[name]) for name in names]
+    for name, size in zip(names, sizes, strict=True):
+        if side is None and size != sizes[0]:
             raise UserError(
-                f"{images[name]} is {here[1]}x{here[0]}, the images before are {size[1]}x{size[0]}"
+                f"{images[name]} is {size[1]}x{size[0]}, the images before are "
+                f"{sizes[0][1]}x{sizes[0][0]}"
             )
-        size = here
         if name in drawn:
-            maps.append(common.paint(drawn[name], size, classes))
+            labels = common.paint(drawn[name], size, classes)
         else:
-            maps.append(read_class_map(paths[name], size, classes, legend))
+            labels = read_class_map(paths[name], size, classes, legend)
+        maps.append(labels if side is None else pixels.resize_labels(labels, side, side))
     labels = np.stack(maps)
     if not classes:
         present = labels[labels != UNLABELLED]
@@ -219,14 +231,18 @@ def read_labels(
         raise UserError(f"the label maps of {directory} hold nothing but background")
     kinds = [sources[name][0] for name in names]
     formats = {kind: kinds.count(kind) for kind in dict.fromkeys(kinds)}
-    return LabelSet(names, labels, ["background", *classes], formats, left_out)
+    return LabelSet(names, labels, ["background", *classes], formats, left_out, sizes)
 
 
-def _image_size(path: epath.Path) -> tuple[int, int]:
+def image_size(path: epath.Path) -> tuple[int, int]:
+    """Returns (height, width) of an image as a viewer shows it.
+
+    Raises:
+      UserError: it cannot be read.
+    """
     try:
-        with path.open("rb") as file, Image.open(file) as image:
-            return image.height, image.width
-    except (OSError, ValueError) as error:
+        return upright_size(path.read_bytes())
+    except (OSError, ImageError) as error:
         raise UserError(f"{path} cannot be read as an image: {error}") from error
 
 

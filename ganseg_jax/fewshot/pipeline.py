@@ -23,11 +23,12 @@ from jaxtyping import Array, Float, UInt8
 from ganseg_jax import files, prng
 from ganseg_jax.config import few_shot as schema
 from ganseg_jax.config.setting import flat, leaves
-from ganseg_jax.errors import UserError
+from ganseg_jax.errors import UserError, command
 from ganseg_jax.fewshot import autoshot, train
 from ganseg_jax.fewshot.features import Features
 from ganseg_jax.fewshot.heads import kind_of, make_head, on_raw_features
 from ganseg_jax.fewshot.labels import LabelSet, read_labels
+from ganseg_jax.fewshot.photos import LabelledPhotos, split
 from ganseg_jax.fewshot.samples import read_latents
 from ganseg_jax.fewshot.source import Source
 from ganseg_jax.files import resolve
@@ -52,9 +53,10 @@ class FewShot:
       folder: F.
       source: generator and layers.
       variables: the generator's.
-      labelled: label maps of some of the generated images.
-      latents: of these images.
+      labelled: label maps of some of the generated images, perhaps of none.
+      latents: of these images; None if there are none.
       settings: see `config.few_shot.FewShot`.
+      photos: labelled real photos, perhaps none.
     """
 
     folder: epath.Path
@@ -63,6 +65,24 @@ class FewShot:
     labelled: LabelSet
     latents: Any
     settings: schema.FewShot
+    photos: LabelledPhotos
+
+    @property
+    def uses_head(self) -> bool:
+        """Says whether generated images teach something."""
+        alone = len(self.photos) > 0 and self.settings.photos.use == "alone"
+        return bool(self.labelled.names) and not alone
+
+    @property
+    def absent(self) -> list[str]:
+        """Returns the classes that no pixel is labelled with: nothing can learn them."""
+        return [name for name in self.labelled.absent if name in self.lacking]
+
+    @property
+    def lacking(self) -> list[str]:
+        """Returns the classes that no pixel of a photo is labelled with."""
+        named = enumerate(self.labelled.classes)
+        return [name for i, name in named if i and not (self.photos.labels == i).any()]
 
     @property
     def head(self) -> nn.Module:
@@ -89,7 +109,8 @@ def prepare(
       folder: F; an unfinished or finished run there is resumed.
       source: the generator that made the labelled images.
       variables: its variables.
-      labels: folder of `samples.write_samples` with label maps (see `labels`).
+      labels: folder with images of `samples.write_samples`, photos, or both, and label maps (see
+        `labels`).
       settings: of few-shot segmentation.
       shots: number of labelled images to use; None for all.
       classes: names without the background; None takes them from the labels.
@@ -99,26 +120,29 @@ def prepare(
       UserError: the labels do not fit, or F was begun with other settings.
     """
     folder = resolve(folder)
-    labelled = read_labels(labels, classes, shots)
-    for line in labelled.summary():
+    size = source.image_size(variables)
+    read = read_labels(labels, classes, shots, side=size)
+    labelled, photos = split(labels, read, size)
+    for line in read.summary():
         LOG.info(line)
-    latents = read_latents(labels, labelled.names)
-    size = jax.eval_shape(source.images, variables, latents).shape[1:3]
-    if labelled.labels.shape[1:] != size:
+    LOG.info("%d of them generated, %d photos", len(labelled.names), len(photos))
+    if settings.photos.use == "together" and photos.names and not labelled.names:
         raise UserError(
-            f"the images in {labels} are {labelled.labels.shape[2]}x{labelled.labels.shape[1]}, "
-            f"but this generator makes {size[1]}x{size[0]}"
+            f"photos.use=together, but {labels} has no labelled generated image: label some of "
+            f"`{command('sample')} --for_labelling=10`, or leave it out"
         )
+    latents = read_latents(labels, labelled.names) if labelled.names else None
     content = {
         **dataclasses.asdict(settings),
         "classes": labelled.classes,
         "images": labelled.names,
+        "photos_used": photos.names,
         "layers": [layer.path for layer in source.layers],
-        "image_size": size[0],
+        "image_size": size,
     }
     _check_settings(folder / "config.json", settings, content["layers"], retrain)
     files.write_json(folder / "config.json", content)
-    return FewShot(folder, source, variables, labelled, latents, settings)
+    return FewShot(folder, source, variables, labelled, latents, settings, photos)
 
 
 def _check_settings(
@@ -178,14 +202,18 @@ def expected_seconds(few: FewShot) -> dict[str, float]:
     """Measures, by a few updates of each, how long the stages will take here; trains nothing.
 
     Returns:
-      Seconds of head, samples and U-Net, compilation aside.
+      Seconds of head and samples, if there is a head, and of the U-Net, compilation aside.
     """
-    head, chosen = head_stage(few), few.settings.auto_shot
+    chosen = few.settings.auto_shot
     size, classes = few.labelled.labels.shape[1], len(few.labelled.classes)
     images, labels = (
         np.zeros((chosen.batch_size, size, size, channels), np.uint8) for channels in (3, classes)
     )
     network = autoshot.declare(few.settings, images, labels)
+    unet = {"U-Net": network.schedule.num_steps * harness.seconds_per_update(network)}
+    if not few.uses_head:
+        return unet
+    head = head_stage(few)
     params = jax.tree.map(jnp.asarray, head.init().params)
     make, key = _sampler(few), prng.root_key(0)
     jax.block_until_ready(make(params, few.variables, key))
@@ -195,7 +223,7 @@ def expected_seconds(few: FewShot) -> dict[str, float]:
     return {
         "head": head.schedule.num_steps * harness.seconds_per_update(head),
         "samples": chosen.num_samples / CHUNK * chunk,
-        "U-Net": network.schedule.num_steps * harness.seconds_per_update(network),
+        **unet,
     }
 
 
@@ -284,6 +312,7 @@ def train_auto_shot(
     settings: schema.FewShot,
     classes: Sequence[str] | None = None,
     *,
+    photos: autoshot.Photos | None = None,
     made_from: Any = None,
     keep: Collection[str] = (),
     retrain: Collection[str] = (),
@@ -296,11 +325,12 @@ def train_auto_shot(
       labels: probabilities of the classes times 255.
       settings: of few-shot segmentation.
       classes: names, background first, for the segmenter.
+      photos: labelled photos to learn from beside these images.
       made_from: what the training set is made from; see `training.inputs`.
       keep: see `harness.train`.
       retrain: see `harness.train`.
     """
-    stage = autoshot.declare(settings, images, labels, made_from)
+    stage = autoshot.declare(settings, images, labels, made_from, photos)
     state = jax.device_get(harness.train(stage, folder, keep, retrain))
     network = autoshot.network_of(settings, labels.shape[-1])
     return Segmenter(network, state.variables, image_size=images.shape[1], classes=classes)

@@ -33,6 +33,13 @@ class Head:
     source: Source
 
 
+def has_head(folder: epath.PathLike) -> bool:
+    """Says whether a head belongs to a few-shot folder: one that learned from photos has none."""
+    settings, facts = few_shot_config(folder)
+    alone = bool(facts.get("photos_used")) and settings.photos.use == "alone"
+    return bool(facts["images"]) and not alone
+
+
 def load_head(folder: epath.PathLike, module: nn.Module, variables: Any) -> Head:
     """Loads the head that was trained in F on features of the generator `module`.
 
@@ -41,6 +48,8 @@ def load_head(folder: epath.PathLike, module: nn.Module, variables: Any) -> Head
         of another generator.
     """
     settings, facts = few_shot_config(folder)
+    if not has_head(folder):
+        raise UserError(f"{folder} has no head: its U-Net learned from labelled photos alone")
     layers = tuple(layer for layer in named_layers(module) if layer.path in facts["layers"])
     if [layer.path for layer in layers] != facts["layers"]:
         raise UserError(f"the head in {folder} was trained on features of another generator")

@@ -69,15 +69,29 @@ def read_latents(directory: epath.PathLike, names: list[str]) -> Any:
             f"{directory} has no {LATENTS_FILE}: labels must lie in a folder written by "
             f"`{command('sample')} --for_labelling=10`"
         )
-    try:
-        arrays = dict(np.load(io.BytesIO(path.read_bytes())))
-        known = [str(name) for name in arrays.pop("names")]
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise UserError(
-            f"{path} cannot be read as a file of latents: {error}; write the samples again"
-        ) from error
+    known, arrays = _read(path)
     missing = [name for name in names if name not in known]
     if missing:
         raise UserError(f"{path} has no latents of {missing[0]!r}; it has {', '.join(known)}")
     rows = [known.index(name) for name in names]
     return latents_from_arrays({k: x[rows] for k, x in arrays.items()}, str(path))
+
+
+def generated_names(directory: epath.PathLike) -> list[str]:
+    """Returns the names of the images of a folder whose latents it has; none without a file.
+
+    Raises:
+      UserError: the file of latents cannot be read.
+    """
+    path = resolve(directory) / LATENTS_FILE
+    return _read(path)[0] if path.exists() else []
+
+
+def _read(path: epath.Path) -> tuple[list[str], dict[str, np.ndarray]]:
+    try:
+        arrays = dict(np.load(io.BytesIO(path.read_bytes())))
+        return [str(name) for name in arrays.pop("names")], arrays
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise UserError(
+            f"{path} cannot be read as a file of latents: {error}; write the samples again"
+        ) from error

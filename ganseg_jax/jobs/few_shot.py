@@ -14,11 +14,12 @@ from flax import linen as nn
 from ganseg_jax import loading
 from ganseg_jax.config import few_shot as schema
 from ganseg_jax.config import file as config_file
-from ganseg_jax.config import flat, with_fields
+from ganseg_jax.config import with_fields
 from ganseg_jax.config.schema import STAGES
 from ganseg_jax.data import pipeline as data
 from ganseg_jax.errors import UserError
-from ganseg_jax.fewshot import evaluate, pipeline
+from ganseg_jax.fewshot import comparison, evaluate, pipeline
+from ganseg_jax.fewshot import report as few_shot_report
 from ganseg_jax.fewshot.labels import check_classes
 from ganseg_jax.fewshot.source import LARGEST_MAP, Source
 from ganseg_jax.files import resolve
@@ -47,7 +48,7 @@ def few_shot(
 
     Args:
       workdir: of a trained GAN; with `generator`, any folder.
-      labels: folder of labelled generated images.
+      labels: folder of labelled generated images, labelled photos, or both.
       given: settings by dotted name, see `config.few_shot.FewShot`.
       preset: what all others are; see `config.few_shot.settings_for`. With "auto" a folder that is
         there keeps its own.
@@ -82,24 +83,24 @@ def few_shot(
         classes=classes,
         retrain=retrain,
     )
-    if absent := few.labelled.absent:
+    if absent := few.absent:
         raise UserError(
             f"no label map in {labels} has a pixel of {' or '.join(absent)}: label some, or leave "
             "the class out of --classes"
         )
+    _warn_of_conflicts(few)
     # Before the long stages, since names that do not fit are found here.
     photos, truth, dataset = _photos(workdir, few.labelled.classes, class_map)
     _say_how_long(few)
-    params = pipeline.train_head(few, keep, retrain)
-    samples = pipeline.label_samples(few, params)
-    segmenter = pipeline.train_auto_shot(
-        few.folder,
-        *samples,
-        few.settings,
-        few.labelled.classes,
-        made_from={"head": inputs.digest(params), "settings": flat(few.settings.auto_shot)},
-        keep=keep,
-        retrain=retrain,
+    taught = None
+    if few.uses_head:
+        params = pipeline.train_head(few, keep, retrain)
+        taught = comparison.Taught(pipeline.label_samples(few, params), inputs.digest(params))
+    found = comparison.compare(few, taught, keep, retrain)
+    for line in found.lines():
+        print(line)
+    segmenter = comparison.train(
+        few, taught, found.way, few.photos, few.folder, few.settings, keep, retrain
     )
     figures: dict[str, float] = {}
     if photos is not None and truth is not None:
@@ -114,7 +115,7 @@ def few_shot(
         figures = evaluate.foreground_figures(segmenter, photos)
     for name in sorted(figures.keys() - {"num_images"}):
         print(f"{name} = {figures[name]:.4f} (n = {figures['num_images']})")
-    evaluate.report(few, segmenter, photos, truth, figures, samples, dataset)
+    few_shot_report.write(few, segmenter, photos, truth, figures, taught, found, dataset)
     LOG.info("Report: %s", few.folder / "report.html")
     return figures
 
@@ -154,13 +155,25 @@ def _settings(
     return own
 
 
+def _warn_of_conflicts(few: pipeline.FewShot) -> None:
+    """Says which classes only one of the two kinds of images shows."""
+    if not few.uses_head or not few.photos:
+        return
+    if absent := few.labelled.absent:
+        LOG.warning(
+            "No generated image has a pixel of %s, so they teach these as background: label some, "
+            "or take --photos=alone",
+            " or ".join(absent),
+        )
+
+
 SOON = 100
 """Updates in all that need no word about how long they take."""
 
 
 def _say_how_long(few: pipeline.FewShot) -> None:
     """Says at the start of new training how long each stage will take here."""
-    if (few.folder / "head").exists():
+    if any((few.folder / name).exists() for name in ("head", "auto_shot", "comparison")):
         return  # Resumed: the progress lines say it.
     settings = few.settings
     per_epoch = settings.head.steps_per_epoch(len(few.labelled.names))
@@ -168,6 +181,9 @@ def _say_how_long(few: pipeline.FewShot) -> None:
         return
     LOG.info("Measuring how long the stages will take ...")
     seconds = pipeline.expected_seconds(few)
+    if checks := comparison.trainings(few):
+        part = comparison.short(settings).auto_shot.num_steps / settings.auto_shot.num_steps
+        seconds["measuring which labels help"] = checks * part * seconds["U-Net"]
     stages = ", ".join(f"{name} {_minutes(taken)}" for name, taken in seconds.items())
     LOG.info("About %s in all: %s.", _minutes(sum(seconds.values())), stages)
 

@@ -6,6 +6,7 @@ with puppets made by rule: every part of one has a family of hues of its own (se
 """
 
 import dataclasses
+import functools
 import json
 import logging
 import time
@@ -23,7 +24,7 @@ from ganseg_jax.config import file as config_file
 from ganseg_jax.data import pipeline as data
 from ganseg_jax.data.builders.puppets import render
 from ganseg_jax.errors import UserError
-from ganseg_jax.fewshot import evaluate, pipeline, samples
+from ganseg_jax.fewshot import autoshot, evaluate, pipeline, samples
 from ganseg_jax.fewshot.labels import CLASSES_FILE, MASK_SUFFIX, classes_json, read_labels
 from ganseg_jax.files import write_whole
 from ganseg_jax.jobs import few_shot as run
@@ -35,7 +36,7 @@ from ganseg_jax.studies import few_shot_report as study_report
 LOG = logging.getLogger(__name__)
 
 CLASSES = ["background", *render.PART_NAMES]  # Of puppets.
-FEW_SHOT, SUPERVISED = "few-shot", "supervised"
+FEW_SHOT, SUPERVISED, MIXED = "few-shot", "supervised", "mixed"
 SHOWN = 16
 
 # Backgrounds are rendered with saturations up to 0.38, parts from 0.65, and with values from 0.38.
@@ -52,6 +53,8 @@ class StudySettings:
     Attributes:
       shots: numbers of labelled generated images.
       supervised: numbers of labelled real photos.
+      mixed: numbers of labelled real photos, used together with as many labelled generated images.
+      photo_share: part of the images that are photos if they are used together.
       seeds: of all random choices; each has other labelled photos, and puppets made for it.
       head_kind: "cnn" or "mlp".
       mlp_hidden: channels of the MLP's hidden layers.
@@ -67,6 +70,8 @@ class StudySettings:
 
     shots: tuple[int, ...] = (1, 5, 10)
     supervised: tuple[int, ...] = (1, 10, 100, 500)
+    mixed: tuple[int, ...] = ()
+    photo_share: float = schema.Photos.share
     seeds: tuple[int, ...] = (0,)
     head_kind: Literal["cnn", "mlp"] = "mlp"
     mlp_hidden: tuple[int, ...] = (128, 64)
@@ -168,7 +173,7 @@ def run_study(
     _adopt(output / "config.json", json.loads(json.dumps(content)))
     source, variables = run.load_source(workdir, layers=chosen.layers)
     test = data.load_split(name, folder, "test", size)
-    most = max(chosen.supervised, default=0)
+    most = max((*chosen.supervised, *chosen.mixed), default=0)
     # All puppets have labels; of other sets, perhaps only some photos.
     limit = (max(chosen.seeds) + 1) * most if labels is None else None
     train = data.load_split(name, folder, "train", size, limit=limit)
@@ -178,7 +183,8 @@ def run_study(
     with_labels = np.flatnonzero((taught != UNLABELLED).any((1, 2)))
     if most > len(with_labels):
         raise UserError(
-            f"--supervised={most}: {name} has {len(with_labels)} training photos with labels"
+            f"--supervised={most} (or --mixed): {name} has {len(with_labels)} training photos "
+            "with labels"
         )
     summary: dict[str, Any] = {
         "dataset": name,
@@ -210,18 +216,28 @@ def run_study(
 
     for seed in chosen.seeds:
         labelled = labels or _labelled(output / f"labelled_{seed}", source, variables, chosen, seed)
-        for n in chosen.shots:
+
+        def few_shot(where, n, photos=None, seed=seed, labelled=labelled):
             few_settings = chosen.few_shot(n, seed)
+            # Head and generated images are the same with photos and without.
+            base = output / f"{FEW_SHOT}_{n}_seed_{seed}"
+            few = pipeline.prepare(base, source, variables, labelled, few_settings, shots=n)
+            made = pipeline.label_samples(few, pipeline.train_head(few))
+            return pipeline.train_auto_shot(where, *made, few_settings, classes, photos=photos)
 
-            def few_shot(where, n=n, few_settings=few_settings, labelled=labelled):
-                few = pipeline.prepare(where, source, variables, labelled, few_settings, shots=n)
-                made = pipeline.label_samples(few, pipeline.train_head(few))
-                return pipeline.train_auto_shot(where, *made, few_settings, classes)
-
-            finish(FEW_SHOT, n, seed, few_shot)
-        for n in chosen.supervised:
+        def rows_of(n, seed=seed):
             # Each seed has other photos, as far as there are others.
-            rows = with_labels[np.arange(seed * most, seed * most + n) % len(with_labels)]
+            return with_labels[np.arange(seed * most, seed * most + n) % len(with_labels)]
+
+        for n in chosen.shots:
+            finish(FEW_SHOT, n, seed, functools.partial(few_shot, n=n))
+        for n in chosen.mixed:
+            rows = rows_of(n)
+            soft = autoshot.one_hot(taught[rows], len(classes))
+            photos = autoshot.Photos(train.images[rows], soft, chosen.photo_share)
+            finish(MIXED, n, seed, functools.partial(few_shot, n=n, photos=photos))
+        for n in chosen.supervised:
+            rows = rows_of(n)
 
             def supervised(where, n=n, rows=rows, seed=seed):
                 return _supervised(
@@ -235,7 +251,7 @@ def run_study(
     return summary["entries"]
 
 
-_EXTENDABLE = ("shots", "supervised", "seeds")
+_EXTENDABLE = ("shots", "supervised", "mixed", "seeds")
 
 
 def _adopt(path: Path, content: dict[str, Any]) -> None:
@@ -264,7 +280,10 @@ def _labelled(folder: Path, source: Any, variables: Any, chosen: StudySettings, 
 
     Which images are labelled, `rows_to_label` decides.
     """
-    key, wanted = prng.stream(prng.root_key(seed), "labelled"), max(chosen.shots, default=1)
+    key, wanted = (
+        prng.stream(prng.root_key(seed), "labelled"),
+        max((*chosen.shots, *chosen.mixed), default=1),
+    )
     if not (folder / samples.LATENTS_FILE).exists():
         samples.write_samples(folder, source, variables, key, CANDIDATES * wanted)
     names = sorted(p.stem for p in folder.glob("sample_????.png"))
@@ -302,7 +321,5 @@ def _supervised(
     classes: list[str],
 ) -> Segmenter:
     where.mkdir(parents=True, exist_ok=True)
-    # A pixel whose class is not known is as much of each.
-    table = np.full((UNLABELLED + 1, len(classes)), 255 // len(classes), np.uint8)
-    table[: len(classes)] = 255 * np.eye(len(classes))
-    return pipeline.train_auto_shot(where, images, table[labels], chosen, classes)
+    soft = autoshot.one_hot(labels, len(classes))
+    return pipeline.train_auto_shot(where, images, soft, chosen, classes)

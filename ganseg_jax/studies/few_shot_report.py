@@ -18,7 +18,13 @@ from ganseg_jax.report.plots import rasterize
 from ganseg_jax.report.png import save_png
 from ganseg_jax.report.sheets import default_scale, sheet
 
-LINES = {"few-shot": ("#D55E00", "generated images"), "supervised": ("#0072B2", "real photos")}
+LINES = {
+    "few-shot": ("#D55E00", "generated images"),
+    "supervised": ("#0072B2", "real photos"),
+    "mixed": ("#009E73", "real photos, and as many of generated images"),
+}
+SHORT = {"few-shot": "shot", "supervised": "real labels", "mixed": "of each"}
+LONG = {"few-shot": "generated", "supervised": "real", "mixed": "real and as many generated"}
 
 
 def write(
@@ -55,9 +61,8 @@ def write(
     rows = {"photo": pictures}
     for entry in sorted(summary["entries"], key=lambda entry: (entry["kind"], entry["labels"])):
         if entry["seed"] == first:
-            short = "shot" if entry["kind"] == "few-shot" else "real labels"
             shown = np.load(output / entry_folder(entry) / "shown.npy")
-            rows[f"{entry['labels']} {short}"] = overlays.overlay_labels(
+            rows[f"{entry['labels']} {SHORT[entry['kind']]}"] = overlays.overlay_labels(
                 pictures, overlays.enlarge(shown, scale)
             )
     rows["truth"] = overlays.overlay_labels(pictures, overlays.enlarge(truth, scale))
@@ -107,9 +112,9 @@ def table(summary: dict[str, Any], chosen: Any) -> str:
         f"| --- | --- | --- | --- | {' | '.join('---' for _ in classes)} | --- |",
     ]
     for entry in summary["entries"]:
-        what = "generated" if entry["kind"] == "few-shot" else "real"
+        what = LONG[entry["kind"]]
         same = ""
-        if entry["kind"] == "few-shot" and curve:
+        if entry["kind"] != "supervised" and curve:
             same = equal_supervision(curve, entry["mean_iou"]) + " labels"
         values = " | ".join(f"{entry['iou'][name]:.3f}" for name in classes)
         lines.append(
@@ -142,6 +147,8 @@ def plot(summary: dict[str, Any]) -> UInt8[np.ndarray, "h w 3"]:
     axes = figure.subplots()
     for kind, (color, what) in LINES.items():
         curve = means(summary, kind)
+        if not curve:
+            continue
         axes.plot(list(curve), list(curve.values()), color=color, label=f"{kind}: labels of {what}")
         seen = [(e["labels"], e["mean_iou"]) for e in summary["entries"] if e["kind"] == kind]
         axes.plot(*zip(*seen, strict=True), "o", color=color, ms=5) if seen else None

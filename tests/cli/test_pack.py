@@ -62,11 +62,12 @@ def test_an_unknown_name_is_answered_with_those_there_are(monkeypatch, packed):
 
 
 def test_a_damaged_model_is_named(packed):
-    (packed / "weights.npz").write_bytes(b"nothing")
-    with pytest.raises(UserError, match="weights.npz cannot be read"):
-        ganseg_jax.load_segmenter(packed)
+    for content, answer in ((b"nothing", "is a text file"), (b"PK\x03\x04\0", "cannot be read")):
+        (packed / "weights.npz").write_bytes(content)
+        with pytest.raises(UserError, match=f"weights.npz {answer}"):
+            ganseg_jax.load_segmenter(packed)
 
 
 def test_values_beyond_float16_are_refused():
     with pytest.raises(UserError, match="generator a/b does not fit"):
-        pretrained._half("generator", {"a": {"b": np.array([1e6], np.float32)}})
+        pretrained.encode("weights.npz", {"generator": {"a": {"b": np.array([1e6], np.float32)}}})

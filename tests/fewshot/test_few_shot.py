@@ -13,7 +13,7 @@ from ganseg_jax import loading
 from ganseg_jax.config import few_shot as schema
 from ganseg_jax.data.pipeline import Split
 from ganseg_jax.errors import UserError
-from ganseg_jax.fewshot import autoshot, evaluate, pipeline, results, samples
+from ganseg_jax.fewshot import autoshot, comparison, evaluate, pipeline, report, results, samples
 from ganseg_jax.fewshot.labels import classes_json
 from ganseg_jax.fewshot.source import Source
 from ganseg_jax.latents import sample_latents
@@ -126,7 +126,10 @@ def test_stages_resume_and_end_in_a_segmenter_and_a_report(source, labelled, tmp
     )
     truth = evaluate.true_labels(split, few.labelled.classes)
     figures = measured.figures() | {"num_images": measured.images}
-    evaluate.report(few, loaded, split, truth, figures, (images, soft), "boxes")
+    found = comparison.compare(few, None)
+    assert found.way == "generated" and not found.lines()
+    taught = comparison.Taught((images, soft), "")
+    report.write(few, loaded, split, truth, figures, taught, found, "boxes")
     written = json.loads((folder / "metrics.json").read_text())
     assert written["mean_iou"] == measured.mean and written["num_shots"] == 2
     page = (folder / "report.html").read_text()
