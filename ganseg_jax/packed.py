@@ -52,6 +52,11 @@ def find(place: epath.PathLike) -> epath.Path | None:
     return _PRETRAINED / str(place)
 
 
+def is_model(place: epath.PathLike) -> bool:
+    """Says whether a folder or a name may be opened as a model: packed, a run, or few-shot."""
+    return find(place) is not None or (resolve(place) / "config.json").exists()
+
+
 def load(place: epath.Path, part: str) -> tuple[Config, Any]:
     """Returns config and variables (float32, on the host) of a packed model.
 

@@ -21,6 +21,7 @@ from ganseg_jax.data.folder import Photo, Photos, find_photos, read_photo
 from ganseg_jax.data.layout import skipped_lines
 from ganseg_jax.errors import UserError
 from ganseg_jax.files import resolve
+from ganseg_jax.jobs import outputs
 from ganseg_jax.report import overlays
 from ganseg_jax.report.legend import with_legend
 from ganseg_jax.report.png import save_label_png, save_png
@@ -37,7 +38,7 @@ TILE = 160
 
 def segment_folder(
     segmenter: Segmenter,
-    source: epath.PathLike,
+    source: epath.PathLike | Photos,
     output: epath.PathLike,
     max_megapixels: float = images.MAX_MEGAPIXELS,
     formats: Sequence[str] = (),
@@ -46,10 +47,11 @@ def segment_folder(
 
     Args:
       segmenter: finds the parts.
-      source: a photo or a folder of photos.
+      source: a photo or a folder of photos, or photos that were found already.
       output: folder to write to.
       max_megapixels: of a photo that is not left out.
-      formats: of labelling tools, in which label maps are written too; of `export.FORMATS`.
+      formats: of labelling tools, in which label maps are written too, of `export.FORMATS`; or
+        `outputs.CUTOUTS`.
 
     Returns:
       The content of `parts.json`.
@@ -57,13 +59,13 @@ def segment_folder(
     Raises:
       UserError: there are no photos, none of them can be read, or a result cannot be written.
     """
-    found = find_photos(source, output)
+    found = source if isinstance(source, Photos) else find_photos(source, output)
     output, results = resolve(output), result_names(found.names)
     records: dict[str, Any] = {}
     skipped, unreadable = dict(found.skipped), dict[str, str]()
     notes: collections.Counter[str] = collections.Counter()
     shown: list[tuple[str, np.ndarray, np.ndarray]] = []
-    exports: list[export.Export] = []
+    exports: list[outputs.Output] = []
     for photo, probabilities in _predictions(segmenter, found, max_megapixels, unreadable):
         notes.update([photo.note] if photo.note else [])
         records[photo.name], overlay, labels = _write(
@@ -71,9 +73,12 @@ def segment_folder(
         )
         if not exports:
             parts = probabilities.shape[-1] - 1
-            # Their list begins with the background.
-            classes = list(segmenter.classes or [])[1:] or [f"part {i + 1}" for i in range(parts)]
-            exports = [export.Export(kind, output / kind, classes) for kind in formats]
+            exports = [
+                outputs.Cutouts(found.root, output / kind, names_of(segmenter, parts)[1:])
+                if kind == outputs.CUTOUTS
+                else export.Export(kind, output / kind, names_of(segmenter, parts)[1:])
+                for kind in formats
+            ]
         for writer in exports:
             writer.add(photo.name, labels)
         if len(shown) < SHEET_PHOTOS:
@@ -90,11 +95,18 @@ def segment_folder(
         raise UserError(f"no photo in {found.root} can be read ({name}: {reason})")
     for writer in exports:
         writer.finish()
-    save_png(output / "sheet.png", _sheet(shown, segmenter.classes))
+    classes = names_of(segmenter, len(next(iter(records.values()))["parts"]))
+    save_png(output / "sheet.png", _sheet(shown, classes))
     content = {"photos": records, "skipped": skipped}
     files.write_json(output / "parts.json", content, indent=1, ensure_ascii=False)
+    files.write_whole(output / "parts.csv", outputs.table(content))
     LOG.info("%d photos segmented in %s; %d skipped", len(records), output, len(skipped))
     return content
+
+
+def names_of(segmenter: Segmenter, parts: int) -> list[str]:
+    """Returns the names of a segmenter's classes, the background first."""
+    return list(segmenter.classes or ["background", *(f"part {i + 1}" for i in range(parts))])
 
 
 def result_names(names: Sequence[str]) -> dict[str, str]:
@@ -175,8 +187,8 @@ def _tile(picture: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "t t 3"]:
 
 
 def _sheet(
-    shown: list[tuple[str, np.ndarray, np.ndarray]], classes: Sequence[str] | None
+    shown: list[tuple[str, np.ndarray, np.ndarray]], classes: Sequence[str]
 ) -> UInt8[np.ndarray, "h w 3"]:
     names, pictures, overlaid = zip(*shown, strict=True)
     picture = sheet({"photo": np.stack(pictures), "parts": np.stack(overlaid)}, names=names)
-    return with_legend(picture, classes) if classes else picture
+    return with_legend(picture, classes)
