@@ -5,6 +5,7 @@ import contextlib
 import ctypes
 import difflib
 import glob
+import importlib.util
 import logging
 import os
 import pathlib
@@ -141,6 +142,24 @@ def _find_config(argument: str) -> str:
     if flag not in ("--config", "-config") or os.path.isfile(file) or not named:
         return argument
     return f"{flag}={own}{colon}{rest}" if own.is_file() else argument
+
+
+def config_named(name: str, argument: str = "") -> Config:
+    """Returns a config of `configs/` with its argument, from whatever folder.
+
+    Raises:
+      UserError: the argument makes no sense.
+    """
+    from ganseg_jax.config import freeze
+
+    spec = importlib.util.spec_from_file_location(name, _CONFIGS / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    try:
+        return freeze(module.get_config(argument))
+    except ValueError as error:
+        raise UserError(str(error)) from error
 
 
 def define_workdir(required: bool = True):

@@ -12,8 +12,6 @@ _WIDTH = 96
 VERB: dict[str, Any] = {}
 """What the console script knows of the verb that runs: "usage" and "example"."""
 
-_OF_LIBRARIES = ("absl", "jax", "tensorflow", "tensorflow_datasets", "grain", "chex", "orbax")
-
 
 def page(shared: Collection[str], whole: bool = False) -> str:
     """Returns the text of `--help` for the entry point that runs.
@@ -51,7 +49,7 @@ def own_flags(shared: Collection[str]) -> list[str]:
     return [
         name
         for name in flags.FLAGS
-        if name not in shared and name not in by_alias and not _is_library(name)
+        if name not in shared and name not in by_alias and (_is_ours(name) or name == "config")
     ]
 
 
@@ -65,11 +63,6 @@ def description(doc: str) -> str:
 
 def _is_ours(name: str) -> bool:
     return "ganseg_jax" in (flags.FLAGS.find_module_defining_flag(name) or "")
-
-
-def _is_library(name: str) -> bool:
-    module = flags.FLAGS.find_module_defining_flag(name) or ""
-    return module.split(".")[0] in _OF_LIBRARIES
 
 
 def _is_alias(name: str) -> bool:
