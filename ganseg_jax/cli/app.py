@@ -326,15 +326,21 @@ def define_model() -> Callable[[], str]:
         if name.value:
             return str(packed.named(name.value))
         if model.value and not packed.is_model(model.value):
-            known = [*packed.names(), *_models_here()]
-            raise UserError(
-                f"--model={model.value} is neither a model of the package "
-                f"({', '.join(packed.names())}) nor a folder with a config.json"
-                f"{nearest(model.value, known)}"
-            )
+            raise UserError(no_model(model.value))
         return str(given[0].value)
 
     return place
+
+
+def no_model(name: str) -> str:
+    """Returns what to say of a model that is not there."""
+    from ganseg_jax import packed
+
+    own = packed.names()
+    return (
+        f"--model={name} is neither a model of the package ({', '.join(own)}) nor a folder with a "
+        f"config.json{nearest(name, [*own, *_models_here()])}"
+    )
 
 
 def _models_here() -> list[str]:

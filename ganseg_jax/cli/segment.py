@@ -69,12 +69,14 @@ def main() -> None:
 def _segment(scratch: pathlib.Path) -> None:
     import jax
 
+    from ganseg_jax import packed
     from ganseg_jax.config.setting import nearest
     from ganseg_jax.data import gather
     from ganseg_jax.data.annotations.export import FORMATS
     from ganseg_jax.errors import UserError
     from ganseg_jax.files import check_writable
     from ganseg_jax.jobs.arriving import segment_arriving
+    from ganseg_jax.jobs.familiar import warning
     from ganseg_jax.jobs.outputs import CUTOUTS
     from ganseg_jax.jobs.segment import segment_folder
     from ganseg_jax.jobs.video import segment_video
@@ -119,7 +121,9 @@ def _segment(scratch: pathlib.Path) -> None:
         except KeyboardInterrupt:
             return
     if found is not None:
-        segment(found)
+        content = segment(found)
+        if not FEW_SHOT.value and (line := warning(content, packed.about(place), "this model")):
+            print(line, file=sys.stderr)
     for video in inputs.videos:
         segment_video(segmenter, video, OUTPUT.value)
 

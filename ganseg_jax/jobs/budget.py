@@ -53,7 +53,7 @@ class Speed:
 def measure(config: Config) -> Speed:
     """Trains a few steps of each stage on noise in place of photos, and keeps nothing.
 
-    Reading photos goes on beside training; if the disk is slow, a run takes longer.
+    Photos are read beside training; if the disk is slow, a run takes longer.
     """
     updates, starts = {}, {}
     for name, declare in _stages(config).items():
