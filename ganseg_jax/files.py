@@ -42,6 +42,27 @@ def resolve(path: epath.PathLike) -> epath.Path:
     return epath.Path(expand(os.fspath(path)))
 
 
+def check_writable(folder: epath.PathLike, flag: str) -> None:
+    """Checks, before anything slow, that a folder is there or can be made, and written to.
+
+    Args:
+      folder: of results; one in a bucket is not looked at.
+      flag: that gave it, for the message.
+
+    Raises:
+      UserError: it is a file, or cannot be written to.
+    """
+    if is_remote(folder):
+        return
+    path = pathlib.Path(resolve(folder)).absolute()
+    there = next(parent for parent in (path, *path.parents) if parent.exists())
+    if not there.is_dir():
+        what = "is a file" if there == path else f"cannot be made: {there} is a file"
+        raise UserError(f"{flag}={folder} {what}: give a folder to write to")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(f"{flag}={folder}: no permission to write in {there}; give another folder")
+
+
 def write_whole(path: epath.PathLike, content: bytes | str) -> None:
     """Writes a file, whole or not at all, and makes missing folders.
 

@@ -6,6 +6,7 @@ float16, to sample from and to segment with, but not to train on; or, exported,
 generator. Those in `pretrained/` are known by name: `ganseg_jax.load_segmenter("people")`.
 """
 
+import json
 from typing import Any
 
 import numpy as np
@@ -63,6 +64,25 @@ def is_packaged(folder: epath.PathLike) -> bool:
 def weights_file(folder: epath.Path) -> epath.Path | None:
     """Returns the weights of a packed model's folder, None if there are none."""
     return next((folder / n for n in (WEIGHTS, SAFETENSORS) if (folder / n).exists()), None)
+
+
+def is_model(place: epath.PathLike) -> bool:
+    """Says whether a folder or a name may be opened as a model: packed, a run, or few-shot."""
+    return find(place) is not None or (resolve(place) / "config.json").exists()
+
+
+def about(place: epath.PathLike) -> dict[str, Any]:
+    """Returns what `about.json` says of a packed model, empty if there is none.
+
+    "what", "parts", "data", "licence" and "figures" are sentences. "typical" describes the model's
+    answers for photos that it is for; see `jobs.familiar`.
+    """
+    folder = find(place)
+    path = None if folder is None else folder / "about.json"
+    if path is None or not path.exists():
+        return {}
+    content: dict[str, Any] = json.loads(path.read_text())
+    return content
 
 
 def load(place: epath.Path, part: str) -> tuple[Config, Any]:

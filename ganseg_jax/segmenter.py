@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, UInt8
 
 from ganseg_jax import pixels, runtime
 from ganseg_jax.errors import UserError
@@ -36,6 +36,8 @@ class Deferred(NamedTuple):
 
 class Segmenter:
     """Segments photos of any size: uint8 (N, H, W, 3) to int32 labels (N, H, W), background 0.
+
+    One photo (H, W, 3) and lists of photos of mixed sizes are segmented too.
 
     Photos are resized to the training size as the photos of training sets are, without keeping the
     aspect ratio, and the probabilities are resized back.
@@ -94,8 +96,28 @@ class Segmenter:
 
         return jax.device_put(self.host_variables)
 
-    def __call__(self, images: UInt8[np.ndarray, "n h w 3"]) -> Int[np.ndarray, "n h w"]:
-        """Returns the most probable class of every pixel."""
+    def __call__(self, images: Any) -> Any:
+        """Returns the most probable class of every pixel.
+
+        Args:
+          images: uint8 photos (N, H, W, 3), one photo (H, W, 3), or a list or tuple of photos, each
+            of any size.
+
+        Returns:
+          int32 labels of the same form: (N, H, W), (H, W), or a list of (H, W).
+        """
+        if isinstance(images, list | tuple):
+            photos = [_checked(np.asarray(image)[None])[0] for image in images]
+            if self.image_size is None or not photos:  # Each at its own size.
+                return [self(photo[None])[0] for photo in photos]
+            seen = [self.as_seen(photo[None])[0] for photo in photos]
+            small = self.probabilities_as_seen(np.stack(seen))
+            return [
+                pixels.most_probable(p, *photo.shape[:2])
+                for p, photo in zip(small, photos, strict=True)
+            ]
+        if np.ndim(images) == 3:
+            return self(np.asarray(images)[None])[0]
         shape = _checked(images).shape[:3]
         small = self.probabilities_as_seen(self.as_seen(images))
         return _stack([pixels.most_probable(p, *shape[1:]) for p in small], shape, np.int32)
@@ -193,7 +215,10 @@ class Segmenter:
 def _checked(images: Any) -> np.ndarray:
     images = np.asarray(images)
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3:
-        raise ValueError(f"images must be uint8 (N, H, W, 3), not {images.dtype} {images.shape}")
+        raise ValueError(
+            "images must be uint8 (N, H, W, 3), one photo (H, W, 3) or a list of photos, not "
+            f"{images.dtype} {images.shape}"
+        )
     return images
 
 

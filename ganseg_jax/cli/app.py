@@ -5,6 +5,7 @@ import contextlib
 import ctypes
 import difflib
 import glob
+import importlib.util
 import logging
 import os
 import pathlib
@@ -19,7 +20,7 @@ from absl import app, flags
 from absl import logging as absl_logging
 from etils import epath
 
-from ganseg_jax.cli import processes
+from ganseg_jax.cli import helping, processes
 from ganseg_jax.config.schema import STAGES, Config
 from ganseg_jax.config.setting import Leaf, check, leaves, nearest, with_fields
 from ganseg_jax.errors import Stopped, UserError
@@ -142,6 +143,24 @@ def _find_config(argument: str) -> str:
     if flag not in ("--config", "-config") or os.path.isfile(file) or not named:
         return argument
     return f"{flag}={own}{colon}{rest}" if own.is_file() else argument
+
+
+def config_named(name: str, argument: str = "") -> Config:
+    """Returns a config of `configs/` with its argument, from whatever folder.
+
+    Raises:
+      UserError: the argument makes no sense.
+    """
+    from ganseg_jax.config import freeze
+
+    spec = importlib.util.spec_from_file_location(name, _CONFIGS / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    try:
+        return freeze(module.get_config(argument))
+    except ValueError as error:
+        raise UserError(str(error)) from error
 
 
 def define_workdir(required: bool = True):
@@ -279,17 +298,37 @@ def define_settings(
 
 
 def define_model() -> Callable[[], str]:
-    """Defines --workdir and --pretrained, one of which is needed; returns what gives the place."""
+    """Defines --model, --workdir and --pretrained, one of which is needed.
+
+    Returns:
+      What gives the place of the model, checked as far as that is quick.
+    """
+    model = flags.DEFINE_string(
+        "model",
+        None,
+        "A trained model: a model of the package (people), or the folder of a run, of a few-shot "
+        "result or of a packed model.",
+    )
     workdir = define_workdir(required=False)
     name = flags.DEFINE_string("pretrained", None, "A model of the package in place of a workdir.")
-    flags.mark_flags_as_mutual_exclusive(["workdir", "pretrained"], required=True)
 
     def place() -> str:
-        if name.value is None:
-            return workdir.value
-        from ganseg_jax import packed as pretrained
+        from ganseg_jax import packed
 
-        return str(pretrained.named(name.value))
+        given = [flag for flag in (model, workdir, name) if flag.value]
+        if len(given) != 1:
+            which = " and ".join(f"--{flag.name}" for flag in given)
+            raise UserError(
+                f"{which} name two models: give one"
+                if given
+                else f"which model? Give --model={packed.names()[0]}, which comes with the "
+                "package, or --model=WORKDIR"
+            )
+        if name.value:
+            return str(packed.named(name.value))
+        if model.value and not packed.is_model(model.value):
+            raise UserError(no_model(model.value))
+        return str(given[0].value)
 
     return place
 
@@ -305,6 +344,80 @@ def few_shot_folder(name: str) -> epath.Path:
     if flags.FLAGS["workdir"].value is None:
         raise UserError(f"--few_shot={name} is a folder of a workdir: give --workdir with it")
     return epath.Path(flags.FLAGS["workdir"].value) / name
+
+
+def no_model(name: str) -> str:
+    """Returns what to say of a model that is not there."""
+    from ganseg_jax import packed
+
+    own = packed.names()
+    return (
+        f"--model={name} is neither a model of the package ({', '.join(own)}) nor a folder with a "
+        f"config.json{nearest(name, [*own, *_models_here()])}"
+    )
+
+
+def _models_here() -> list[str]:
+    """Returns the folders that hold models here and in workdirs/."""
+    return sorted(
+        os.path.dirname(p) for p in (*glob.glob("*/config.json"), *glob.glob("*/*/config.json"))
+    )
+
+
+class Inputs:
+    """Gives the values of a flag that arguments without a name fill too."""
+
+    def __init__(self, name: str, doc: str, several: bool):
+        self.several = several
+        self.flag = (flags.DEFINE_multi_string if several else flags.DEFINE_string)(
+            name, None, f"{doc} The flag's name may be left out."
+        )
+        self._arguments: list[str] = []
+
+    def take(self, arguments: list[str]) -> None:
+        """Takes the command line's arguments without a name."""
+        self._arguments = [
+            argument if argument == "-" else expand(argument) for argument in arguments
+        ]
+
+    @property
+    def values(self) -> list[str]:
+        """Returns what was given, with and without the flag's name.
+
+        Raises:
+          UserError: nothing was given, or more than one value if there may be one.
+        """
+        given = self.flag.value or []
+        values = [*([given] if isinstance(given, str) else given), *self._arguments]
+        if not values:
+            raise UserError(f"--{self.flag.name} is missing; see --help")
+        if len(values) > 1 and not self.several:
+            raise UserError(
+                f"unexpected argument {values[-1]!r}: --{self.flag.name} is {values[0]} already, "
+                "and other flags look like --name=value"
+            )
+        return values
+
+    @property
+    def value(self) -> str:
+        """Returns the first of `values`."""
+        return self.values[0]
+
+
+_INPUTS: list[Inputs] = []
+
+
+def define_inputs(name: str, doc: str, several: bool = False) -> Inputs:
+    """Defines a flag whose name may be left out; the last one defined takes such arguments."""
+    _INPUTS[:] = [Inputs(name, doc, several)]
+    return _INPUTS[0]
+
+
+def define_output(default: str | None, doc: str, name: str = "output") -> flags.FlagHolder:
+    """Defines --output, or a flag of another name, and --out for it."""
+    holder = flags.DEFINE_string(name, default, doc)
+    flags.DEFINE_alias("out", name)
+    return holder
 
 
 def start(watched: bool = True) -> None:
@@ -406,11 +519,13 @@ def run(
     """
 
     def guarded(argv: list[str]) -> None:
-        if len(argv) > 1:
+        if len(argv) > 1 and not _takes_arguments():
             _fail(f"unexpected argument {argv[1]!r}: flags look like --name=value")
         _log_plainly()
         _check_config()
         try:
+            if len(argv) > 1:
+                _INPUTS[0].take(argv[1:])
             prepare()
             with_jax = uses_jax() if callable(uses_jax) else uses_jax
             if with_jax:
@@ -425,9 +540,9 @@ def run(
                 raise
             _fail('gs:// needs gcsfs: pip install "ganseg-jax[gcs]"')
         except Stopped as stopped:
-            _fail(str(stopped), code=stopped.code)
+            _fail(str(stopped), code=stopped.code, kind="")  # As asked: no error.
         except KeyboardInterrupt:
-            _fail("interrupted", code=130)
+            _fail("interrupted", code=130, kind="")
         except Exception as error:
             if not processes.several():
                 raise
@@ -446,6 +561,10 @@ def run(
         _fail(_flag_mistake(error))
 
 
+def _takes_arguments() -> bool:
+    return bool(_INPUTS) and _INPUTS[0].flag.name in flags.FLAGS
+
+
 def _check_config() -> None:
     """Ends the program where --config names no file that can be read."""
     if "config" not in flags.FLAGS or not flags.FLAGS["config"].present:
@@ -459,7 +578,7 @@ def _check_config() -> None:
 
 
 def _config_file() -> str:
-    given = next((arg for arg in sys.argv if arg.startswith("--config=")), "")
+    given = next((arg for arg in _joined(sys.argv) if arg.startswith("--config=")), "")
     return _find_config(_expand_path(given)).partition("=")[2].partition(":")[0]
 
 
@@ -472,9 +591,24 @@ def _raised_by_config_file(error: Exception) -> bool:
 _PARSED: list[bool] = []
 
 
+def _joined(argv: list[str]) -> list[str]:
+    """Returns the arguments with `--config FILE` as `--config=FILE`."""
+    joined: list[str] = []
+    for argument in argv:
+        if joined and joined[-1] in ("--config", "-config"):
+            joined[-1] += f"={argument}"
+        else:
+            joined.append(argument)
+    return joined
+
+
 def _parse_flags(argv: list[str]) -> list[str]:
+    if asked := {"-h", "-help", "--help", "--helpshort", "--helpfull"} & set(argv[1:]):
+        print(helping.page(_SHARED, whole="--helpfull" in asked))
+        _end(0)
+    flags.FLAGS.set_gnu_getopt(True)  # Arguments and flags may stand in any order.
     try:
-        remaining = flags.FLAGS([_find_config(_expand_path(argument)) for argument in argv])
+        remaining = flags.FLAGS([_find_config(_expand_path(arg)) for arg in _joined(argv)])
     except UserError as error:
         _fail(str(error))
     except flags.Error as error:
@@ -515,8 +649,8 @@ def _flag_mistake(error: Exception) -> str:
     return f"{text} (in --config.{fields[0]})" if len(fields) == 1 else text
 
 
-def _fail(message: str, code: int = 2) -> NoReturn:
-    print(f"error: {message}", file=sys.stderr, flush=True)
+def _fail(message: str, code: int = 2, kind: str = "error: ") -> NoReturn:
+    print(f"{kind}{message}", file=sys.stderr, flush=True)
     if code != processes.LOST:
         processes.part()
     _end(code)
@@ -527,3 +661,7 @@ def _end(code: int) -> NoReturn:
     sys.stderr.flush()
     # Not sys.exit: threads of a half-started run must not keep the process alive.
     os._exit(code)
+
+
+_SHARED = frozenset(flags.FLAGS)
+"""The flags of every entry point, and those of libraries."""

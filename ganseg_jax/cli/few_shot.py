@@ -24,7 +24,8 @@ from ganseg_jax.config import few_shot
 from ganseg_jax.errors import UserError
 
 WORKDIR = app.define_workdir()
-LABELS = flags.DEFINE_string("labels", None, "Folder of labelled images.", required=True)
+flags.DEFINE_alias("model", "workdir")
+LABELS = app.define_inputs("labels", "Folder of labelled images.")
 OUTPUT = flags.DEFINE_string("output", "few_shot", "Name of the result's folder in the workdir.")
 GENERATOR = flags.DEFINE_string(
     "generator", None, "StyleGAN2 checkpoint (.pt, .pkl, .npz, ...) instead of W's generator."

@@ -13,7 +13,7 @@ from absl import flags
 
 from ganseg_jax.cli import app
 
-IMAGES = flags.DEFINE_string("images", None, "Folder with the images to label.", required=True)
+IMAGES = app.define_inputs("images", "Folder with the images to label.")
 CLASSES = flags.DEFINE_list(
     "classes", None, "Names of the classes without the background; else those of classes.json."
 )

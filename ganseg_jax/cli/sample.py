@@ -24,12 +24,13 @@ import logging
 from absl import flags
 from etils import epath
 
+from ganseg_jax import packed
 from ganseg_jax.cli import app
 from ganseg_jax.errors import UserError, command
 
 LOG = logging.getLogger("ganseg_jax.sample")
 MODEL = app.define_model()
-OUTPUT = flags.DEFINE_string("output", None, "Folder to write to; by default one in the workdir.")
+OUTPUT = app.define_output(None, "Folder to write to; by default one in the workdir.")
 NUM = flags.DEFINE_integer("num", 64, "Number of samples.")
 SEED = flags.DEFINE_integer("seed", 0, "Decides the latents.")
 FOR_LABELLING = flags.DEFINE_integer("for_labelling", None, "Write so many images to label.")
@@ -62,10 +63,10 @@ def _output(default: str) -> epath.Path:
     if OUTPUT.value:
         return epath.Path(OUTPUT.value)
     # A model of the package is no place to write to.
-    pretrained = flags.FLAGS.pretrained
-    if pretrained:
-        return epath.Path(f"{pretrained}_{default}")
-    return epath.Path(flags.FLAGS.workdir) / default
+    name = flags.FLAGS.pretrained or flags.FLAGS.model or flags.FLAGS.workdir
+    if name in packed.names() and packed.find(name) != epath.Path(name):
+        return epath.Path(f"{name}_{default}")
+    return epath.Path(name) / default
 
 
 def _write_to_label(generator, variables, output: epath.Path) -> None:

@@ -1,23 +1,28 @@
-"""Segments photos with a trained segmenter.
+"""Segments photos and videos with a trained segmenter.
 
 python -m experiments.segment --workdir=W --input=PHOTOS --output=DIR
 python -m experiments.segment --workdir=W --few_shot=few_shot --input=PHOTOS --output=DIR
 python -m experiments.segment --pretrained=people --input=PHOTOS [--output=DIR]
 
-The second takes the network that `experiments.few_shot` trained in W/few_shot, the third a model
-that comes with the package. PHOTOS is a folder, a tar archive or one photo. Results go to
-./segmented unless --output is given. For a photo `a.jpg` (folders below --input are kept) it writes
+PHOTOS is a photo, a folder, a tar archive, a pattern such as 'a/*.jpg', a video, or several of
+these. - stands for standard input: a photo, or names of files, one a line. A model is a run's
+folder, the folder that `experiments.few_shot` wrote, a packed model, or the name of a model of the
+package. Results go to ./segmented unless --output is given. For a photo `a.jpg` (folders below --input are kept) it writes
 
   labels/a.png     label map at the photo's own size, an indexed PNG: 0 background, 1 ... K parts
   overlays/a.png   the parts over the photo, at most 512 px a side
   sheet.png        the first photos side by side, bare and with their parts
   parts.json       {"photos": {"a.jpg": {"height", "width", "parts": [{"part": 1,
                    "center": [row, col], "area": A}, ...]}}, "skipped": {name: reason}};
-                   with --few_shot each part has its "name", which sheet.png shows too
+                   parts of a few-shot network have their "name"
+  parts.csv        the same, a row for each part of each photo
+  a_parts.mp4      of a video `a.mp4`: its frames with the parts over them; a_parts.csv: centres and
+                   areas in each frame
 
-With --format, label maps are written as labelling tools read them too, with the parts' names, so
-that a person can correct them: `coco/annotations.coco.json` (run lengths), `cvat/annotations.xml`
-(masks), `label_studio/tasks.json` (brush predictions), `labelme/a.json` (polygons).
+With --format=cutouts each part is cut out as `cutouts/a.jpg/part_1.png`, transparent around. The
+other formats are label maps as labelling tools read them, with the parts' names, so that a person
+can correct them: `coco/annotations.coco.json` (run lengths), `cvat/annotations.xml` (masks),
+`label_studio/tasks.json` (brush predictions), `labelme/a.json` (polygons).
 
 Centres are centres of mass of the parts' probabilities, in pixels of the photo; areas count pixels
 of the label map. Photos are read as for training: turned as the camera noted, transparency put on
@@ -25,23 +30,28 @@ white, masks (folders such as `masks/`, files such as `NAME_mask.png`) and hidde
 Where `a.jpg` and `a.png` lie in one folder their results are named `a.jpg.png` and `a.png.png`.
 """
 
+import contextlib
+import functools
+import pathlib
+import sys
+import tempfile
+
 from absl import flags
 
 from ganseg_jax.cli import app, processes
 from ganseg_jax.config import schema
 
-MODEL = app.define_model()
-INPUT = flags.DEFINE_string(
-    "input", None, "A folder or tar archive of photos, or one photo.", required=True
+INPUT = app.define_inputs(
+    "input", "Photos, folders of photos, patterns, videos, or - for standard input.", several=True
 )
-OUTPUT = flags.DEFINE_string("output", "segmented", "Folder to write to.")
+MODEL = app.define_model()
+OUTPUT = app.define_output("segmented", "Folder to write to.")
+FORMAT = flags.DEFINE_list(
+    "format", [], "What to write too: coco, cvat, label_studio, labelme, cutouts."
+)
+WATCH = flags.DEFINE_bool("watch", False, "Wait for more photos in the folder; Ctrl+C ends.")
 FEW_SHOT = flags.DEFINE_string(
     "few_shot", None, "Folder of the workdir that experiments.few_shot wrote: use its network."
-)
-FORMAT = flags.DEFINE_list(
-    "format",
-    [],
-    "Formats of labelling tools to write too: coco, cvat, label_studio, labelme.",
 )
 REFINE = flags.DEFINE_bool(
     "refine",
@@ -52,27 +62,67 @@ SETTINGS = app.define_settings(schema.Dataset, {"max_megapixels": "max_megapixel
 
 
 def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        _segment(pathlib.Path(folder))
+
+
+def _segment(scratch: pathlib.Path) -> None:
+    from ganseg_jax import packed
+    from ganseg_jax.config.setting import nearest
+    from ganseg_jax.data import gather
     from ganseg_jax.data.annotations.export import FORMATS
-    from ganseg_jax.data.folder import open_photos
     from ganseg_jax.errors import UserError
+    from ganseg_jax.files import check_writable
+    from ganseg_jax.jobs.arriving import segment_arriving
+    from ganseg_jax.jobs.familiar import warning
+    from ganseg_jax.jobs.outputs import CUTOUTS
     from ganseg_jax.jobs.segment import segment_folder
+    from ganseg_jax.jobs.video import segment_video
     from ganseg_jax.loading import few_shot_config, load_segmenter
 
+    known = (*FORMATS, CUTOUTS)
     for name in FORMAT.value:
-        if name not in FORMATS:
-            raise UserError(f"--format={name} is not known: give some of {', '.join(FORMATS)}")
-    few_shot = None if FEW_SHOT.value is None else app.few_shot_folder(FEW_SHOT.value)
+        if name not in known:
+            raise UserError(
+                f"--format={name} is not known: give some of {', '.join(known)}"
+                f"{nearest(name, known)}"
+            )
+    place = None if FEW_SHOT.value is None else app.few_shot_folder(FEW_SHOT.value)
     # Before anything slow: most mistakes are made here.
-    with open_photos(INPUT.value, OUTPUT.value) as photos:
-        if few_shot is not None:
-            few_shot_config(few_shot)  # Says so if there is none.
-        segmenter = load_segmenter(few_shot or MODEL())
+    given = INPUT.values
+    if "-" in given:
+        read = gather.from_stream(sys.stdin.buffer.read(), scratch)
+        given = [*(name for name in given if name != "-"), *read]
+    inputs = gather.sort(given)
+    if WATCH.value and (len(inputs.sources) != 1 or inputs.videos):
+        raise UserError("--watch takes one folder")
+    with gather.opened([] if WATCH.value else inputs.sources, OUTPUT.value) as found:
+        check_writable(OUTPUT.value, "--output")
+        if place is not None:
+            few_shot_config(place)  # Says so if there is none.
+        model = place or MODEL()
+        segmenter = load_segmenter(model)
         if REFINE.value is not None:
             segmenter.refine = REFINE.value
-        if processes.is_first():
-            segment_folder(
-                segmenter, photos, OUTPUT.value, SETTINGS.value.max_megapixels, FORMAT.value
-            )
+        if not processes.is_first():
+            return
+        segment = functools.partial(
+            segment_folder,
+            segmenter,
+            output=OUTPUT.value,
+            max_megapixels=SETTINGS.value.max_megapixels,
+            formats=FORMAT.value,
+        )
+        if WATCH.value:
+            with contextlib.suppress(KeyboardInterrupt):
+                segment_arriving(inputs.sources[0], OUTPUT.value, segment)
+        if found is not None:
+            content = segment(found)
+            line = None if place else warning(content, packed.about(model), "this model")
+            if line:
+                print(line, file=sys.stderr)
+    for video in inputs.videos:
+        segment_video(segmenter, video, OUTPUT.value)
 
 
 if __name__ == "__main__":

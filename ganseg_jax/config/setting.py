@@ -182,6 +182,36 @@ def _broken_limit(value: Any, setting: Setting) -> str:
     return ""
 
 
+_BOOLS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+
+
+def parsed(name: str, text: str, schema: type) -> Any:
+    """Returns the value that a person typed for a setting, unchecked but for its type.
+
+    Args:
+      name: dotted.
+      text: its value; entries of a tuple have commas between.
+      schema: that has the setting.
+
+    Raises:
+      UserError: there is no such setting, or the text is of another type.
+    """
+    known = leaves(schema)
+    if name not in known:
+        raise UserError(f"there is no field {name}{nearest(name, known)}")
+    kind = known[name].type
+    try:
+        if typing.get_origin(kind) is tuple:
+            entry = typing.get_args(kind)[0]
+            return tuple(entry(word) for word in text.strip("()[] ").split(",") if word.strip())
+        return _BOOLS[text.lower()] if kind is bool else kind(text)
+    except (KeyError, ValueError):
+        wanted = {bool: "True or False", int: "a whole number", float: "a number"}.get(
+            kind, "numbers with commas between"
+        )
+        raise UserError(f"{name}={text!r} must be {wanted}") from None
+
+
 def nearest(value: Any, known: typing.Iterable) -> str:
     """Returns "; did you mean X?" for the known value that is spelled most like one, or ""."""
     near = difflib.get_close_matches(str(value), [str(each) for each in known], 1)

@@ -20,6 +20,7 @@ from ganseg_jax.data.folder import Photo, Photos, open_photos, read_photo
 from ganseg_jax.data.layout import skipped_lines
 from ganseg_jax.errors import UserError
 from ganseg_jax.files import resolve
+from ganseg_jax.jobs import outputs
 from ganseg_jax.report import overlays
 from ganseg_jax.report.legend import with_legend
 from ganseg_jax.report.png import save_label_png, save_png
@@ -49,7 +50,8 @@ def segment_folder(
       source: a photo, a folder or tar archive of photos, or what `open_photos` gives.
       output: folder to write to.
       max_megapixels: of a photo that is not left out.
-      formats: of labelling tools, in which label maps are written too; of `export.FORMATS`.
+      formats: of labelling tools, in which label maps are written too, of `export.FORMATS`; or
+        `outputs.CUTOUTS`.
 
     Returns:
       The content of `parts.json`.
@@ -65,7 +67,7 @@ def segment_folder(
     skipped, unreadable = dict(found.skipped), dict[str, str]()
     notes: collections.Counter[str] = collections.Counter()
     shown: list[tuple[str, np.ndarray, np.ndarray]] = []
-    exports: list[export.Export] = []
+    exports: list[outputs.Output] = []
 
     def write(predicted: tuple[Photo, np.ndarray]) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
         name = results[predicted[0].name]
@@ -78,9 +80,12 @@ def segment_folder(
         records[photo.name], overlay, labels = written
         if not exports:
             parts = probabilities.shape[-1] - 1
-            # Their list begins with the background.
-            classes = list(segmenter.classes or [])[1:] or [f"part {i + 1}" for i in range(parts)]
-            exports = [export.Export(kind, output / kind, classes) for kind in formats]
+            exports = [
+                outputs.Cutouts(found.root, output / kind, names_of(segmenter, parts)[1:])
+                if kind == outputs.CUTOUTS
+                else export.Export(kind, output / kind, names_of(segmenter, parts)[1:])
+                for kind in formats
+            ]
         for writer in exports:
             writer.add(photo.name, labels)
         if len(shown) < SHEET_PHOTOS:
@@ -97,12 +102,18 @@ def segment_folder(
         raise UserError(f"no photo in {found.source} can be read ({name}: {reason})")
     for writer in exports:
         writer.finish()
-    picture = _sheet(shown, segmenter.classes, segmenter.colors)
-    save_png(output / "sheet.png", picture, quickly=True)
+    classes = names_of(segmenter, len(next(iter(records.values()))["parts"]))
+    save_png(output / "sheet.png", _sheet(shown, classes, segmenter.colors), quickly=True)
     content = {"photos": records, "skipped": skipped}
     files.write_json(output / "parts.json", content, indent=1, ensure_ascii=False)
+    files.write_whole(output / "parts.csv", outputs.table(content))
     LOG.info("%d photos segmented in %s; %d skipped", len(records), output, len(skipped))
     return content
+
+
+def names_of(segmenter: Segmenter, parts: int) -> list[str]:
+    """Returns the names of a segmenter's classes, the background first."""
+    return list(segmenter.classes or ["background", *(f"part {i + 1}" for i in range(parts))])
 
 
 def result_names(names: Sequence[str]) -> dict[str, str]:
@@ -177,9 +188,9 @@ def _tile(picture: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "t t 3"]:
 
 def _sheet(
     shown: list[tuple[str, np.ndarray, np.ndarray]],
-    classes: Sequence[str] | None,
+    classes: Sequence[str],
     colors: UInt8[np.ndarray, "c 3"] | None,
 ) -> UInt8[np.ndarray, "h w 3"]:
     names, pictures, overlaid = zip(*shown, strict=True)
     picture = sheet({"photo": np.stack(pictures), "parts": np.stack(overlaid)}, names=names)
-    return with_legend(picture, classes, colors) if classes else picture
+    return with_legend(picture, classes, colors)

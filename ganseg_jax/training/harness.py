@@ -12,7 +12,7 @@ from jax.sharding import Mesh, Sharding
 
 from ganseg_jax import precision, prng
 from ganseg_jax.files import resolve
-from ganseg_jax.training import inputs, loop, partition, work
+from ganseg_jax.training import compiling, inputs, loop, partition, work
 from ganseg_jax.training.batches import Batches
 from ganseg_jax.training.checkpoint import Checkpoints
 from ganseg_jax.training.stage import Stage
@@ -82,14 +82,17 @@ def prepare(
     whole = partition.replicated(mesh)
     constants = partition.place(stage.constants, whole)
     start = time.perf_counter()
+    kind = mesh.devices.flat[0].device_kind
+    key = f"{stage.name} {_shapes_told(batches.example, state)} {kind} x{mesh.size}"
+    compiling.announce(stage.name, key)
     traced = program_of(stage, mesh, batches, shardings).trace(
         _root(stage, mesh), constants, state, batches.example
     )
     lowered = traced.lower()
     program = partition.compile_together(lowered, mesh)
-    kind = mesh.devices.flat[0].device_kind
     counted = work.work_of(traced, lowered, program, mesh.size, stage.rare_every, kind)
     compile_seconds = time.perf_counter() - start
+    compiling.note(key, compile_seconds)
     return loop.Prepared(
         name=stage.name,
         schedule=stage.schedule,
@@ -148,6 +151,12 @@ def lower(stage: Stage, mesh: Mesh) -> jax.stages.Lowered:
         batches.example,
     )
     return program
+
+
+def _shapes_told(example: Any, state: Any) -> str:
+    """Returns the shapes of a batch and the number of values of the state."""
+    batch = [str(getattr(x, "shape", ())) for x in jax.tree.leaves(example)]
+    return f"{'+'.join(batch)} {sum(np.size(x) for x in jax.tree.leaves(state))}"
 
 
 def _drawing(stage: Stage, constants: Any, whole: Sharding) -> Callable[[Any], np.ndarray] | None:
