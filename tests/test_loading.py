@@ -147,10 +147,23 @@ def test_any_number_of_photos():
     assert SEGMENTER.probabilities(images[:0]).shape == (0, 8, 8, 3)
 
 
-@pytest.mark.parametrize("bad", [np.zeros((1, 8, 8, 3)), np.zeros((8, 8, 3), np.uint8)])
+def test_one_photo_and_photos_of_several_sizes():
+    one, other = photos(1)[0], np.ascontiguousarray(photos(1)[0, :5])
+    np.testing.assert_array_equal(SEGMENTER(one), SEGMENTER(one[None])[0])
+    found = SEGMENTER([one, other])
+    for labels, photo in zip(found, (one, other), strict=True):
+        np.testing.assert_array_equal(labels, SEGMENTER(photo[None])[0])
+    assert SEGMENTER([]) == []
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [np.zeros((1, 8, 8, 3)), np.zeros((8, 8), np.uint8), [np.zeros((8, 8, 4), np.uint8)]],
+    ids=["float", "grey", "alpha"],
+)
 @pytest.mark.usefixtures("unchecked")
 def test_other_arrays_are_refused(bad):
-    with pytest.raises(ValueError, match=r"images must be uint8 \(N, H, W, 3\), not"):
+    with pytest.raises(ValueError, match=r"images must be uint8 \(N, H, W, 3\), one photo"):
         SEGMENTER(bad)
 
 

@@ -7,7 +7,8 @@ python -m experiments.segment --pretrained=people --input=PHOTOS [--output=DIR]
 PHOTOS is a photo, a folder, a tar archive, a pattern such as 'a/*.jpg', a video, or several of
 these. - stands for standard input: a photo, or names of files, one a line. A model is a run's
 folder, the folder that `experiments.few_shot` wrote, a packed model, or the name of a model of the
-package. Results go to ./segmented unless --output is given. For a photo `a.jpg` (folders below --input are kept) it writes
+package. Results go to ./segmented unless --output is given. For a photo `a.jpg` (folders below the
+input are kept) it writes
 
   labels/a.png     label map at the photo's own size, an indexed PNG: 0 background, 1 ... K parts
   overlays/a.png   the parts over the photo, at most 512 px a side

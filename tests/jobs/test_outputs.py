@@ -102,9 +102,9 @@ def test_several_inputs_keep_their_places(photos, tmp_path):
     (tmp_path / "v.MP4").write_bytes(b"")
     given = gather.sort([str(photos / "*.png"), str(tmp_path / "more"), str(tmp_path / "v.MP4")])
     assert given.videos == [str(tmp_path / "v.MP4")]
-    found = gather.find(given.sources, tmp_path / "out")
-    assert found.names == ["in/a.png", "in/b.png", "more/a.png"]
-    assert all((found.root / name).exists() for name in found.names)
+    with gather.opened(given.sources, tmp_path / "out") as found:
+        assert found.names == ["in/a.png", "in/b.png", "more/a.png"]
+        assert all((found.root / name).exists() for name in found.names)
     with pytest.raises(UserError, match="no file matches .*zz"):
         gather.sort([str(photos / "zz*.png")])
 
