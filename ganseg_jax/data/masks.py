@@ -24,7 +24,7 @@ from ganseg_jax.errors import UserError
 
 Color = tuple[int, int, int]
 
-LEGEND_FILES = ("labelmap.txt", "_classes.csv")
+LEGEND_FILES = ("labelmap.txt", "_classes.csv", "label_colors.txt")
 
 SOFT_VALUES = 64
 """A grey picture of more values, up to 255, is a soft foreground mask."""
@@ -53,7 +53,7 @@ class Legend:
     Attributes:
       names: of the classes, without background.
       colors: class of a colour, 255 for pixels that are not labelled; empty if values are given.
-      values: class of a pixel value; empty if colours are given.
+      values: class of a pixel value; empty if only colours are given.
     """
 
     names: list[str]
@@ -81,7 +81,10 @@ class Legend:
 
 
 def read_legend(directory: epath.Path, names: Iterable[str] = ()) -> Legend | None:
-    """Reads CVAT's `labelmap.txt` (NAME:R,G,B::) or Roboflow's `_classes.csv`, or returns None.
+    """Reads a list of classes, or returns None.
+
+    It is CVAT's `labelmap.txt` (NAME:R,G,B::), Roboflow's `_classes.csv`, or `label_colors.txt`
+    (R G B NAME) as CamVid and Datumaro have it. Where colours are left out, they are PASCAL VOC's.
 
     Args:
       directory: folder that holds the list.
@@ -95,7 +98,7 @@ def read_legend(directory: epath.Path, names: Iterable[str] = ()) -> Legend | No
     for folder in (directory, *(directory / str(place) for place in sorted(folders))):
         for name in LEGEND_FILES:
             if (path := folder / name).exists():
-                found[path] = _labelmap(path) if path.suffix == ".txt" else _classes_csv(path)
+                found[path] = _READERS[name](path)
                 break
     lists = list(found)
     for path in lists[1:]:
@@ -105,17 +108,46 @@ def read_legend(directory: epath.Path, names: Iterable[str] = ()) -> Legend | No
 
 
 def _labelmap(path: epath.Path) -> Legend:
-    colors: dict[Color, str] = {}
+    listed = []
     for number, line in enumerate(read_text(path).splitlines(), 1):
-        if not line.strip() or line.startswith("#"):
-            continue
-        with reading(f"{path}, line {number}"):
-            name, given = line.split(":")[:2]
-            color = tuple(int(channel) for channel in given.split(","))
-            if len(color) != 3 or not all(0 <= channel < 256 for channel in color):
-                raise ValueError(f"{given!r} is no colour R,G,B")
-            if colors.setdefault(color, name.strip()) != name.strip():
-                raise ValueError(f"{name} and {colors[color]} have the same colour")
+        if line.strip() and not line.startswith("#"):
+            with reading(f"{path}, line {number}"):
+                name, given = line.split(":")[:2]
+                listed.append((name.strip(), _color(given.split(",")) if given else None))
+    return _in_order(path, listed)
+
+
+def _label_colors(path: epath.Path) -> Legend:
+    listed = []
+    for number, line in enumerate(read_text(path).splitlines(), 1):
+        cells = line.split(maxsplit=3)
+        if cells and not line.startswith("#"):
+            with reading(f"{path}, line {number}"):
+                colored = cells[0].isdecimal() and len(cells) == 4
+                listed.append((cells[3], _color(cells[:3])) if colored else (line.strip(), None))
+    legend = _in_order(path, listed)
+    numbers, _ = _numbers([name for name, _ in listed], path)
+    values = {index: numbers[name] for index, (name, _) in enumerate(listed)}
+    return dataclasses.replace(legend, values=values)
+
+
+def _color(channels: Sequence[str]) -> Color:
+    color = tuple(int(channel) for channel in channels)
+    if len(color) != 3 or not all(0 <= channel < 256 for channel in color):
+        raise ValueError(f"{','.join(channels)!r} is no colour R,G,B")
+    return color
+
+
+def _in_order(path: epath.Path, listed: Sequence[tuple[str, Color | None]]) -> Legend:
+    colors: dict[Color, str] = {}
+    uncolored = all(color is None for _, color in listed)
+    defaults = _voc_colors(len(listed))
+    for (name, given), default in zip(listed, defaults, strict=True):
+        color = default if uncolored else given
+        if color is None:
+            raise UserError(f"{path}: {name} has no colour, others have")
+        if colors.setdefault(color, name) != name:
+            raise UserError(f"{path}: {name} and {colors[color]} have the same colour")
     numbers, names = _numbers(list(colors.values()), path)
     return Legend(names, {color: numbers[name] for color, name in colors.items()})
 
@@ -132,6 +164,9 @@ def _classes_csv(path: epath.Path) -> Legend:
                 values[int(row[0])] = row[1].strip()
     numbers, names = _numbers([values[v] for v in sorted(values)], path)
     return Legend(names, values={value: numbers[name] for value, name in values.items()})
+
+
+_READERS = dict(zip(LEGEND_FILES, (_labelmap, _classes_csv, _label_colors), strict=True))
 
 
 def _numbers(given: list[str], path: epath.Path) -> tuple[dict[str, int], list[str]]:
@@ -264,7 +299,7 @@ def to_labels(
                 table[value] = number
         if (table[labels] < 0).any():
             missing = int(labels[table[labels] < 0][0])
-            raise ImageError(f"value {missing} is not in {LEGEND_FILES[1]}")
+            raise ImageError(f"value {missing} is not in the list of classes")
         return table[labels].astype(np.uint8)
     soft = not mask.indexed and len(values) > SOFT_VALUES
     if values[-1] == 255 and (soft or set(values.tolist()) <= {0, 255}):
