@@ -213,6 +213,11 @@ class Segmenter:
 
 
 def _checked(images: Any) -> np.ndarray:
+    if isinstance(images, jax.core.Tracer):
+        raise TypeError(
+            "photos of any size are no input of a traced function (jit, vmap, grad, pmap): use "
+            "segmenter.apply(segmenter.variables, images) there"
+        )
     images = np.asarray(images)
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3:
         raise ValueError(

@@ -184,6 +184,7 @@ def _candidates(names: Sequence[str]) -> tuple[list[str], list[_Group]]:
     groups = [_folder_group(folder, inside, photos, index) for folder, inside in by_folder.items()]
     for (_, word), inside in by_name.items():
         partners = {name: index.of(name) for name in inside}
+        _shorten(partners, index)
         # A name that has no photo says something only if it names a mask.
         alone = [name for name in inside if not partners[name]]
         if not word.startswith("mask"):

@@ -43,9 +43,8 @@ _FRONT = (
 )
 _FRONT = rf"(instance_segmentation|semantic_segmentation|instance[_\-. ]\d+|{_FRONT})"
 _BEHIND = (
-    r"masks?([_\-. ]\d+)?|labels?|labelmap|segmentation|segm?|gt|gtfine|ground[_\-. ]?truth|matte"
+    r"masks?|labels?|labelmap|segmentation|segm?|gt|gtfine|ground[_\-. ]?truth|matte"
     r"|trimap|labelids|labeltrainids|instanceids|instancetrainids|annotation|semantic"
-    r"|parts[_\-. ]\d+"
 )
 _BETWEEN = r"[_\-. ]"
 _AFFIXED = re.compile(
@@ -58,7 +57,10 @@ _OF_A_PHOTO = re.compile(
     r"|training|test|0000))?",
     re.IGNORECASE,
 )
-_LAST_WORD = re.compile(r"(?P<stem>.*[^_\-. ])[_\-. ]+(?=[^_\-. ]*[a-z])[^_\-. ]+")
+_LAST_WORD = re.compile(
+    r"(?P<stem>.*[^_\-. ])[_\-. ]+((masks?|parts)[_\-. ]\d+|(?=[^_\-. ]*[a-z])[^_\-. ]+)"
+)
+_NUMBERED = re.compile(r".+[_\-. ](?P<word>masks?|parts)[_\-. ]\d+", re.IGNORECASE)
 _SECONDARY = {
     *(
         "object",
@@ -153,7 +155,9 @@ def _year_off(word: str) -> str:
 
 
 def word_of(stem: str) -> str:
-    """Returns the word for masks in a file's name, or ""."""
+    """Returns the word for masks in a file's name, without its number, or ""."""
+    if numbered := _NUMBERED.fullmatch(stem):
+        return numbered["word"].lower()
     found = _AFFIXED.fullmatch(stem)
     return ((found["front"] or found["behind"] or "") if found else "").lower()
 

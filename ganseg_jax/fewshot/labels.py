@@ -20,7 +20,7 @@ from etils import epath
 from jaxtyping import UInt8
 
 from ganseg_jax import pixels
-from ganseg_jax.data import layout, layout_names, masks
+from ganseg_jax.data import layout, layout_names, legends, masks
 from ganseg_jax.data.annotations import common, folder
 from ganseg_jax.data.annotations.common import (
     BACKGROUND_NAMES,
@@ -248,14 +248,14 @@ def image_size(path: epath.Path) -> tuple[int, int]:
 
 def _legend(
     directory: epath.Path, paths: Mapping[str, epath.Path], classes: Sequence[str]
-) -> masks.Legend | None:
+) -> legends.Legend | None:
     """Returns what colours mean: the folder's colour list, or a palette that all maps share.
 
     Raises:
       UserError: the maps number their colours differently, and no list says which is which.
     """
     names = [str(path.relative_to(directory)) for path in paths.values()]
-    if (legend := masks.read_legend(directory, names)) is not None:
+    if (legend := legends.read_legend(directory, names)) is not None:
         return legend.renumbered(classes) if classes else legend
     palettes = masks.Palettes()
     for path in paths.values():
@@ -264,11 +264,11 @@ def _legend(
         return None
     own = palette(UNLABELLED + 1).tolist()
     ours = {(r, g, b): i for i, (r, g, b) in enumerate(own)}
-    legend = palettes.legend([masks.VOC_COLORS, ours])
+    legend = palettes.legend([legends.VOC_COLORS, ours])
     if legend is None:
         raise UserError(
             f"the palettes of the label maps in {directory} differ (a program has renumbered "
-            f"them): put a {masks.LEGEND_FILES[0]} with lines NAME:R,G,B:: there"
+            f"them): put a {legends.LEGEND_FILES[0]} with lines NAME:R,G,B:: there"
         )
     return legend
 
@@ -284,7 +284,7 @@ def read_class_map(
     path: epath.Path,
     size: tuple[int, int],
     classes: Sequence[str],
-    legend: masks.Legend | None = None,
+    legend: legends.Legend | None = None,
 ) -> UInt8[np.ndarray, "h w"]:
     """Returns a mask as classes; one of another size than its image is resized to the nearest.
 

@@ -23,11 +23,12 @@ from ganseg_jax.report.png import save_png
 from ganseg_jax.report.run_page import Run, run_report
 from ganseg_jax.report.sheets import segmentation_sheet
 from ganseg_jax.report.tables import plain_table
-from ganseg_jax.training import inputs, provenance
+from ganseg_jax.training import inputs, partition, provenance
 
 LOG = logging.getLogger(__name__)
 
 
+@partition.without_outer_mesh()
 def evaluate(config: Config, workdir: epath.PathLike) -> dict[str, float]:
     """Writes `W/evaluation/` and `W/report.html`; prints tables and figures.
 

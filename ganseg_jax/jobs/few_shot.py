@@ -24,11 +24,12 @@ from ganseg_jax.fewshot.labels import check_classes
 from ganseg_jax.fewshot.source import LARGEST_MAP, Source
 from ganseg_jax.files import resolve
 from ganseg_jax.interop import torch_stylegan2, weights
-from ganseg_jax.training import inputs
+from ganseg_jax.training import inputs, partition
 
 LOG = logging.getLogger(__name__)
 
 
+@partition.without_outer_mesh()
 def few_shot(
     workdir: epath.PathLike,
     labels: epath.PathLike,

@@ -9,7 +9,15 @@ from ganseg_jax.config import Config
 from ganseg_jax.files import resolve
 from ganseg_jax.jobs.begin import begin, prepare_data
 from ganseg_jax.jobs.evaluate import evaluate
-from ganseg_jax.training import autoencoder, gan, harness, inputs, segmenter, self_training
+from ganseg_jax.training import (
+    autoencoder,
+    gan,
+    harness,
+    inputs,
+    partition,
+    segmenter,
+    self_training,
+)
 from ganseg_jax.training.stage import Stage
 
 LOG = logging.getLogger(__name__)
@@ -67,6 +75,7 @@ def run_all(
     return evaluate(config, workdir)
 
 
+@partition.without_outer_mesh()
 def train_stages(
     config: Config,
     workdir: epath.PathLike,

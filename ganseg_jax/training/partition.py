@@ -4,7 +4,9 @@ Batch statistics, losses and gradients are means over the global batch because t
 sees the global batch; the same code runs on one CPU and on a TPU pod slice.
 """
 
+import contextlib
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -32,6 +34,16 @@ def make_mesh(devices: list[jax.Device] | None = None) -> Mesh:
     return jax.make_mesh(
         (len(devices),), (DATA_AXIS,), axis_types=(AxisType.Auto,), devices=devices
     )
+
+
+@contextlib.contextmanager
+def without_outer_mesh() -> Iterator[None]:
+    """Hides the mesh that a caller has set for a program of its own (`jax.set_mesh`).
+
+    The jobs place arrays on meshes of theirs, which JAX does not mix with the mesh around them.
+    """
+    with jax.set_mesh(Mesh(np.empty((), object), ())):
+        yield
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

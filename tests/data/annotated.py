@@ -199,6 +199,25 @@ def colour_list():
     }
 
 
+def datumaro_colours():
+    """As Datumaro writes CamVid's format."""
+    colors = np.array([(0, 0, 0), (250, 50, 83), (36, 179, 83)], np.uint8)[TRUTH]
+    legend = "0 0 0 background\n250 50 83 head\n36 179 83 torso\n"
+    return {"trainannot/one.png": png(colors), "label_colors.txt": legend}
+
+
+def datumaro_values():
+    """As Datumaro writes KITTI's format."""
+    return datumaro_colours() | {"trainannot/one.png": png(TRUTH)}
+
+
+def datumaro_without_colours():
+    """As Datumaro writes PASCAL VOC's format of classes that have no colours."""
+    colors = np.array([(0, 0, 0), (128, 0, 0), (0, 128, 0)], np.uint8)[TRUTH]
+    legend = "# label:color_rgb:parts:actions\nbackground:::\nhead:::\ntorso:::\n"
+    return {"SegmentationClass/one.png": png(colors), "labelmap.txt": legend}
+
+
 def class_values():
     table = "Pixel Value, Class\n0, background\n4, head\n9, torso\n"
     return {"one_mask.png": png(np.array([0, 4, 9])[TRUTH]), "_classes.csv": table}
@@ -209,7 +228,7 @@ TOOLS = {
     for f in (
         *(labelme, coco, cvat, label_studio, label_studio_brush, via, via_csv, supervisely),
         *(yolo, colour_list, class_values, label_studio_two_tags, via_1_csv, yolo_one_level_up),
-        coco_loose,
+        *(coco_loose, datumaro_colours, datumaro_values, datumaro_without_colours),
     )
 }
 

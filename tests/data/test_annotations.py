@@ -63,7 +63,7 @@ def test_a_mutated_file_is_read_or_answered_in_one_line(folder, tool):
             "class_values",
             "_classes.csv",
             ("9, torso", "8, torso"),
-            "value 9 is not in _classes.csv",
+            "value 9 is not in the list of classes",
         ),
     ],
 )
@@ -235,3 +235,17 @@ def test_regions_of_label_studio_without_a_label_are_left_out(folder):
     found = read_labels(folder)
     np.testing.assert_array_equal(found.labels[0], annotated.TRUTH)
     assert any("region 5: has no label" in line for line in found.summary())
+
+
+def test_files_of_other_formats_are_left_out(folder):
+    annotated.write(folder, annotated.TOOLS["labelme"]())
+    (folder / "Annotations").mkdir()
+    (folder / "Annotations/one.xml").write_text("<annotation><object/></annotation>")
+    panoptic = {"images": [], "categories": [], "annotations": [{"segments_info": []}]}
+    (folder / "panoptic.json").write_text(json.dumps(panoptic))
+    found = read_labels(folder)
+    np.testing.assert_array_equal(found.labels[0], annotated.TRUTH)
+    assert any(
+        "one.xml: is no file of CVAT: its root is 'annotation'" in x for x in found.summary()
+    )
+    assert any("panoptic.json: is of COCO's panoptic format" in x for x in found.summary())

@@ -144,8 +144,11 @@ def test_several_masks_that_each_hold_a_part_of_the_truth_are_not_taken(tree):
     files = {f"images/{n}.jpg": photo for n in range(3)}
     for part in ("hair", "nose"):
         files |= {f"labels/{n}_{part}.png": mask for n in range(3)}
+    files |= {f"images/{n}.jpg": photo for n in range(3, 6)}
+    files |= {f"labels/{n}_mask_{k}.png": mask for n in range(3, 6) for k in range(2)}
+    files |= {"images/x.jpg": photo} | {f"images/x_mask_{k}.png": mask for k in range(2)}
     found = tree(files)
-    assert len(found.photos) == 3 and not found.masks
+    assert len(found.photos) == 7 and not found.masks
     assert dict(found.skipped)["labels/0_nose.png"] == "a mask without an image"
 
 

@@ -32,6 +32,9 @@ def read(path: epath.Path, content: dict, names: common.Names) -> Annotations:
         entries = content.get(part, [])
         if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
             raise UserError(f"{path}: {part!r} must be a list of objects, as COCO files have it")
+    if any("segments_info" in annotation for annotation in content["annotations"]):
+        why = "is of COCO's panoptic format: export instances, or indexed PNGs"
+        return Annotations(left_out=[(str(path), why)])
     with common.reading(f"{path}: 'images'"):
         listed = {_id(entry.get("id")): entry for entry in content["images"]}
         stems = {id_: names.find(str(entry.get("file_name"))) for id_, entry in listed.items()}

@@ -27,7 +27,8 @@ def read(path: epath.Path, names: common.Names) -> Annotations:
     except (ElementTree.ParseError, ValueError) as error:
         raise UserError(f"{path} cannot be read as XML: {error}") from error
     if root.tag != "annotations":
-        raise UserError(f"{path} is no file of CVAT: its root is {root.tag!r}, not 'annotations'")
+        why = f"is no file of CVAT: its root is {root.tag!r}, not 'annotations'"
+        return Annotations(left_out=[(str(path), why)])
     if root.find("track") is not None:
         raise UserError(f"{path} holds tracks of a video; export it as 'CVAT for images'")
     found = Annotations()

@@ -20,7 +20,15 @@ from ganseg_jax.data.annotations.common import Annotations
 
 _OTHER_FILES = (
     *("classes.json", "meta.json", "obj_class_to_machine_color.json", "labelmap.txt"),
-    *("_classes.csv", "landmarks.csv", "parts.txt", "train.txt", "val.txt", "test.txt"),
+    *(
+        "_classes.csv",
+        "label_colors.txt",
+        "landmarks.csv",
+        "parts.txt",
+        "train.txt",
+        "val.txt",
+        "test.txt",
+    ),
 )
 
 

@@ -12,7 +12,7 @@ of them go the way of the others), because training needs no labels.
 Masks: `masks/NAME.png` for the image NAME.jpg, `train/masks/a.png` for `train/images/a.jpg`,
 `NAME_mask.png` beside the image, and much else: see `data.layout`.  Label maps, 0 = background, see
 `masks.read_label_map`; coloured ones with a `labelmap.txt` or `_classes.csv` in the folder, see
-`masks.read_legend`.  A file `parts.txt` may name labels 1, 2, ..., one per line.
+`legends.read_legend`.  A file `parts.txt` may name labels 1, 2, ..., one per line.
 
 Landmarks: `landmarks.csv` with the header `name,A_x,A_y,B_x,B_y,...` (A, B: landmark names) and one
 row per image: its name as a path relative to the folder, then pixel positions in the image as a
@@ -31,7 +31,7 @@ import numpy as np
 from etils import epath
 
 from ganseg_jax import pixels
-from ganseg_jax.data import images, layout, layout_names, masks
+from ganseg_jax.data import images, layout, layout_names, legends, masks
 from ganseg_jax.data.builders import base
 from ganseg_jax.errors import UserError
 
@@ -65,7 +65,7 @@ class ImageFolder(base.SetBuilder):
             self.landmark_names = found.landmark_names
             # Names are known for certain only when all masks have been read.
             self.part_names = found.part_names if found.masks else None
-            self._legend = masks.read_legend(epath.Path(found.top), found.mask_names)
+            self._legend = legends.read_legend(epath.Path(found.top), found.mask_names)
             if self._legend and found.masks and not self.part_names:
                 self.part_names = self._legend.names
         super().__init__(source=source, **kwargs)
@@ -148,7 +148,7 @@ class ImageFolder(base.SetBuilder):
         if self._palettes.differ and not (self._legend and self._legend.colors):
             raise UserError(
                 f"{path} has other colours for its labels than the masks before it: put a "
-                f"{masks.LEGEND_FILES[0]} with lines NAME:R,G,B:: into {self.source}"
+                f"{legends.LEGEND_FILES[0]} with lines NAME:R,G,B:: into {self.source}"
             )
         labels = masks.to_labels(mask, self._legend)
         if labels.shape != (height, width):

@@ -1,0 +1,92 @@
+"""Training and inference inside a program that has set JAX otherwise."""
+
+import contextlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType
+
+from ganseg_jax import load_segmenter, sample_latents
+from ganseg_jax.jobs.train import train_stages
+from ganseg_jax.models.build import build_generator
+from ganseg_jax.models.initialise import init_variables
+from ganseg_jax.segmenter import _checked as checked_photos
+from ganseg_jax.training import gan, segmenter
+from tests.one_stage import WITH_ONE_STAGE
+from tests.tiny_config import config_with
+
+CONFIG = config_with(**WITH_ONE_STAGE)
+
+
+@contextlib.contextmanager
+def set_otherwise():
+    """Sets all at once: NaNs raise, other keys, another device, a mesh around everything."""
+    mesh = jax.make_mesh((jax.device_count(),), ("outer",), axis_types=(AxisType.Explicit,))
+    with (
+        jax.debug_nans(True),
+        jax.default_prng_impl("rbg"),
+        jax.default_device(jax.devices()[-1]),
+        jax.set_mesh(mesh),
+    ):
+        yield
+
+
+def test_training(puppets_dir, tmp_path):
+    steps = {"gan__num_steps": 1, "segmenter__num_steps": 1}
+    config = config_with(**WITH_ONE_STAGE, dataset__data_dir=str(puppets_dir), **steps)
+    with set_otherwise():
+        train_stages(config, tmp_path / "w")
+    for stage in ("gan", "segmenter"):
+        assert (tmp_path / "w" / stage / "checkpoints" / "1").is_dir()
+
+
+def test_inference():
+    photos = np.random.default_rng(0).integers(0, 255, (2, 40, 30, 3), np.uint8)
+    found = load_segmenter("people")
+    found.refine = False
+    expected = found(photos)
+    with set_otherwise():
+        found = load_segmenter("people")
+        found.refine = False
+        np.testing.assert_array_equal(found(photos), expected)
+
+
+@pytest.mark.parametrize("implementation", ["threefry2x32", "rbg", "unsafe_rbg"])
+def test_samples_of_any_keys_inside_pmap(implementation):
+    generator = build_generator(CONFIG)
+    latents = sample_latents(jax.random.key(0), 2, generator.noise_dim)
+    variables = init_variables(generator, 0, latents, train=False)
+
+    def sample(key):
+        drawn = sample_latents(key, 2, generator.noise_dim)
+        return generator.apply(variables, drawn, train=False).image
+
+    keys = jax.random.split(jax.random.key(0, impl=implementation), jax.device_count())
+    made = jax.eval_shape(jax.pmap(sample), keys)
+    assert made.shape == (jax.device_count(), 2, 16, 16, 3)
+
+
+@pytest.mark.parametrize("stage", ["gan", "segmenter"])
+def test_updates_inside_pmap(stage):
+    images = jnp.zeros((jax.device_count(), 2, 16, 16, 3))
+    keys = jax.random.split(jax.random.key(0, impl="rbg"), jax.device_count())
+
+    def update(key, images):
+        latents = sample_latents(key, 2, CONFIG.model.noise_dim)
+        if stage == "gan":
+            networks = gan.Gan.of(CONFIG)
+            return gan.update(networks, gan.init_state(networks, 0), images, latents, latents)[1]
+        networks = segmenter.Segmentation.of(CONFIG)
+        labels = jnp.zeros((2, 16, 16), jnp.int32)
+        state = segmenter.init_state(networks, 0)
+        return segmenter.update(networks, state, images, labels, key)[1]
+
+    metrics = jax.eval_shape(jax.pmap(update), keys, images)
+    assert metrics and {x.shape for x in metrics.values()} == {(jax.device_count(),)}
+
+
+def test_a_traced_call_says_what_to_use():
+    with pytest.raises(TypeError, match="use segmenter.apply"):
+        jax.jit(checked_photos)(np.zeros((1, 64, 64, 3), np.uint8))
