@@ -130,6 +130,7 @@ def most_probable(
         _neighbors(old, new)
         for old, new in zip(probabilities.shape[:2], (height, width), strict=True)
     )
+    labels_between = labels_between.astype(dtype)
     labels = np.empty((height, width), dtype)
     starts = np.flatnonzero(np.diff(above, prepend=-2))
     for first, last in zip(starts, [*starts[1:], height], strict=True):
@@ -139,7 +140,8 @@ def most_probable(
         if len(open_columns):
             upper = wide[:, max(row, 0), open_columns]
             lower = wide[:, min(row + 1, wide.shape[1] - 1), open_columns]
-            labels[first:last, open_columns] = _between_rows(upper, lower, down[first:last])
+            found = _between_rows(upper, lower, down[first:last], dtype)
+            labels[first:last, open_columns] = found
     return labels
 
 
@@ -171,19 +173,26 @@ def _agreement(
 
 
 def _between_rows(
-    upper: Float[np.ndarray, "c n"], lower: Float[np.ndarray, "c n"], down: Float[np.ndarray, "m"]
+    upper: Float[np.ndarray, "c n"],
+    lower: Float[np.ndarray, "c n"],
+    down: Float[np.ndarray, "m"],
+    dtype: type[np.integer],
 ) -> Integer[np.ndarray, "m n"]:
     """Returns the most probable classes between two rows of pixels, at shares `down` of the way."""
     # A class that nowhere exceeds what another has at least cannot be the most probable.
     least = np.minimum(upper, lower).max(0)
     possible = np.flatnonzero((np.maximum(upper, lower) >= least).any(1))
-    labels = np.full((len(down), upper.shape[1]), possible[0])
-    best = np.full(labels.shape, -np.inf, np.float32)
+    shares = np.stack([1 - down, down], 1)
+    labels = np.full((len(down), upper.shape[1]), possible[0], dtype)
+    best = None
     for label in possible:
-        above, below = upper[label].astype(np.float64), lower[label].astype(np.float64)
-        values = (np.outer(1 - down, above) + np.outer(down, below)).astype(np.float32)
-        better = values > best
-        labels[better], best[better] = label, values[better]
+        rows = np.stack([upper[label], lower[label]]).astype(np.float64)
+        values = (shares @ rows).astype(np.float32)
+        if best is None:
+            best = values
+            continue
+        np.copyto(labels, label, where=values > best, casting="unsafe")
+        np.maximum(best, values, out=best)
     return labels
 
 

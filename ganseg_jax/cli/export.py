@@ -7,12 +7,14 @@ python -m experiments.export --workdir=W/few_shot --format=onnx --output=parts.o
   onnx         one graph from photo bytes to labels and probabilities, of any number and size of
                photos; for onnxruntime and others
   stablehlo    the same as a program of jax.export, for CPUs, GPUs and TPUs in one file
+  page         a web page, one file, that segments the photos dropped on it, offline; needs
+               --onnxruntime_web=FILE, which `npm pack onnxruntime-web@1.30.0` writes
   safetensors  weights in float32 and config.json, which load_segmenter and load_generator open
   folder       the same in float16: a packed model
 
-Resizing, normalisation and, where the model uses it, refinement are in the first two. A model
-card goes with each: README.md in a folder, NAME.md beside a file NAME. ONNX needs onnx,
-StableHLO flatbuffers: pip install "ganseg-jax[export]".
+Resizing, normalisation and, where the model uses it, refinement are in the first three. A model
+card goes with each: README.md in a folder, NAME.md beside a file NAME. ONNX and the page
+need onnx, StableHLO flatbuffers: pip install "ganseg-jax[export]".
 """
 
 import logging
@@ -24,12 +26,12 @@ from ganseg_jax.cli import app
 LOG = logging.getLogger("ganseg_jax.export")
 MODEL = app.define_model()
 FORMAT = flags.DEFINE_enum(
-    "format", "onnx", ["onnx", "stablehlo", "safetensors", "folder"], "What to write."
+    "format", "onnx", ["onnx", "stablehlo", "page", "safetensors", "folder"], "What to write."
 )
 OUTPUT = flags.DEFINE_string(
     "output",
     None,
-    "A file that ends with .onnx or .stablehlo; else a folder.",
+    "A file that ends with .onnx, .stablehlo or .html; else a folder.",
     required=True,
 )
 LICENCE = flags.DEFINE_string("licence", "", "Of the model, for its card, such as MIT.")
@@ -37,11 +39,17 @@ REFINE = flags.DEFINE_bool(
     "refine", None, "Bring masks to the edges of each photo's colours; left out, as in the config."
 )
 
+ONNXRUNTIME_WEB = flags.DEFINE_string(
+    "onnxruntime_web", "", "The npm package onnxruntime-web, a folder or .tgz; for the page."
+)
+
 
 def main() -> None:
     from ganseg_jax.export.formats import export
 
-    paths = export(MODEL(), FORMAT.value, OUTPUT.value, LICENCE.value, REFINE.value)
+    paths = export(
+        MODEL(), FORMAT.value, OUTPUT.value, LICENCE.value, REFINE.value, ONNXRUNTIME_WEB.value
+    )
     for path in paths:
         LOG.info("%s: %.2f MB", path, path.stat().length / 1e6)
 

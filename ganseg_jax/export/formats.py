@@ -1,7 +1,7 @@
 """Writes a model in a format for others, with its card.
 
-`onnx` and `stablehlo` hold everything from photo bytes to labels; `safetensors` and `folder` hold
-weights and settings, for this package.
+`onnx` and `stablehlo` hold everything from photo bytes to labels, and `page` is a web page that
+does it; `safetensors` and `folder` hold weights and settings, for this package.
 """
 
 import json
@@ -18,9 +18,9 @@ from ganseg_jax.errors import UserError
 from ganseg_jax.export.card import Facts, card, versions
 from ganseg_jax.segmenter import Segmenter
 
-FORMATS = ("onnx", "stablehlo", "safetensors", "folder")
+FORMATS = ("onnx", "stablehlo", "page", "safetensors", "folder")
 
-_ENDINGS = {"onnx": ".onnx", "stablehlo": ".stablehlo"}
+_ENDINGS = {"onnx": ".onnx", "stablehlo": ".stablehlo", "page": ".html"}
 """Of the formats that are one file."""
 
 _DEEPLAB, _UNET = "DeepLab", "U-Net"
@@ -56,6 +56,7 @@ def export(
     output: epath.PathLike,
     licence: str = "",
     refine: bool | None = None,
+    onnxruntime_web: epath.PathLike = "",
 ) -> list[epath.Path]:
     """Writes a model and its card.
 
@@ -66,6 +67,7 @@ def export(
         folder, which gets a README.md.
       licence: of the model, for the card.
       refine: bring masks to the edges of each photo's colours; None for what the config says.
+      onnxruntime_web: the npm package, for `page`; see there.
 
     Returns:
       The files that were written.
@@ -95,7 +97,11 @@ def export(
         segmenter = loading.load_segmenter(place, engine="jax")
         if refine is not None:
             segmenter.refine = refine
-        text, example, used, data = _WRITERS[kind](segmenter, target.name)
+        if kind == "page":
+            name = epath.Path(place).name
+            text, example, used, data = _page(segmenter, target.name, name, onnxruntime_web)
+        else:
+            text, example, used, data = _WRITERS[kind](segmenter, target.name)
         files.write_whole(target, data)
         written = [target]
     facts = facts_of(place, segmenter, licence, used)
@@ -187,6 +193,17 @@ def _stablehlo(segmenter: Segmenter, name: str) -> Written:
     )
     data = stablehlo.artefact(segmenter)
     return text, _STABLEHLO.format(file=name), versions("jax", "flatbuffers"), data
+
+
+def _page(segmenter: Segmenter, file: str, title: str, runtime: epath.PathLike) -> Written:
+    from ganseg_jax.export import page
+
+    text = (
+        f"`{file}` is a web page that segments the photos dropped on it. The model and "
+        "onnxruntime-web (MIT licence) are in it, and it needs no network."
+    )
+    data = page.page(onnx_bytes(segmenter)[0], segmenter, title, runtime)
+    return text, f"# Open {file} in a browser, and drop photos on it.", versions("onnx"), data
 
 
 _WRITERS: dict[str, Callable[[Segmenter, str], Written]] = {

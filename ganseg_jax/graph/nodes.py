@@ -60,14 +60,10 @@ class Nodes:
     def turned_if(self, condition: str, x: str) -> str:
         """Swaps rows and columns of maps (N, C, H, W) if a condition, one bool, is true."""
         branches = {}
-        kinds: dict[str, tuple[str, dict[str, Any]]] = {
-            "then_branch": ("Transpose", {"perm": [0, 1, 3, 2]}),
-            "else_branch": ("Identity", {}),
-        }
-        for branch, (kind, options) in kinds.items():
+        for branch, order in (("then_branch", [0, 1, 3, 2]), ("else_branch", [0, 1, 2, 3])):
             name = f"{branch}_{len(self._nodes)}"
             value = helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
-            node = helper.make_node(kind, [x], [name], name, **options)
+            node = helper.make_node("Transpose", [x], [name], name, perm=order)
             branches[branch] = helper.make_graph([node], branch, [], [value])
         return self.apply("If", condition, **branches)
 
