@@ -74,7 +74,6 @@ def _segment(scratch: pathlib.Path) -> None:
     from ganseg_jax.data import gather
     from ganseg_jax.data.annotations.export import FORMATS
     from ganseg_jax.errors import UserError
-    from ganseg_jax.files import check_writable
     from ganseg_jax.jobs.arriving import segment_arriving
     from ganseg_jax.jobs.familiar import warning
     from ganseg_jax.jobs.outputs import CUTOUTS
@@ -99,7 +98,6 @@ def _segment(scratch: pathlib.Path) -> None:
     if WATCH.value and (len(inputs.sources) != 1 or inputs.videos):
         raise UserError("--watch takes one folder")
     found = gather.find(inputs.sources, OUTPUT.value) if _has_photos(inputs) else None
-    check_writable(OUTPUT.value, "--output")
     if FEW_SHOT.value:
         place = epath.Path(place) / FEW_SHOT.value
         few_shot_config(place)  # Says so if there is none.
