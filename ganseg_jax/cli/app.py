@@ -20,6 +20,7 @@ from absl import app, flags
 from absl import logging as absl_logging
 from etils import epath
 
+from ganseg_jax import files
 from ganseg_jax.cli import helping, processes
 from ganseg_jax.config.schema import STAGES, Config
 from ganseg_jax.config.setting import Leaf, check, leaves, nearest, with_fields
@@ -420,6 +421,16 @@ def define_output(default: str | None, doc: str, name: str = "output") -> flags.
     return holder
 
 
+def _check_places() -> None:
+    """Raises `UserError` if what is to be written to is a file or may not be written to."""
+    known = flags.FLAGS
+    # Only the flag of a folder has --out for another name; --output alone may be a file.
+    if "out" in known and (place := known["out"].value) is not None:
+        files.check_writable(place, "--output" if "output" in known else "--out")
+    elif "workdir" in known and (place := known["workdir"].value) and os.path.isfile(place):
+        raise UserError(f"--workdir={place} is a file: give a folder")
+
+
 def start(watched: bool = True) -> None:
     """Joins the processes and turns the compilation cache on; call before using JAX.
 
@@ -524,6 +535,7 @@ def run(
         _log_plainly()
         _check_config()
         try:
+            _check_places()
             if len(argv) > 1:
                 _INPUTS[0].take(argv[1:])
             prepare()
@@ -614,7 +626,7 @@ def _parse_flags(argv: list[str]) -> list[str]:
     except flags.Error as error:
         if isinstance(error, flags.UnrecognizedFlagError):
             _fail(_unknown_flag(error))
-        _fail(_config_mistake(str(error)) or " ".join(str(error).split()))
+        _fail(_config_mistake(str(error)) or _value_mistake(" ".join(str(error).split())))
     _PARSED.append(True)
     return remaining
 
@@ -622,6 +634,17 @@ def _parse_flags(argv: list[str]) -> list[str]:
 def _unknown_flag(error: flags.UnrecognizedFlagError) -> str:
     near = difflib.get_close_matches(error.flagname, list(flags.FLAGS), 1)
     return f"there is no flag --{error.flagname}" + (f"; did you mean --{near[0]}?" if near else "")
+
+
+def _value_mistake(text: str) -> str:
+    """Returns what Python says of a number that is none in words that everyone knows."""
+    found = re.fullmatch(
+        r"flag (--[\w.]+)=(.*): (invalid literal for int|could not convert).*", text
+    )
+    if found is None:
+        return text
+    wanted = "a whole number" if "int" in found[3] else "a number"
+    return f"{found[1]}={found[2]} must be {wanted}"
 
 
 def _config_mistake(text: str) -> str:

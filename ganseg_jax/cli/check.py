@@ -33,7 +33,6 @@ def main() -> None:
     from ganseg_jax.jobs import budget
     from ganseg_jax.jobs import check as job
 
-    files.check_writable(OUTPUT.value, "--output")
     checked = job.check(PHOTOS.value, SETTINGS.value.max_megapixels)
     output = epath.Path(OUTPUT.value)
     job.save_contact_sheet(checked, output / "contact_sheet.png")

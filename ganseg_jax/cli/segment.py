@@ -73,7 +73,6 @@ def _segment(scratch: pathlib.Path) -> None:
     from ganseg_jax.data import gather
     from ganseg_jax.data.annotations.export import FORMATS
     from ganseg_jax.errors import UserError
-    from ganseg_jax.files import check_writable
     from ganseg_jax.jobs.arriving import segment_arriving
     from ganseg_jax.jobs.familiar import warning
     from ganseg_jax.jobs.outputs import CUTOUTS
@@ -98,7 +97,6 @@ def _segment(scratch: pathlib.Path) -> None:
     if WATCH.value and (len(inputs.sources) != 1 or inputs.videos):
         raise UserError("--watch takes one folder")
     with gather.opened([] if WATCH.value else inputs.sources, OUTPUT.value) as found:
-        check_writable(OUTPUT.value, "--output")
         if place is not None:
             few_shot_config(place)  # Says so if there is none.
         model = place or MODEL()

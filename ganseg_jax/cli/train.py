@@ -33,7 +33,6 @@ def main() -> None:
     from ganseg_jax.config.schema import Config
     from ganseg_jax.config.setting import parsed
     from ganseg_jax.errors import UserError
-    from ganseg_jax.files import check_writable
     from ganseg_jax.jobs.own_photos import Asked, train_on
 
     fields = {}
@@ -42,7 +41,6 @@ def main() -> None:
         if not equals:
             raise UserError(f"--set={entry} must look like --set=FIELD=VALUE")
         fields[name] = parsed(name, text, Config)
-    check_writable(WORKDIR.value, "--out")
     asked = Asked(PHOTOS.value, MINUTES.value, SIZE.value, PARTS.value, LAYOUT.value, fields)
     with WATCH.watching():
         train_on(

@@ -12,6 +12,8 @@ import pytest
 from absl import flags
 
 from configs import image_folder
+from ganseg_jax.cli import completion
+from ganseg_jax.cli.verbs import verbs
 from ganseg_jax.config import flat, freeze
 from ganseg_jax.data.builders.puppets import render
 from ganseg_jax.report.png import save_png
@@ -58,6 +60,21 @@ def test_programs_take_these_flags(name, arguments, monkeypatch):
         for flag in set(flags.FLAGS) - before:
             delattr(flags.FLAGS, flag)
         del sys.modules[f"ganseg_jax.cli.{name}"]
+
+
+def verbs_used():
+    """(verb, arguments) of each `ganseg` in the README's shell blocks."""
+    lines = "".join(blocks("sh")).replace("\\\n", " ").splitlines()
+    found = [re.search(r"bin/ganseg (\w+)(.*)", line) for line in lines]
+    return [(match[1], shlex.split(match[2])) for match in found if match]
+
+
+@pytest.mark.parametrize(("verb", "arguments"), verbs_used())
+def test_verbs_take_these_flags(verb, arguments):
+    known = completion.flags_of(verbs()[verb].module)
+    given = [word.partition("=")[0] for word in arguments if word.startswith("--")]
+    assert all(f"{name}=" in known or name == "--out" for name in given)
+    assert [word for word in arguments if not word.startswith("--")] == ["PHOTOS"]
 
 
 def test_make_targets_exist():
