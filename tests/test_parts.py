@@ -29,16 +29,17 @@ def people(*known):
 
 def test_merged_parts_add_up_and_hidden_ones_are_background(home):
     raw = load_segmenter("people")
-    known = people(HEAD, parts.Part(into=1), parts.Part(hidden=True))
+    hidden = parts.Part(hidden=True), parts.Part(), parts.Part(into=4, hidden=True)
+    known = people(HEAD, parts.Part(into=1), *hidden)
     assert parts.write("people", known) == home / "parts" / "people.json"
     named = load_segmenter("people")
-    assert named.classes == ("background", "head", "part 4", "part 5", "part 6")
+    assert named.classes == ("background", "head", "part 4", "part 6")
     assert named.colors[1].tolist() == [255, 0, 128] and raw.classes is None
     before, after = raw.probabilities(PHOTOS), named.probabilities(PHOTOS)
-    expected = [before[..., [0, 3]].sum(-1), before[..., [1, 2]].sum(-1)]
-    expected += [before[..., n] for n in (4, 5, 6)]
+    expected = [before[..., [0, 3, 5]].sum(-1), before[..., [1, 2]].sum(-1)]
+    expected += [before[..., n] for n in (4, 6)]
     np.testing.assert_allclose(after, np.stack(expected, -1), atol=1e-6)
-    assert named.part_centers(PHOTOS).shape == (2, 4, 2)
+    assert named.part_centers(PHOTOS).shape == (2, 3, 2)
     assert load_segmenter("people", named=False).classes is None
 
 

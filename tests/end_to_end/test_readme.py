@@ -86,7 +86,7 @@ def test_make_targets_exist():
 
 def test_named_files_exist():
     paths = re.findall(
-        r"(?:configs|experiments|ganseg_jax)/[\w/]+(?:\.py|\.png|\.md|\.sh|\.yaml)?", README
+        r"(?:configs|experiments|ganseg_jax)/[\w/]+(?:\.py|\.png|\.webp|\.md|\.sh|\.yaml)?", README
     )
     assert paths
     for path in paths:

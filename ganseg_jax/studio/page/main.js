@@ -34,6 +34,8 @@ function show() {
   document.querySelector("main").classList.toggle("wide", view === "run" || view === "labels");
   run.close();
   labels.close();
+  named.parts.lit = 0;
+  document.querySelectorAll(".tip").forEach((tip) => (tip.hidden = true));
   if (view !== "photos") photos.stopCamera();
   if (!page.state) return;
   if (view === "run") run.open(page.state);
