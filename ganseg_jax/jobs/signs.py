@@ -21,10 +21,11 @@ SAMPLES = 64
 COVERS, STILL, ONE, WON = 0.15, 0.01, 0.85, 8.0
 """From where on the figures of `figures_of` are a failure.
 
-Measured after a tenth (300 steps at 32 px, one seed): people and horses that train well have a border
-of 0.028 and 0.000, a movement of 0.073 and 0.068, a largest part of 0.21 and 0.27, a lead of 1.8 and
-1.2. Horses whose parts begin all over the image, with no lead for the background, have a border of
-0.218. The other three limits were not met by a training: they stand far from what is well.
+Measured after a tenth (300 steps at 32 px, one seed): people and horses that train well have a
+border of 0.028 and 0.000, a movement of 0.073 and 0.068, a largest part of 0.21 and 0.27, a lead of
+1.8 and 1.2. Horses whose parts begin all over the image, with no lead for the background, have a
+border of 0.218. The other three limits were not met by a training: they stand far from what is
+well.
 """
 
 
