@@ -17,7 +17,8 @@ that comes with the package. PHOTOS is a folder, a tar archive or one photo. Res
 
 With --format, label maps are written as labelling tools read them too, with the parts' names, so
 that a person can correct them: `coco/annotations.coco.json` (run lengths), `cvat/annotations.xml`
-(masks), `label_studio/tasks.json` (brush predictions), `labelme/a.json` (polygons).
+(masks), `label_studio/tasks.json` (brush predictions), `labelme/a.json` (polygons; a ring inside
+another of its group is a hole, which LabelMe's own converters fill).
 
 Centres are centres of mass of the parts' probabilities, in pixels of the photo; areas count pixels
 of the label map. Photos are read as for training: turned as the camera noted, transparency put on
