@@ -34,8 +34,11 @@ class UserError(Exception):
     """Reports a mistake the user can put right: bad flags, missing data, unreadable files.
 
     The message is one line that names the file or field and says what to do. Entry points print it
-    without a traceback and end with exit code 2.
+    without a traceback and end with exit code 2. Several lines, as of a name, are joined.
     """
+
+    def __init__(self, message: str):
+        super().__init__(" ".join(message.splitlines()))
 
 
 class Stopped(Exception):

@@ -23,7 +23,8 @@ input are kept) it writes
 With --format=cutouts each part is cut out as `cutouts/a.jpg/part_1.png`, transparent around. The
 other formats are label maps as labelling tools read them, with the parts' names, so that a person
 can correct them: `coco/annotations.coco.json` (run lengths), `cvat/annotations.xml` (masks),
-`label_studio/tasks.json` (brush predictions), `labelme/a.json` (polygons).
+`label_studio/tasks.json` (brush predictions), `labelme/a.json` (polygons; a ring inside another of
+its group is a hole, which LabelMe's own converters fill).
 
 Centres are centres of mass of the parts' probabilities, in pixels of the photo; areas count pixels
 of the label map. Photos are read as for training: turned as the camera noted, transparency put on

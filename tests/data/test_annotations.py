@@ -249,3 +249,11 @@ def test_files_of_other_formats_are_left_out(folder):
         "one.xml: is no file of CVAT: its root is 'annotation'" in x for x in found.summary()
     )
     assert any("panoptic.json: is of COCO's panoptic format" in x for x in found.summary())
+
+
+def test_names_of_several_lines_are_answered_in_one(folder):
+    content = annotated.TOOLS["coco"]()["_annotations.coco.json"].replace("one", "o\\nne")
+    (folder / "c.json").write_text(content)
+    with pytest.raises(UserError, match="annotates .*o ne_png") as caught:
+        read_labels(folder)
+    assert len(str(caught.value).splitlines()) == 1
