@@ -1,12 +1,15 @@
 import json
+import os
 import subprocess
 import sys
 import tarfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import ganseg_jax
 from ganseg_jax import load_segmenter
 from ganseg_jax.data.annotations.common import paint
 from ganseg_jax.data.annotations.folder import read
@@ -73,6 +76,38 @@ def test_labels_overlays_centres_and_areas(segmented, tmp_path):
     overlay = np.asarray(Image.open(tmp_path / "out" / "overlays" / "a.png"))
     assert overlay.shape == (48, 64, 3)
     assert (overlay[:, 36:44] == 255).all() and (overlay[20, 10] != RED).any()
+
+
+WITHOUT = """
+import runpy, sys
+
+class Nothing:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {packages}:
+            raise ImportError(name + " is not installed here")
+
+sys.meta_path.insert(0, Nothing())
+sys.argv = ["segment", "--pretrained=people", "--input=photos", "--output=out"]
+runpy.run_module("ganseg_jax.cli.segment", run_name="__main__", alter_sys=True)
+"""
+
+
+def test_a_packed_model_segments_without_jax_and_training_code(tmp_path):
+    (tmp_path / "photos").mkdir()
+    picture(90, 70).save(tmp_path / "photos" / "a.png")
+    packages = {"jax", "jaxlib", "flax", "optax", "orbax", "clu", "grain", "cv2", "scipy"}
+    packages |= {"tensorflow_datasets", "tensorboardX", "matplotlib", "sklearn", "safetensors"}
+    root = Path(ganseg_jax.__file__).parents[1]
+    subprocess.run(
+        [sys.executable, "-c", WITHOUT.format(packages=packages)],
+        check=True,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(root)},
+    )
+    labels = np.asarray(Image.open(tmp_path / "out" / "labels" / "a.png"))
+    image = np.asarray(picture(90, 70))[None]
+    expected = load_segmenter("people", engine="jax")(image)[0]
+    assert (labels == expected).mean() > 0.999
 
 
 def test_photos_of_all_sizes_go_through_one_shape(segmented, tmp_path):
