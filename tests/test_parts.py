@@ -9,6 +9,7 @@ from PIL import Image
 
 from ganseg_jax import files, packed, parts
 from ganseg_jax.errors import UserError
+from ganseg_jax.jobs.pack import pack
 from ganseg_jax.jobs.segment import segment_folder
 from ganseg_jax.loading import load_segmenter
 
@@ -102,3 +103,14 @@ def test_a_damaged_file_is_named(home, content):
     (home / "parts" / "people.json").write_text(content)
     with pytest.raises(UserError, match=r"people.json does not fit the model's 6 parts"):
         load_segmenter("people")
+
+
+def test_names_go_with_a_packed_model(workdir, tmp_path):
+    count = load_segmenter(workdir).num_classes - 1
+    file = parts.write(workdir, [HEAD, *[parts.Part()] * (count - 1)])
+    try:
+        pack(workdir, tmp_path / "packed")
+    finally:
+        file.unlink()
+    assert load_segmenter(tmp_path / "packed").classes[:2] == ("background", "head")
+    assert load_segmenter(workdir).classes is None

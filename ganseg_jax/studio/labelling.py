@@ -16,7 +16,7 @@ from ganseg_jax.fewshot.labels import CLASSES_FILE, check_classes, classes_json
 from ganseg_jax.fewshot.source import Source
 from ganseg_jax.files import resolve, write_whole
 from ganseg_jax.models.generator import Generator
-from ganseg_jax.studio.run import log_end, start_command
+from ganseg_jax.studio.run import ENDED_WELL, log_end, start_command
 
 FOLDER, RESULT, LOG_FILE = "to_label", "few_shot", "few_shot.log"
 MOST_IMAGES = 50
@@ -64,7 +64,7 @@ class Labelling:
         labelled = sum(image["labelled"] for image in images)
         is_run = packed.find(self.place) is None
         running = self._training is not None and self._training.poll() is None
-        failed = self._training is not None and self._training.poll() not in (None, 0)
+        failed = self._training is not None and self._training.poll() not in (None, *ENDED_WELL)
         return {
             "folder": str(self.folder),
             "count": len(images),

@@ -24,6 +24,8 @@ _PICTURE = re.compile(r"samples_(\d{7,})\.png")
 _HOUR = 3600.0
 _RATE_ROWS = 20
 LOG_FILE = "resumed.log"
+ENDED_WELL = (0, 143, -15)
+"""Exit codes of a process that has finished, or was asked to end."""
 
 
 class Run:
@@ -55,7 +57,7 @@ class Run:
         recorded, alive = self._process()
         starting = self._starting()
         note = ""
-        if self._started is not None and self._started.poll() not in (None, 0, 143):
+        if self._started is not None and self._started.poll() not in (None, *ENDED_WELL):
             note = self._log_end()
         return {
             "stages": stages,

@@ -83,7 +83,7 @@ def test_few_shot_training_is_started_followed_and_ended(workdir, monkeypatch):
     assert f"-m ganseg_jax.cli.few_shot --workdir={workdir} --labels={shown.folder}" in log
     shown.stop()
     shown._training.wait(10)
-    assert not shown.state()["training"]
+    assert not shown.state()["training"] and not shown.state()["failed"]
     packed = labelling.Labelling("people", lambda: load_generator("people"))
     with pytest.raises(UserError, match="needs the workdir of a run"):
         packed.train()
