@@ -25,7 +25,7 @@ Measured after a tenth (300 steps at 32 px, one seed). People and horses that tr
 0.028 and 0.000, movement 0.073 and 0.068, largest part 0.21 and 0.27, lead 1.8 and 1.2. Horses
 whose parts begin all over the image, with no lead for the background: border 0.218. Horses with ten
 times the discriminator's learning rate: lead -2.5 million, border 0.365, largest part 0.81. The
-limits of movement and largest part were not crossed by a training; they stand far from what is well.
+limits of movement and largest part were crossed by no training; they stand far from what is well.
 """
 
 
