@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Int, Integer, UInt8
 
 from ganseg_jax import files
 from ganseg_jax.data.pipeline import Split
@@ -104,7 +104,7 @@ def _labels_of(few: FewShot) -> str:
     return " and ".join([*words, *([f"{photos} labelled photos"] if photos else [])])
 
 
-def _without_void(labels: Int[np.ndarray, "n h w"]) -> Int[np.ndarray, "n h w"]:
+def _without_void(labels: Integer[np.ndarray, "n h w"]) -> Int[np.ndarray, "n h w"]:
     """Returns label maps in which pixels without a label have the number that sheets pass over."""
     return np.where(labels == UNLABELLED, -1, labels.astype(np.int32))
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from PIL import Image
 
 import ganseg_jax
-from ganseg_jax import loading
+from ganseg_jax import loading, pixels
 from ganseg_jax.config import few_shot as schema
 from ganseg_jax.data.pipeline import Split
 from ganseg_jax.errors import UserError
@@ -210,3 +211,119 @@ def test_measures_of_a_known_case():
     np.testing.assert_allclose(measured.mean, 1 / 3)
     np.testing.assert_allclose(measured.weighted, 0.4 / 3 + 0.8 / 3)
     assert measured.images == 1
+
+
+def add_photos(folder, count, labels=None):
+    """Photos of 40x24 pixels with a box; returns picture and label map of the last."""
+    rng = np.random.default_rng(1)
+    for i in range(count):
+        picture = rng.integers(0, 256, (24, 40, 3), np.uint8)
+        mask = np.zeros((24, 40), np.uint8)
+        mask[6:18, 5 + i : 20 + i] = 1
+        mask = mask if labels is None else labels
+        Image.fromarray(picture).save(folder / f"photo_{i}.png")
+        Image.fromarray(mask).save(folder / f"photo_{i}_mask.png")
+    return picture, mask
+
+
+def test_photos_of_any_size_stand_beside_generated_images(source, labelled, tmp_path):
+    folder = tmp_path / "mixed"
+    shutil.copytree(labelled, folder)
+    picture, mask = add_photos(folder, 1)
+    mask[:12] = 255
+    Image.fromarray(mask).save(folder / "photo_0_mask.png")
+    # Stored on its side, as phones do.
+    (folder / "photo_0.png").unlink()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.rot90(picture).copy()).save(
+        folder / "photo_0.webp", lossless=True, exif=exif
+    )
+    few = prepare(source, folder, tmp_path / "out")
+    assert few.labelled.names == ["sample_0000", "sample_0001"] and few.uses_head
+    assert few.photos.names == ["photo_0"] and not few.absent
+    np.testing.assert_array_equal(few.photos.images[0], pixels.shrink(picture, 16))
+    np.testing.assert_array_equal(few.photos.labels[0], pixels.resize_labels(mask, 16, 16))
+    assert (few.photos.labels[0][:8] == 255).all()
+    found = comparison.Comparison("together", {}, None, 1)
+    assert comparison.trainings(few) == 0 and "cannot be measured (fewer" in found.lines()[0]
+    forced = dataclasses.replace(SETTINGS, photos=schema.Photos("alone"))
+    assert not prepare(source, folder, tmp_path / "alone", forced).uses_head
+
+
+def test_one_photo_alone_is_enough_and_a_changed_map_trains_again(source, tmp_path, caplog):
+    folder, out = tmp_path / "photos", tmp_path / "out"
+    folder.mkdir()
+    add_photos(folder, 1)
+
+    def trained():
+        few = prepare(source, folder, out, classes=["box"])
+        found = comparison.compare(few, None)
+        assert found.way == "alone" and not found.figures and not few.uses_head
+        network = comparison.train(few, None, found.way, few.photos, few.folder, SETTINGS)
+        report.write(few, network, None, None, {}, None, found, "boxes")
+        return network.probabilities(few.photos.images)
+
+    first = trained()
+    np.testing.assert_array_equal(trained(), first)
+    page = (out / "report.html").read_text()
+    assert "1 labelled photos" in page and "cannot be measured" in page
+    with pytest.raises(UserError, match="has no head"):
+        results.load_head(out, source[0].module, source[1])
+    add_photos(folder, 1, np.ones((24, 40), np.uint8))
+    with caplog.at_level("INFO"):
+        assert np.abs(trained() - first).max() > 1e-3
+    assert any("trained again (other now: photos" in line for line in caplog.messages)
+    together = dataclasses.replace(SETTINGS, photos=schema.Photos("together"))
+    with pytest.raises(UserError, match="has no labelled generated image"):
+        prepare(source, folder, tmp_path / "new", together)
+
+
+def test_each_photo_is_left_out_once_and_the_better_labels_are_taken(
+    source, labelled, tmp_path, monkeypatch
+):
+    folder, seen = tmp_path / "mixed", []
+    shutil.copytree(labelled, folder)
+    add_photos(folder, 5)
+    few = prepare(source, folder, tmp_path / "out")
+    rows = {image.tobytes(): i for i, image in enumerate(few.photos.images)}
+    right = {"generated": 0, "alone": 5, "together": 3}
+
+    def train(few, taught, way, photos, where, settings, *stages):
+        assert settings.auto_shot.num_steps == 3  # 0.3 of 8.
+        seen.append((way, photos.names))
+
+        def predict(images):
+            chosen = [rows[image.tobytes()] for image in images]
+            assert way == "generated" or not {few.photos.names[i] for i in chosen} & set(
+                photos.names
+            )
+            return np.stack([few.photos.labels[i] * (i < right[way]) for i in chosen])
+
+        return predict
+
+    monkeypatch.setattr(comparison, "train", train)
+    found = comparison.compare(few, comparison.Taught((None, None), ""))
+    assert len(seen) == comparison.trainings(few) == 5
+    assert found.figures["alone"] == 1 > found.figures["together"] > found.figures["generated"]
+    assert found.way == "alone" and "left out in training" in found.lines()[0]
+    np.testing.assert_array_equal(found.left_out, few.photos.labels)
+    # A difference that five photos cannot show.
+    right["together"] = 5
+    assert comparison.compare(few, comparison.Taught((None, None), "")).way == "together"
+
+
+def test_photos_have_their_share_and_pixels_without_label_teach_nothing():
+    soft = autoshot.one_hot(np.array([[[0, 1, 255]]]), 2)
+    assert soft.tolist() == [[[[255, 0], [0, 255], [0, 0]]]]
+    photos = autoshot.Photos(
+        np.ones((1, 8, 8, 3), np.uint8), np.zeros((1, 8, 8, 2), np.uint8), 0.25
+    )
+    images, labels = np.zeros((12, 8, 8, 3), np.uint8), np.zeros((12, 8, 8, 2), np.uint8)
+    batches = autoshot.sample_batches(images, labels, 4, 0, photos)
+    drawn = np.concatenate([next(batches)["image"][:, 0, 0, 0] for _ in range(4)])
+    assert drawn.sum() == 4 and drawn.size == 16  # One epoch.
+    targets = np.zeros((1, 1, 3, 2), np.float32)
+    targets[..., :2, :] = soft[..., :2, :] / 255
+    gradient = jax.grad(autoshot.soft_cross_entropy)(np.ones((1, 1, 3, 2), np.float32), targets)
+    assert np.abs(gradient[0, 0, :2]).min() > 0 and not gradient[0, 0, 2].any()
