@@ -1,6 +1,7 @@
 """A trained network as a function from photos to parts."""
 
 import functools
+import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -213,7 +214,7 @@ class Segmenter:
 
 
 def _checked(images: Any) -> np.ndarray:
-    if isinstance(images, jax.core.Tracer):
+    if "jax" in sys.modules and isinstance(images, sys.modules["jax"].core.Tracer):
         raise TypeError(
             "photos of any size are no input of a traced function (jit, vmap, grad, pmap): use "
             "segmenter.apply(segmenter.variables, images) there"
