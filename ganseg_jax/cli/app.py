@@ -312,6 +312,8 @@ def define_model() -> Callable[[], str]:
     )
     workdir = define_workdir(required=False)
     name = flags.DEFINE_string("pretrained", None, "A model of the package in place of a workdir.")
+    if not _takes_arguments():
+        _INPUTS[:] = [ModelArgument(model)]
 
     def place() -> str:
         from ganseg_jax import packed
@@ -405,13 +407,34 @@ class Inputs:
         return self.values[0]
 
 
-_INPUTS: list[Inputs] = []
+class ModelArgument:
+    """Lets an argument without a name stand for --model where nothing else takes such ones."""
+
+    def __init__(self, flag: flags.FlagHolder):
+        self.flag = flag
+
+    def take(self, arguments: list[str]) -> None:
+        """Takes the command line's argument without a name.
+
+        Raises:
+          UserError: there are several, or --model is given too.
+        """
+        if len(arguments) > 1 or self.flag.value:
+            raise UserError(
+                f"unexpected argument {arguments[-1]!r}: one model is taken, and other flags look "
+                "like --name=value"
+            )
+        flags.FLAGS["model"].value = arguments[0]
+
+
+_INPUTS: list[Inputs | ModelArgument] = []
 
 
 def define_inputs(name: str, doc: str, several: bool = False) -> Inputs:
     """Defines a flag whose name may be left out; the last one defined takes such arguments."""
-    _INPUTS[:] = [Inputs(name, doc, several)]
-    return _INPUTS[0]
+    inputs = Inputs(name, doc, several)
+    _INPUTS[:] = [inputs]
+    return inputs
 
 
 def define_output(default: str | None, doc: str, name: str = "output") -> flags.FlagHolder:

@@ -110,6 +110,14 @@ def test_arguments_without_a_name(entry_point, monkeypatch):
         _ = module.IMAGES.value
 
 
+def test_a_model_may_be_an_argument(entry_point):
+    module = entry_point("sample")
+    app._INPUTS[0].take(["people"])
+    assert module.MODEL() == "people"
+    with pytest.raises(UserError, match="unexpected argument 'W'"):
+        app._INPUTS[0].take(["W"])
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [
