@@ -116,6 +116,7 @@ def test_weights_go_and_come_back(workdir, tmp_path):
 def test_a_card_says_what_the_model_is(tmp_path):
     export("people", "onnx", tmp_path / "people")
     card = (tmp_path / "people" / "README.md").read_text()
+    assert card.startswith("---\nlibrary_name: ganseg_jax\n") and "\nlicense: mit\n---\n" in card
     for part in ("# people", "`people_ccp`", "| foreground iou | 0.7807 |", "| 6 | part 6 |"):
         assert part in card
     for part in ("opset 17", "MIT", "64 x 64", "edges of each photo's colours", "onnx 1."):
