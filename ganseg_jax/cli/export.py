@@ -28,12 +28,7 @@ MODEL = app.define_model()
 FORMAT = flags.DEFINE_enum(
     "format", "onnx", ["onnx", "stablehlo", "page", "safetensors", "folder"], "What to write."
 )
-OUTPUT = flags.DEFINE_string(
-    "output",
-    None,
-    "A file that ends with .onnx, .stablehlo or .html; else a folder.",
-    required=True,
-)
+OUTPUT = app.define_output(None, "A file that ends with .onnx, .stablehlo or .html; else a folder.")
 LICENCE = flags.DEFINE_string("licence", "", "Of the model, for its card, such as MIT.")
 REFINE = flags.DEFINE_bool(
     "refine", None, "Bring masks to the edges of each photo's colours; left out, as in the config."
@@ -47,8 +42,9 @@ ONNXRUNTIME_WEB = flags.DEFINE_string(
 def main() -> None:
     from ganseg_jax.export.formats import export
 
+    output = app.required(OUTPUT)
     paths = export(
-        MODEL(), FORMAT.value, OUTPUT.value, LICENCE.value, REFINE.value, ONNXRUNTIME_WEB.value
+        MODEL(), FORMAT.value, output, LICENCE.value, REFINE.value, ONNXRUNTIME_WEB.value
     )
     for path in paths:
         LOG.info("%s: %.2f MB", path, path.stat().length / 1e6)
