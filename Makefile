@@ -2,6 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 1)')
 
 .PHONY: help setup demo test lint format lock test-lower-bounds clean
 
@@ -27,9 +28,10 @@ demo: setup
 	$(BIN)/python -m experiments.pipeline --config=configs/puppets.py --workdir=workdirs/demo
 	@echo "Open workdirs/demo/report.html"
 
-# In the order of the folders: files with few tests, which would come last, take longest.
+# In the order of the folders: files with few tests, which would come last, take longest. One worker
+# more than cores, since some wait for the disk or for processes of their own.
 test: setup
-	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --durations=25
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=25
 
 lint: setup
 	$(BIN)/ruff format --check .
