@@ -156,7 +156,7 @@ def test_photos_are_segmented_at_the_precision_for_evaluation(setting):
     variables = init_variables(network, 0, image, train=False)
     made = loading._segmenter(config, network, variables, "jax")
     photos = jax.ShapeDtypeStruct(image.shape, jnp.uint8)
-    lowered = forward.predict.lower(network, False, made.precision, variables, photos)
+    lowered = forward.predict.lower(network, False, made.precision, None, variables, photos)
     kinds = [kinds for where, kinds in products(lowered) if "DeepLabV3" in where]
     assert len(kinds) > 20 and all(each == [setting.upper()] * 2 for each in kinds)
     for what in ("segmenter", "generator"):  # Those that are measured and compiled are the same.
