@@ -41,6 +41,10 @@ def load_generator(workdir: epath.PathLike) -> "tuple[Generator, Variables]":
     from ganseg_jax.models import build
 
     place = packed.find(workdir)
+    if is_few_shot(place or workdir):
+        raise UserError(
+            f"{workdir} is a few-shot result, which draws nothing: give the run's folder"
+        )
     if place is not None:
         config, variables = packed.load(place, "generator")
         return build.build_generator(config), variables

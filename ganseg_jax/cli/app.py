@@ -437,9 +437,23 @@ def define_inputs(name: str, doc: str, several: bool = False) -> Inputs:
     return inputs
 
 
-def define_output(default: str | None, doc: str, name: str = "output") -> flags.FlagHolder:
-    """Defines --output, or a flag of another name, and --out for it."""
+_FILES: list[str] = []
+"""Names of output flags whose value may be a file."""
+
+
+def define_output(
+    default: str | None, doc: str, name: str = "output", folder: bool = True
+) -> flags.FlagHolder:
+    """Defines --output, or a flag of another name, and --out for it.
+
+    Args:
+      default: its value if it is not given.
+      doc: what it is.
+      name: of the flag.
+      folder: whether it must be a folder.
+    """
     holder = flags.DEFINE_string(name, default, doc)
+    _FILES[:] = [] if folder else [name]
     flags.DEFINE_alias("out", name)
     return holder
 
@@ -447,8 +461,7 @@ def define_output(default: str | None, doc: str, name: str = "output") -> flags.
 def _check_places() -> None:
     """Raises `UserError` if what is to be written to is a file or may not be written to."""
     known = flags.FLAGS
-    # Only the flag of a folder has --out for another name; --output alone may be a file.
-    if "out" in known and (place := known["out"].value) is not None:
+    if "out" in known and not _FILES and (place := known["out"].value) is not None:
         files.check_writable(place, "--output" if "output" in known else "--out")
     elif "workdir" in known and (place := known["workdir"].value) and os.path.isfile(place):
         raise UserError(f"--workdir={place} is a file: give a folder")

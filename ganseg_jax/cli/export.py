@@ -28,7 +28,9 @@ MODEL = app.define_model()
 FORMAT = flags.DEFINE_enum(
     "format", "onnx", ["onnx", "stablehlo", "page", "safetensors", "folder"], "What to write."
 )
-OUTPUT = app.define_output(None, "A file that ends with .onnx, .stablehlo or .html; else a folder.")
+OUTPUT = app.define_output(
+    None, "A file that ends with .onnx, .stablehlo or .html; else a folder.", folder=False
+)
 LICENCE = flags.DEFINE_string("licence", "", "Of the model, for its card, such as MIT.")
 REFINE = flags.DEFINE_bool(
     "refine", None, "Bring masks to the edges of each photo's colours; left out, as in the config."

@@ -3,6 +3,8 @@
 python -m experiments.resume --workdir=W
 """
 
+import functools
+
 from ganseg_jax.cli import app
 
 WORKDIR = app.define_workdir()
@@ -10,9 +12,15 @@ WORKDIR = app.define_workdir()
 
 def main() -> None:
     from ganseg_jax.config.file import load_config
+    from ganseg_jax.jobs import own_photos
     from ganseg_jax.jobs.train import run_all
 
-    run_all(load_config(WORKDIR.value), WORKDIR.value)
+    asked = own_photos.asked_before(WORKDIR.value)
+    if asked is not None:  # Its config may be that of the first tenth.
+        named = functools.partial(app.config_named, "image_folder")
+        own_photos.train_on(asked, WORKDIR.value, named)
+    else:
+        run_all(load_config(WORKDIR.value), WORKDIR.value)
 
 
 if __name__ == "__main__":

@@ -97,6 +97,14 @@ def _segment(scratch: pathlib.Path) -> None:
     inputs = gather.sort(given)
     if WATCH.value and (len(inputs.sources) != 1 or inputs.videos):
         raise UserError("--watch takes one folder")
+    together = [name for name in FORMAT.value if name not in (CUTOUTS, "labelme")]
+    if WATCH.value and together:
+        raise UserError(
+            f"--format={together[0]} is one file for all photos: segment again without --watch "
+            "once they are there"
+        )
+    if inputs.videos and not inputs.sources and FORMAT.value:
+        print("note: --format is for photos; videos have none", file=sys.stderr)
     with gather.opened([] if WATCH.value else inputs.sources, OUTPUT.value) as found:
         if place is not None:
             few_shot_config(place)  # Says so if there is none.

@@ -12,7 +12,7 @@ W/plan.json says what was chosen. Every setting of configs/README.md can be give
 
 from absl import flags
 
-from ganseg_jax.cli import app
+from ganseg_jax.cli import app, processes
 
 PHOTOS = app.define_inputs("photos", "Folder of photos, or a tar archive.")
 MINUTES = flags.DEFINE_float("minutes", None, "Time for everything.", lower_bound=0.1)
@@ -35,6 +35,8 @@ def main() -> None:
     from ganseg_jax.errors import UserError
     from ganseg_jax.jobs.own_photos import Asked, train_on
 
+    if processes.several():
+        raise UserError("train is for one process: start several with ganseg_jax.cli.pipeline")
     fields = {}
     for entry in SET.value:
         name, equals, text = entry.partition("=")

@@ -87,6 +87,10 @@ def export(
             hint = f", or a name that ends with {ending}" if ending else ""
             raise UserError(f"{output} is a file: give a folder{hint}")
         target, card_path = output / f"segmenter{ending or ''}", output / "README.md"
+    if not ending and refine is not None:
+        raise UserError(
+            f"--format={kind} keeps the config's refinement: load_segmenter(...).refine changes it"
+        )
     if not ending:
         content = _write_weights(place, kind, output)
         segmenter = loading.load_segmenter(output, engine="jax")
@@ -120,8 +124,15 @@ def facts_of(
         if path.exists():
             measured = json.loads(path.read_text())
     if loading.is_few_shot(folder):
-        data, refined = "A few labelled images of a generator, and images that it drew.", False
-        network = f"{_UNET}, trained on generated images"
+        taught = loading.few_shot_config(folder)[1]
+        generated, photos = len(taught["images"]), len(taught.get("photos_used", []))
+        data = f"{photos} labelled photos. " if photos else ""
+        data += (
+            f"{generated} labelled images of a generator, and images that it drew."
+            if generated
+            else ""
+        )
+        refined, network = False, f"{_UNET}, trained for few-shot segmentation"
     else:
         config = config_file.load_config(folder)
         data = (

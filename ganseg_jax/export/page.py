@@ -35,6 +35,7 @@ def page(model: bytes, segmenter: Segmenter, title: str, runtime: epath.PathLike
     code, wasm, manifest = _read(runtime)
     count = segmenter.num_classes
     names = segmenter.classes or ("background", *(f"part {i}" for i in range(1, count)))
+    colors = palette(count) if segmenter.colors is None else segmenter.colors
     size = segmenter.image_size
     note = f"It looks at {size} x {size} pixels of each." if size else ""
     values = {
@@ -42,9 +43,7 @@ def page(model: bytes, segmenter: Segmenter, title: str, runtime: epath.PathLike
         "version": html.escape(str(json.loads(manifest)["version"])),
         "note": note,
         # "<" could end the element that holds it.
-        "facts": json.dumps({"classes": names, "colors": palette(count).tolist()}).replace(
-            "<", "\\u003c"
-        ),
+        "facts": json.dumps({"classes": names, "colors": colors.tolist()}).replace("<", "\\u003c"),
         "runtime": _packed(code),
         "wasm": _packed(wasm),
         "model": _packed(model),

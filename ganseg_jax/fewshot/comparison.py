@@ -66,8 +66,9 @@ class Comparison:
             return []
         taken = f"The U-Net learns from {PHRASES[self.way]}."
         if not self.figures:
-            why = f"fewer than {LEAST} labelled photos" if self.photos < LEAST else "photos.folds=1"
-            return [f"Which labels help cannot be measured ({why}).", taken]
+            few = self.photos < LEAST
+            why = f"fewer than {LEAST} labelled photos" if few else "--folds=1, or --photos decides"
+            return [f"Which labels help is not measured ({why}).", taken]
         measured = ", ".join(f"{PHRASES[way]} {iou:.3f}" for way, iou in self.figures.items())
         what = f"Mean IoU on {self.photos} labelled photos, left out in training: {measured}."
         return [what, taken]
@@ -100,7 +101,8 @@ def trainings(few: pipeline.FewShot) -> int:
 def _folds(few: pipeline.FewShot) -> int:
     """Returns the number of groups that are left out, 0 if nothing can be measured."""
     folds = min(few.settings.photos.folds, len(few.photos))
-    return folds if len(few.photos) >= LEAST and folds > 1 else 0
+    decided = few.settings.photos.use != "auto"
+    return folds if len(few.photos) >= LEAST and folds > 1 and not decided else 0
 
 
 def short(settings: schema.FewShot) -> schema.FewShot:

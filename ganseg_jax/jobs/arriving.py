@@ -14,6 +14,7 @@ from ganseg_jax import files
 from ganseg_jax.data.folder import Photos, open_photos
 from ganseg_jax.errors import UserError
 from ganseg_jax.files import resolve
+from ganseg_jax.jobs import outputs
 
 LOG = logging.getLogger(__name__)
 
@@ -60,6 +61,7 @@ def segment_arriving(
             done = _with_new(done, ready, segment, dataclasses.replace(found, names=ready))
             # Again with all photos: the job has written its own alone.
             files.write_json(results, done, indent=1, ensure_ascii=False)
+            files.write_whole(results.parent / "parts.csv", outputs.table(done))
             count += len(ready)
         time.sleep(seconds)
     return count

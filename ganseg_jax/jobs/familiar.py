@@ -52,6 +52,9 @@ def warning(content: Mapping[str, Any], about: Mapping[str, Any], name: str) -> 
     """
     if "typical" not in about or not content["photos"]:
         return ""
+    parts = len(next(iter(content["photos"].values()))["parts"])
+    if 3 * parts != len(about["typical"]["mean"]):
+        return ""  # A person has merged or hidden parts, so the answers are others.
     share = unusual_share(content, about["typical"])
     if share <= MANY:
         return ""

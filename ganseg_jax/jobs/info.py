@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from ganseg_jax import loading, packed
+from ganseg_jax import loading, packed, parts
 from ganseg_jax.config import file as config_file
 from ganseg_jax.errors import UserError
 from ganseg_jax.files import read_rows, resolve
@@ -26,10 +26,10 @@ def info(place: epath.PathLike) -> list[tuple[str, str]]:
       UserError: there is no model.
     """
     folder = packed.find(place)
+    if loading.is_few_shot(folder or place):
+        return _few_shot(folder or resolve(place))
     if folder is not None:
         return _packed(folder)
-    if loading.is_few_shot(place):
-        return _few_shot(resolve(place))
     return _run(resolve(place))
 
 
@@ -37,14 +37,15 @@ def _packed(folder: epath.Path) -> list[tuple[str, str]]:
     about = packed.about(folder)
     config, generator = packed.load(folder, "generator")
     _, segmenter = packed.load(folder, "segmenter")
+    weights = packed.weights_file(folder) or folder / packed.WEIGHTS
     facts = [("kind", "packed model: generator and segmenter")]
     facts += [
         (name, about[name]) for name in ("what", "parts", "figures", "licence") if name in about
     ]
-    facts += _settings(config)
+    facts += _settings(folder, config)
     facts += [
         ("parameters", f"generator {_count(generator)}, segmenter {_count(segmenter)}"),
-        ("file", f"{folder} ({(folder / packed.WEIGHTS).stat().length / 1e6:.1f} MB)"),
+        ("file", f"{folder} ({weights.stat().length / 1e6:.1f} MB)"),
         ("trained on", about.get("data", config.dataset.name)),
         ("steps", _steps(config)),
     ]
@@ -53,7 +54,7 @@ def _packed(folder: epath.Path) -> list[tuple[str, str]]:
 
 def _run(folder: epath.Path) -> list[tuple[str, str]]:
     config = config_file.load_config(folder)
-    facts = [("kind", f"run of {config.model.kind}"), *_settings(config)]
+    facts = [("kind", f"run of {config.model.kind}"), *_settings(folder, config)]
     for stage in ("gan", "segmenter", "self_training", "autoencoder"):
         rows = read_rows(folder / stage / "metrics.jsonl")
         if rows:
@@ -71,19 +72,25 @@ def _run(folder: epath.Path) -> list[tuple[str, str]]:
 
 def _few_shot(folder: epath.Path) -> list[tuple[str, str]]:
     settings, known = loading.few_shot_config(folder)
+    labelled = len(known["images"]) + len(known.get("photos_used", []))
+    named = parts.read(folder, len(known["classes"]) - 1)
+    names = known["classes"] if named is None else parts.classes_of(named).names
     facts = [
         ("kind", "few-shot segmenter"),
-        ("classes", ", ".join(known["classes"])),
+        ("classes", ", ".join(names)),
         ("image size", f"{known['image_size']} px"),
-        ("labelled images", str(len(known["images"]))),
+        ("labelled images", str(labelled)),
         ("steps", f"network {settings.auto_shot.num_steps}"),
     ]
     return facts + _figures(folder / "metrics.json")
 
 
-def _settings(config: Any) -> list[tuple[str, str]]:
+def _settings(folder: epath.Path, config: Any) -> list[tuple[str, str]]:
+    count = config.model.num_parts
+    known = parts.read(folder, count)
+    names = f"background and {count} parts"
     return [
-        ("classes", f"background and {config.model.num_parts} parts"),
+        ("classes", names if known is None else ", ".join(parts.classes_of(known).names)),
         ("image size", f"{config.image_size} px, photos of any size are brought to it"),
     ]
 

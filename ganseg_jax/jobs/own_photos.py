@@ -49,6 +49,16 @@ class Asked:
     fields: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
+def asked_before(workdir: epath.PathLike) -> Asked | None:
+    """Returns what `train_on` was asked for in a workdir; None if another command began the run.
+
+    Raises:
+      UserError: the plan that it keeps is damaged.
+    """
+    plan = _read(resolve(workdir) / PLAN)
+    return None if plan is None else Asked(**plan["asked"])
+
+
 def train_on(
     asked: Asked,
     workdir: epath.PathLike,
@@ -85,7 +95,8 @@ def train_on(
     else:
         _check_same(asked, plan["asked"], folder)
         config = from_mapping(Config, plan["config"], missing="before")
-        config = checked(with_fields(config, asked.fields))
+        # What a remedy changed stays changed.
+        config = checked(with_fields(config, asked.fields | plan.get("changed", {})))
     if not plan["looked"] and "gan" not in keep:
         config = _look(config, folder, plan)
     return train.run_all(config, folder, None, keep, retrain)

@@ -81,7 +81,9 @@ def segment_folder(
         if not exports:
             parts = probabilities.shape[-1] - 1
             exports = [
-                outputs.Cutouts(found.root, output / kind, names_of(segmenter, parts)[1:])
+                outputs.Cutouts(
+                    found.root, output / kind, names_of(segmenter, parts)[1:], max_megapixels
+                )
                 if kind == outputs.CUTOUTS
                 else export.Export(kind, output / kind, names_of(segmenter, parts)[1:])
                 for kind in formats

@@ -40,7 +40,10 @@ def segment_video(segmenter: Segmenter, source: epath.PathLike, output: epath.Pa
     Raises:
       UserError: the video cannot be read, or a result cannot be written.
     """
-    import cv2
+    try:
+        import cv2
+    except ImportError as error:
+        raise UserError("videos need: pip install opencv-python-headless") from error
 
     capture = cv2.VideoCapture(str(resolve(source)))
     try:
@@ -115,7 +118,7 @@ def _segmented(segmenter: Segmenter, batch: list[UInt8[np.ndarray, "h w 3"]]):
     drawn, entries = [], []
     for frame, given, center in zip(batch, probabilities, centers, strict=True):
         labels = pixels.most_probable(given, height, width, np.uint8)
-        drawn.append(overlays.overlay_labels(frame[None], labels[None])[0])
+        drawn.append(overlays.overlay_labels(frame[None], labels[None], segmenter.colors)[0])
         areas = np.bincount(labels.ravel(), minlength=given.shape[-1])
         names = segmenter.classes or [f"part {i}" for i in range(given.shape[-1])]
         entries.append(

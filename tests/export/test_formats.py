@@ -129,6 +129,8 @@ def test_mistakes_are_answered_in_one_line(workdir, tmp_path):
         export(workdir, "onnx", tmp_path / "notes.txt")
     with pytest.raises(UserError, match=r"notes.txt is a file: give a folder$"):
         export(workdir, "folder", tmp_path / "notes.txt")
+    with pytest.raises(UserError, match="--format=folder keeps the config's refinement"):
+        export(workdir, "folder", tmp_path / "out", refine=True)
     with pytest.raises(UserError, match="--format=onxx is not known: give one of onnx, stable"):
         export(workdir, "onxx", tmp_path / "out")
     with pytest.raises(UserError, match="nothing was trained there"):

@@ -246,7 +246,7 @@ def test_photos_of_any_size_stand_beside_generated_images(source, labelled, tmp_
     np.testing.assert_array_equal(few.photos.labels[0], pixels.resize_labels(mask, 16, 16))
     assert (few.photos.labels[0][:8] == 255).all()
     found = comparison.Comparison("together", {}, None, 1)
-    assert comparison.trainings(few) == 0 and "cannot be measured (fewer" in found.lines()[0]
+    assert comparison.trainings(few) == 0 and "is not measured (fewer" in found.lines()[0]
     forced = dataclasses.replace(SETTINGS, photos=schema.Photos("alone"))
     assert not prepare(source, folder, tmp_path / "alone", forced).uses_head
 
@@ -267,7 +267,7 @@ def test_one_photo_alone_is_enough_and_a_changed_map_trains_again(source, tmp_pa
     first = trained()
     np.testing.assert_array_equal(trained(), first)
     page = (out / "report.html").read_text()
-    assert "1 labelled photos" in page and "cannot be measured" in page
+    assert "1 labelled photos" in page and "is not measured" in page
     with pytest.raises(UserError, match="has no head"):
         results.load_head(out, source[0].module, source[1])
     add_photos(folder, 1, np.ones((24, 40), np.uint8))

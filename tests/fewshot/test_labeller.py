@@ -1,6 +1,7 @@
 """The painting page: its small server, and a person's strokes in a real browser."""
 
 import http.client
+import io
 import json
 import threading
 
@@ -9,6 +10,7 @@ import pytest
 from PIL import Image
 
 from ganseg_jax.errors import UserError
+from ganseg_jax.fewshot.labeller.folder import LabelFolder
 from ganseg_jax.fewshot.labeller.server import LabellerServer
 from ganseg_jax.fewshot.labels import read_labels
 from tests.fewshot.chromium import Page, find_chromium
@@ -173,3 +175,14 @@ def test_painting_in_a_browser(server, folder):
     found = read_labels(folder)
     assert found.names == ["one"]
     np.testing.assert_array_equal(found.labels[0], polygon)
+
+
+def test_turned_photos_are_painted_as_they_are_learned_from(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # To be turned by a quarter.
+    Image.new("RGB", (WIDTH, HEIGHT), "teal").save(tmp_path / "one.jpg", exif=exif)
+    painted = LabelFolder(tmp_path, ["head"])
+    assert painted.sizes["one"] == (WIDTH, HEIGHT)
+    assert Image.open(io.BytesIO(painted.picture("one"))).size == (HEIGHT, WIDTH)
+    painted.save("one", bytes([1] * WIDTH * HEIGHT))
+    assert read_labels(tmp_path).labels.shape == (1, WIDTH, HEIGHT)

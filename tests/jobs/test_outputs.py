@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ganseg_jax import load_segmenter, packed
+from ganseg_jax import load_generator, load_segmenter, packed
 from ganseg_jax.data import gather
 from ganseg_jax.data.folder import Photos
 from ganseg_jax.errors import UserError
@@ -87,12 +87,14 @@ def test_photos_that_arrive_are_segmented_once(photos, tmp_path):
         seen.append(found.names)
         if len(seen) == 1:
             Image.fromarray(noise(8, 8)).save(photos / "late.png")
-        return {"photos": dict.fromkeys(found.names, {}), "skipped": {}}
+        entry = {"height": 8, "width": 8, "parts": [{"part": 1, "center": [1, 2], "area": 3}]}
+        return {"photos": dict.fromkeys(found.names, entry), "skipped": {}}
 
     output = tmp_path / "out"
     assert arriving.segment_arriving(photos, output, run, seconds=0, rounds=6) == 3
     assert seen == [["a.png", "b.png"], ["late.png"]]
     assert set(json.loads((output / "parts.json").read_text())["photos"]) == {*SIZES, "late.png"}
+    assert len((output / "parts.csv").read_text().splitlines()) == 1 + 3
     assert arriving.segment_arriving(photos, output, run, seconds=0, rounds=3) == 0
 
 
@@ -139,6 +141,9 @@ def test_a_model_says_what_it_is_for():
         part["center"][0] = 100 - part["center"][0]
     assert familiar.warning(own, about, "people").startswith("note: 100 %")
     assert familiar.warning(own, {}, "people") == ""
+    for entry in own["photos"].values():  # A person has merged two parts in the studio.
+        entry["parts"].pop()
+    assert familiar.warning(own, about, "people") == ""
 
 
 def test_info_of_packed_models_and_runs(workdir, few_shot):
@@ -147,6 +152,8 @@ def test_info_of_packed_models_and_runs(workdir, few_shot):
     assert "segmenter 252,767" in facts["parameters"]
     assert dict(info.info(workdir))["image size"].startswith("16 px")
     assert dict(info.info(workdir / few_shot))["classes"] == "background, round, long"
+    with pytest.raises(UserError, match="a few-shot result, which draws nothing"):
+        load_generator(workdir / few_shot)
 
 
 def test_one_photo_and_lists_of_mixed_sizes(people):

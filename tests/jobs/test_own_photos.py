@@ -194,6 +194,9 @@ def test_a_plan_is_kept_and_resumed(planned, tmp_path):
     run(size=16, layout="disc", fields={"gan.batch_size": 4})
     run()
     assert calls[0] == calls[1] and calls[0].gan.batch_size == 4
+    asked = own_photos.asked_before(tmp_path / "W")
+    assert (asked.size, asked.fields) == (16, {"gan.batch_size": 4})
+    assert own_photos.asked_before(tmp_path) is None
     plan = json.loads((tmp_path / "W" / "plan.json").read_text())
     assert plan["looked"] and plan["signs"] == []
     with pytest.raises(UserError, match="begun with size=16, not 32"):
@@ -203,9 +206,10 @@ def test_a_plan_is_kept_and_resumed(planned, tmp_path):
 def test_a_failing_gan_starts_again_once(planned, tmp_path):
     calls, run, figures = planned
     figures["lead"] = 30.0
-    run(size=16, layout="disc")
-    run()
-    half = config_with().gan.learning_rate_discriminator / 2
+    fields = {"gan.learning_rate_discriminator": 4e-4}
+    run(size=16, layout="disc", fields=fields)
+    run(fields=fields)
+    half = 2e-4
     assert [config.gan.learning_rate_discriminator for config in calls] == [half, half]
     assert (tmp_path / "W" / "gan_first_try").is_dir() and not (tmp_path / "W" / "gan").exists()
 

@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
+from ganseg_jax.data import images
 from ganseg_jax.errors import UserError
 from ganseg_jax.fewshot.labels import (
     CLASSES_FILE,
     MASK_SUFFIX,
     classes_json,
     image_files,
+    image_size,
     read_class_map,
     read_classes,
 )
@@ -48,7 +49,7 @@ class LabelFolder:
     def __init__(self, directory: str | Path, classes: Sequence[str] | None):
         self.directory = Path(directory)
         self.images = image_files(self.directory)
-        self.sizes = {name: _size(path) for name, path in self.images.items()}
+        self.sizes = {name: image_size(path) for name, path in self.images.items()}
         if classes is None:
             classes = read_classes(self.directory)
             if classes is None:
@@ -77,8 +78,8 @@ class LabelFolder:
     def picture(self, name: str) -> bytes:
         """Returns an image as PNG."""
         buffer = io.BytesIO()
-        with Image.open(self.images[name]) as image:
-            image.convert("RGB").save(buffer, format="PNG")
+        photo = images.open_photo(self.images[name].read_bytes())  # Upright, as training sees it.
+        photo.image.save(buffer, format="PNG")
         return buffer.getvalue()
 
     def labels(self, name: str) -> bytes | None:
@@ -112,11 +113,3 @@ def static_file(path: str) -> tuple[bytes, str]:
     """Returns content and type of a file of the page, a key of `STATIC_FILES`."""
     file, kind = STATIC_FILES[path]
     return importlib.resources.files(__package__).joinpath(file).read_bytes(), kind
-
-
-def _size(path: Path) -> tuple[int, int]:
-    try:
-        with Image.open(path) as image:
-            return image.height, image.width
-    except OSError as error:
-        raise UserError(f"{path} cannot be read as an image: {error}") from error
