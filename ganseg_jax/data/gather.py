@@ -33,7 +33,7 @@ def sort(given: Sequence[str]) -> Inputs:
     """Returns the inputs by kind, with patterns such as `a/*.jpg` replaced by what they match.
 
     Raises:
-      UserError: a pattern matches nothing.
+      UserError: a pattern matches nothing, or results of two videos would have one name.
     """
     named: list[str] = []
     for name in given:
@@ -48,6 +48,14 @@ def sort(given: Sequence[str]) -> Inputs:
     videos = [name for name in named if name.lower().endswith(VIDEO_SUFFIXES)]
     if missing := next((name for name in videos if not os.path.isfile(name)), None):
         raise UserError(f"--input={missing} does not exist: give photos, a folder or videos")
+    seen: dict[str, str] = {}
+    for name in videos:
+        other = seen.setdefault(pathlib.PurePath(name).stem, name)
+        if other != name:
+            raise UserError(
+                f"{other} and {name} would have results of one name: segment them one at a time, "
+                "each with another --out"
+            )
     return Inputs([name for name in named if name not in videos], videos)
 
 

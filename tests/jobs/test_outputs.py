@@ -107,6 +107,9 @@ def test_several_inputs_keep_their_places(photos, tmp_path):
     with gather.opened(given.sources, tmp_path / "out") as found:
         assert found.names == ["in/a.png", "in/b.png", "more/a.png"]
         assert all((found.root / name).exists() for name in found.names)
+    (tmp_path / "v.mov").write_bytes(b"")
+    with pytest.raises(UserError, match=r"v.MP4 and .*v.mov would have results of one name"):
+        gather.sort([str(tmp_path / "v.MP4"), str(tmp_path / "v.mov")])
     with pytest.raises(UserError, match="no file matches .*zz"):
         gather.sort([str(photos / "zz*.png")])
 
