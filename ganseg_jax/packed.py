@@ -15,6 +15,7 @@ from etils import epath
 from ganseg_jax import files
 from ganseg_jax.config import Config, with_fields
 from ganseg_jax.config import file as config_file
+from ganseg_jax.config.convert import nested
 from ganseg_jax.errors import UserError
 from ganseg_jax.files import resolve
 from ganseg_jax.interop import weights
@@ -106,7 +107,8 @@ def variables_of(place: epath.Path, part: str) -> Any:
     """
     path = weights_file(place) or place / WEIGHTS
     entries = weights.section(weights.read(path), part, path)
-    return _nested({name: values.astype(np.float32) for name, values in entries.items()})
+    in_float32 = {name: values.astype(np.float32) for name, values in entries.items()}
+    return nested(in_float32, "/")  # As Flax names them, but without Flax.
 
 
 def write(folder: epath.PathLike, config: Config, variables: dict[str, Any]) -> int:
@@ -146,18 +148,6 @@ def encode(name: str, variables: dict[str, Any]) -> bytes:
     """
     dtype = np.float16 if name == WEIGHTS else np.float32
     return weights.encode(name, {part: _flat(part, variables[part], dtype) for part in variables})
-
-
-def _nested(variables: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Returns arrays by names such as "params/conv/kernel" as a tree, without Flax."""
-    tree: dict[str, Any] = {}
-    for name, values in variables.items():
-        *branches, leaf = name.split("/")
-        place = tree
-        for branch in branches:
-            place = place.setdefault(branch, {})
-        place[leaf] = values
-    return tree
 
 
 def _flat(part: str, variables: Any, dtype: type[np.floating]) -> dict[str, np.ndarray]:

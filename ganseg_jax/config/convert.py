@@ -82,11 +82,11 @@ def from_mapping(schema: type[Schema], values: Mapping[str, Any], missing: str =
     return with_fields(schema(), chosen)
 
 
-def nested(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns values with dotted names as nested dicts."""
+def nested(values: Mapping[str, Any], separator: str = ".") -> dict[str, Any]:
+    """Returns values with names such as "gan.batch_size" as nested dicts."""
     tree: dict[str, Any] = {}
     for name, value in values.items():
-        *sections, last = name.split(".")
+        *sections, last = name.split(separator)
         place = tree
         for section in sections:
             place = place.setdefault(section, {})
