@@ -40,15 +40,12 @@ def main() -> None:
     for line in checked.lines(SIZE.value):
         print(line)
     print(f"contact sheet: {output / 'contact_sheet.png'}")
-    shape = "higher than wide" if checked.upright else "not upright"
     print(
-        f"would train {PARTS.value} parts at {SIZE.value} px; parts begin in a {checked.layout}, "
-        f"because the photos are {shape} (--layout of `{command('train')}` chooses)"
+        f"would train {PARTS.value} parts at {SIZE.value} px; short trainings choose how they "
+        f"begin (--layout of `{command('train')}` says it instead)"
     )
     if TIME.value:
-        config = app.config_named(
-            "image_folder", f"parts={PARTS.value},size={SIZE.value},layout={checked.layout}"
-        )
+        config = app.config_named("image_folder", f"parts={PARTS.value},size={SIZE.value}")
         speed = budget.measure(config)
         times = speed.seconds(config)
         each = ", ".join(f"{name} {budget.minutes_told(t)}" for name, t in times.items())

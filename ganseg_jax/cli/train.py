@@ -20,9 +20,9 @@ SIZE = flags.DEFINE_integer("size", None, "Image size in pixels: 32, 64, 128.", 
 PARTS = flags.DEFINE_integer("parts", None, "Number of parts; 6 if not given.", lower_bound=1)
 WORKDIR = app.define_output("trained", "Folder of the run.", name="workdir")
 LAYOUT = flags.DEFINE_enum(
-    "layout", None, ["disc", "column"],
-    "How parts begin: a disc in the middle, or a column for things that stand upright; left out, "
-    "by the photos' shape.",
+    "layout", None, ["disc", "column", "row"],
+    "How parts begin: a disc in the middle, a column for things that stand upright, or a row; left "
+    "out, short trainings choose.",
 )  # fmt: skip
 SET = flags.DEFINE_multi_string("set", [], "FIELD=VALUE: any setting, such as gan.batch_size=16.")
 STAGES = app.define_stage_choices()
