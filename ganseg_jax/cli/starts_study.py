@@ -10,10 +10,10 @@ W/rows.jsonl, which resumes what was cut off, and W/table.md.
 
 from absl import flags
 
-from ganseg_jax.cli import app
+from ganseg_jax.cli import app, config_flag, places
 
-CONFIG = app.define_config()
-WORKDIR = app.define_workdir()
+CONFIG = config_flag.define()
+WORKDIR = places.define_workdir()
 CATEGORY = flags.DEFINE_string("category", None, "Name of the photos in the rows.", required=True)
 STARTS = flags.DEFINE_list(
     "starts", ["disc:0.25", "column:0.75", "row:0.75", "disc:0.5"], "LAYOUT:SPREAD, ..."
