@@ -19,6 +19,8 @@ from ganseg_jax.data import depth
 from ganseg_jax.data.depth import ImageError
 
 MAX_STORED_SIDE = 512
+WHOLE = 2**30
+"""A `max_side` that no photo has."""
 MAX_MEGAPIXELS = Dataset.max_megapixels
 """Photos of more pixels are refused, unless a higher limit is given."""
 

@@ -4,6 +4,7 @@ import pathlib
 from collections.abc import Mapping
 
 import numpy as np
+import tensorflow_datasets as tfds
 
 from ganseg_jax.data import images
 from ganseg_jax.data.builders import base
@@ -14,6 +15,10 @@ _SPLIT_CODES = {"0": "train", "1": "validation", "2": "test"}
 
 class Cub(base.SetBuilder):
     """Builds 11,788 birds in ReDO's split, 10,000 / 788 / 1,000 (Chen, Artieres, Denoyer 2019)."""
+
+    VERSION = tfds.core.Version("2.0.0")
+    TRUTH_RULE = "above_half"
+    MAX_SIDE = images.WHOLE
 
     DESCRIPTION = "Birds with foreground masks and 15 parts."
     CITATION = "Wah, Branson, Welinder, Perona, Belongie: The Caltech-UCSD Birds-200-2011 Dataset."
@@ -61,8 +66,8 @@ class Cub(base.SetBuilder):
         return base.Example(
             name=item,
             image=data,
-            labels=(mask > 127.5).astype(np.uint8),
-            landmarks=np.clip(np.stack([y / height, x / width], axis=-1), 0.0, 1.0),
+            labels=np.ascontiguousarray(mask),
+            landmarks=np.stack([y / height, x / width], axis=-1),
             visible=visible > 0,
         )
 
