@@ -37,6 +37,8 @@ class Split:
       visible: bool (N, L), or None with `landmarks`.
       part_names: names of the labels 1, 2, ...; None without segmentation.
       landmark_names: names of the landmarks, or None.
+      boxes: float32 (N, 4), the object's bounding box, (top, left, height, width) in pixels of the
+        S-px image; None in sets without.
     """
 
     images: np.ndarray
@@ -46,6 +48,7 @@ class Split:
     visible: np.ndarray | None = None
     part_names: list[str] | None = None
     landmark_names: list[str] | None = None
+    boxes: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -199,6 +202,8 @@ def load_split(
             fields["landmarks"] = np.stack(columns["landmarks"]) * np.float32(image_size)
             fields["visible"] = visible
             fields["landmark_names"] = metadata.get("landmarks")
+    if "box" in columns:
+        fields["boxes"] = np.stack(columns["box"]) * np.float32(image_size)
     return Split(**fields)
 
 
@@ -245,6 +250,8 @@ def _load_example(example: Mapping[str, Any], size: int, rule: str) -> dict[str,
     if "landmarks" in example:
         loaded["landmarks"] = example["landmarks"]
         loaded["visible"] = example["landmarks_visible"]
+    if "box" in example:
+        loaded["box"] = example["box"]
     return loaded
 
 

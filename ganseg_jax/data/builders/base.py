@@ -12,8 +12,9 @@ given as `source`.  Its features:
   landmarks          float32 (L, 2), (row, col) as fractions of the height and width, 1 = far edge;
                      a few lie outside of their image
   landmarks_visible  bool (L,); all False if an image has no ground truth
+  box                float32 (4,), (top, left, height, width) as fractions of the height and width
 
-`segmentation` and the landmarks are present in sets with ground truth of that kind.
+`segmentation`, the landmarks and `box` are present in sets with ground truth of that kind.
 """
 
 import collections
@@ -73,6 +74,8 @@ class Example:
         `TRUTH_RULE`, the mask as published: uint8 (h, w), or an encoded picture.
       landmarks: (L, 2) (row, col) as fractions of the image's height and width, or None.
       visible: bool (L,), or None if all landmarks are.
+      box: (4,) top, left, height, width as fractions of the image's height and width; needed in
+        sets with boxes.
     """
 
     name: str
@@ -80,13 +83,15 @@ class Example:
     labels: np.ndarray | bytes | None = None
     landmarks: np.ndarray | None = None
     visible: np.ndarray | None = None
+    box: np.ndarray | None = None
 
 
 class SetBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]  # TFDS has no types.
     """Builds a data set; the base of all of them.
 
     A data set says which items each split has (`list_splits`, cheap) and how one is read
-    (`read_item`).  `part_names` and `landmark_names` are None if there is no such ground truth.
+    (`read_item`).  Without such ground truth `part_names` and `landmark_names` are None and
+    `has_boxes` is False.
     """
 
     url_infos = None  # nothing is downloaded, so there are no checksums to look for
@@ -108,6 +113,7 @@ class SetBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # ty
     # Whether photos are turned as the camera noted; the labels of published sets ignore that.
     CAMERA_ROTATION: ClassVar[bool] = False
 
+    has_boxes: ClassVar[bool] = False
     part_names: Sequence[str] | None = None
     landmark_names: Sequence[str] | None = None
 
@@ -200,6 +206,8 @@ class SetBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # ty
             count = len(self.landmark_names)
             features["landmarks"] = tfds.features.Tensor(shape=(count, 2), dtype=np.float32)
             features["landmarks_visible"] = tfds.features.Tensor(shape=(count,), dtype=np.bool_)
+        if self.has_boxes:
+            features["box"] = tfds.features.Tensor(shape=(4,), dtype=np.float32)
         return tfds.core.DatasetInfo(
             builder=self,
             description=self.DESCRIPTION,
@@ -284,6 +292,9 @@ class SetBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # ty
             landmarks = np.where(visible[:, None], landmarks, 0.0)
             features["landmarks"] = landmarks.astype(np.float32)
             features["landmarks_visible"] = visible
+        if self.has_boxes:
+            assert example.box is not None, f"{example.name} has no box"
+            features["box"] = np.asarray(example.box, np.float32)
         return features, note
 
     def _stored_labels(self, example: Example, height: int, width: int) -> bytes:
