@@ -1,6 +1,5 @@
 """TFDS builder of CUB-200-2011: birds with foreground masks and 15 parts."""
 
-import pathlib
 from collections.abc import Mapping
 
 import numpy as np
@@ -8,7 +7,14 @@ import tensorflow_datasets as tfds
 
 from ganseg_jax.data import images
 from ganseg_jax.data.builders import base
+from ganseg_jax.data.builders.cub.lists import read_lines
 from ganseg_jax.errors import UserError
+
+LANDMARKS = (
+    *("back", "beak", "belly", "breast", "crown", "forehead", "left eye", "left leg"),
+    *("left wing", "nape", "right eye", "right leg", "right wing", "tail", "throat"),
+)
+"""Names of the 15 landmarks."""
 
 _SPLIT_CODES = {"0": "train", "1": "validation", "2": "test"}
 
@@ -29,19 +35,16 @@ class Cub(base.SetBuilder):
     EXPECTED_COUNTS = {"train": 10000, "validation": 788, "test": 1000}
 
     part_names = ("bird",)
-    landmark_names = (
-        *("back", "beak", "belly", "breast", "crown", "forehead", "left eye", "left leg"),
-        *("left wing", "nape", "right eye", "right leg", "right wing", "tail", "throat"),
-    )
+    landmark_names = LANDMARKS
 
     def list_splits(self) -> Mapping[str, list[str]]:
         # The archive's own root; `images` alone would also match a folder beside it.
         self._root = self.find("images.txt").parent
         self._masks = self.find("segmentations")
-        paths = dict(line.split(maxsplit=1) for line in _lines(self._root / "images.txt"))
+        paths = dict(line.split(maxsplit=1) for line in read_lines(self._root / "images.txt"))
         codes = dict(
             line.split()
-            for line in _lines(
+            for line in read_lines(
                 self.find("train_val_test_split.txt", "cub_train_val_test_split.txt")
             )
         )
@@ -78,11 +81,7 @@ class Cub(base.SetBuilder):
             file = self.find("part_locs.txt")
         count = len(self.landmark_names)
         table = {path: np.zeros((count, 3)) for path in paths.values()}
-        for line in _lines(file):
+        for line in read_lines(file):
             number, part, *values = line.split()
             table[paths[number]][int(part) - 1] = [float(value) for value in values]
         return table
-
-
-def _lines(path: pathlib.Path) -> list[str]:
-    return [line for line in path.read_text().splitlines() if line.strip()]
