@@ -52,12 +52,12 @@ CUB = (
 
 
 def test_birds_of_the_official_split(tmp_path):
-    birds(tmp_path / "source/CUB_200_2011", CUB, 15)
+    birds(tmp_path / "source/CUB_200_2011", CUB, 15, size=(32, 40))
     assert build("cub_official", tmp_path / "source", tmp_path).counts == {"train": 3, "test": 3}
     split = load("cub_official", tmp_path, "test", 96)
-    np.testing.assert_allclose(split.boxes, [[12, 16, 48, 48]] * 3)
+    np.testing.assert_allclose(split.boxes, [[12, 19.2, 48, 57.6]] * 3, rtol=1e-6)
     np.testing.assert_array_equal(split.visible[0], np.arange(1, 16) != 2)
-    np.testing.assert_allclose(split.landmarks[0, 2], [36, 22], rtol=1e-6)
+    np.testing.assert_allclose(split.landmarks[0, 2], [36, 26.4], rtol=1e-6)
     assert split.segmentation is None and split.landmark_names[0] == "back"
 
 
