@@ -13,7 +13,7 @@ from jaxtyping import Float, Int, UInt8
 
 from ganseg_jax.data.pipeline import Split
 from ganseg_jax.errors import UserError
-from ganseg_jax.evaluation import landmarks, overlap, published
+from ganseg_jax.evaluation import intervals, landmarks, overlap, published
 
 PredictFn = Callable[[UInt8[np.ndarray, "n s s 3"]], Float[np.ndarray, "n s s c"]]
 Figures = dict[str, float]
@@ -109,14 +109,18 @@ class Protocol:
         return self.table.with_own(figures, dataset, num_parts, self.variants, references)
 
 
-def split_counts(figures: Figures) -> tuple[Figures, dict[str, int]]:
-    """Separates a flat dict into the figures and, by the same names, their counts."""
+def split_counts(figures: Mapping[str, float]) -> tuple[Figures, dict[str, int]]:
+    """Separates a flat dict into the figures and, by the same names, their counts.
+
+    The ends of intervals are left out; see `intervals.ends_of`.
+    """
     counts = {
         name.removesuffix(COUNT): int(value)
         for name, value in figures.items()
         if name.endswith(COUNT)
     }
-    return {name: value for name, value in figures.items() if not name.endswith(COUNT)}, counts
+    left_out = (COUNT, intervals.LOW, intervals.HIGH)
+    return {name: value for name, value in figures.items() if not name.endswith(left_out)}, counts
 
 
 def get_protocol(name: str) -> Protocol:
@@ -164,25 +168,25 @@ def part_figures(segmented: Segmented, split: Split) -> Figures:
     truth, labels = split.segmentation[labeled], segmented.labels[labeled]
     if not len(truth):
         return {}
-    figures = {"foreground_iou": float(overlap.foreground_iou(labels, truth).mean())}
+    figures: Figures = {"foreground_iou": intervals.mean_of(overlap.foreground_iou(labels, truth))}
     num_truth = int(truth.max()) + 1
     if num_truth > 2:
         where = truth >= 0
-        table = overlap.contingency(labels, truth, segmented.num_classes, num_truth, where)
-        figures |= overlap.part_agreement(table)
+        tables = overlap.contingency_each(labels, truth, segmented.num_classes, num_truth, where)
+        figures |= intervals.part_agreement(tables)
     return _counted(figures, len(truth))
 
 
 def landmark_agreement(segmented: Segmented, split: Split) -> Figures:
     """Measures NMI and ARI of parts and landmarks over the pixels at visible landmarks."""
     points, visible = _points(split)
-    table = overlap.landmark_table(segmented.labels, points, visible, segmented.num_classes)
+    tables = overlap.landmark_tables(segmented.labels, points, visible, segmented.num_classes)
     count = int(visible.any(1).sum())
-    figures = {"landmark_nmi": overlap.nmi(table), "landmark_ari": overlap.ari(table)}
+    figures = {f"landmark_{rule}": intervals.Figure(tables, rule) for rule in ("nmi", "ari")}
     return _counted(figures, count)
 
 
-def _counted(figures: Figures, count: int) -> Figures:
+def _counted(figures: Mapping[str, float], count: int) -> Figures:
     return {**figures, **{name + COUNT: count for name in figures}}
 
 
@@ -313,7 +317,7 @@ def _any_folder(predict_fn: PredictFn, splits: Mapping[str, Split], batch_size: 
         )
         for fit, held in (halves, halves[::-1])
     ]
-    errors = {name: float(np.mean([fold[name] for fold in folds])) for name in folds[0]}
+    errors = {name: intervals.mean_of_folds([fold[name] for fold in folds]) for name in folds[0]}
     return figures | _counted(errors, len(shown))
 
 
