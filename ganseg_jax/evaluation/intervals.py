@@ -151,8 +151,8 @@ def difference(one: Figure, other: Figure) -> Difference | None:
     """Compares two figures of the same images by the paired bootstrap.
 
     Both are drawn again on the same images each time, so what makes an image hard for both does
-    not hide a difference. The p-value is that of the differences about their value. None where
-    `interval` is.
+    not hide a difference. The p-value is that of the differences about their value. None for
+    fewer than two images, or figures that are no numbers.
 
     Raises:
       ValueError: the numbers of images differ.
