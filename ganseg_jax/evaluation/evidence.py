@@ -81,7 +81,7 @@ def terms(
     edge[1:-1, 1:-1] = False
     typical = np.broadcast_to(foreground.mean(0) >= 0.5, foreground.shape)
     pairs = list(zip(images.astype(np.float32) / 255, foreground, strict=True))
-    return {
+    all_terms: dict[str, float] = {
         "mirror": agreement(foreground, mirrored),
         "crop": agreement(_foreground(predict_fn(middles)), expected),
         "colors": agreement(foreground, _foreground(predict_fn(recolored))),
@@ -94,6 +94,7 @@ def terms(
         "contrast": float(np.mean([contrast(*pair) for pair in pairs])),
         "share": float(foreground.mean()),
     }
+    return {name: float(value) for name, value in all_terms.items()}
 
 
 WEIGHTS = {"mirror": 1.0, "edges": 1.0, "border": -1.0, "frame": -1.0, "separation": 1.0}

@@ -43,7 +43,8 @@ class Measured:
     """Holds what was measured on photos.
 
     Attributes:
-      figures: figures and counts by name.
+      figures: figures and counts by name; those that can be drawn again are
+        `evaluation.intervals.Figure`s.
       compared: figures of the references by their name.
       tables: one for each protocol that has figures.
       photos: some of the photos.
@@ -61,6 +62,15 @@ def load_split(config: Config, split: str, limit: int | None = None) -> pipeline
     """Loads a split of a config's data set at its image size."""
     dataset = config.dataset
     return pipeline.load_split(dataset.name, dataset.data_dir, split, config.image_size, limit)
+
+
+def photos_of(config: Config) -> dict[str, Any]:
+    """Returns what tells the photos of a config's data set from others, fit for JSON."""
+    splits = pipeline.data_info(config.dataset.name, config.dataset.data_dir).splits
+    return {
+        "dataset": config.dataset.name,
+        "splits": {name: [split.num_examples, split.num_bytes] for name, split in splits.items()},
+    }
 
 
 def measure_photos(config: Config, segmenter: Segmenter) -> Measured:
