@@ -199,9 +199,10 @@ class Gan:
         below=1,
         unit="half images",
     )
-    point_layout: Literal["disc", "column"] = setting(
+    point_layout: Literal["disc", "column", "row", "auto"] = setting(
         "disc",
-        "How they are spread: over a disc, or one above the other for upright things.",
+        "How they are spread: over a disc, one above the other for upright things, side by side "
+        "for things that lie. With auto, short trainings from several starts decide (`starts`).",
     )
     discriminator_augment: str = setting(
         "",
@@ -220,6 +221,20 @@ class Gan:
     gradient_penalty: GradientPenalty = GradientPenalty()
     concentration: Concentration = Concentration()
     area: Area = Area()
+
+
+@dataclasses.dataclass(frozen=True)
+class Starts:
+    """Sets the short trainings that choose a layout if `gan.point_layout` is auto."""
+
+    image_size: int = count(
+        32, "Side of their images, or the run's if that is less.", unit="pixels", since="0.2"
+    )
+    num_steps: int = count(200, "Updates of each GAN.", unit="updates", since="0.2")
+    segmenter_steps: int = count(150, "Updates of each segmenter.", unit="updates", since="0.2")
+    photos: int = count(
+        200, "Training photos that they are compared on, at most.", unit="images", since="0.2"
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -350,6 +365,7 @@ class Config:
     dataset: Dataset = Dataset()
     model: Model = Model()
     discriminator: Discriminator = Discriminator()
+    starts: Starts = Starts()
     gan: Gan = Gan()
     segmenter: Segmenter = Segmenter()
     self_training: SelfTraining = SelfTraining()

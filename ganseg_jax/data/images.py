@@ -19,6 +19,8 @@ from ganseg_jax.data import depth
 from ganseg_jax.data.depth import ImageError
 
 MAX_STORED_SIDE = 512
+WHOLE = 2**30
+"""A `max_side` that no photo has."""
 MAX_MEGAPIXELS = Dataset.max_megapixels
 """Photos of more pixels are refused, unless a higher limit is given."""
 
@@ -43,6 +45,7 @@ _OTHER_SUFFIXES = (
 )
 
 _TIFF_HEADERS = (b"II*\0", b"MM\0*")
+_FINE = {"quality": 95, "subsampling": 0}
 _LOSSY = ("JPEG", "MPO")
 """An MPO is a JPEG with further pictures behind the first, as some phones write it."""
 
@@ -138,6 +141,11 @@ def encode_labels(labels: np.ndarray) -> bytes:
 def encode_rgb(image: np.ndarray) -> bytes:
     """Encodes a uint8 (H, W, 3) image as PNG, lightly compressed."""
     return _encode(Image.fromarray(image), "PNG", compress_level=3)
+
+
+def encode_jpeg(image: np.ndarray) -> bytes:
+    """Encodes a uint8 (H, W, 3) image as JPEG of high quality."""
+    return _encode(Image.fromarray(np.ascontiguousarray(image)), "JPEG", **_FINE)
 
 
 @_raises_image_errors
@@ -246,7 +254,7 @@ def stored_image(
     if turned:  # Last: a small image is turned faster.
         ImageOps.exif_transpose(image, in_place=True)
     if as_jpeg:
-        encoded = _encode(image, "JPEG", quality=95, subsampling=0)
+        encoded = _encode(image, "JPEG", **_FINE)
     else:
         encoded = _encode(image, "PNG")
     return StoredImage(encoded, image.height, image.width, note)

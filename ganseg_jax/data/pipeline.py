@@ -14,7 +14,7 @@ import tensorflow_datasets as tfds
 from tqdm import tqdm
 
 from ganseg_jax import pixels
-from ganseg_jax.data import images, prepare
+from ganseg_jax.data import images, prepare, truth
 from ganseg_jax.errors import UserError
 
 Augment = Literal["none", "flip", "flip_crop"]
@@ -32,11 +32,13 @@ class Split:
       names: the N file names.
       segmentation: int32 (N, S, S), 0 = background, -1 = no ground truth; None if no image has
         any.
-      landmarks: float32 (N, L, 2), (row, col) in pixels of the S-px image, in [0, S]; None if
-        no image has any.
+      landmarks: float32 (N, L, 2), (row, col) in pixels of the S-px image, a few outside of
+        [0, S]; None if no image has any.
       visible: bool (N, L), or None with `landmarks`.
       part_names: names of the labels 1, 2, ...; None without segmentation.
       landmark_names: names of the landmarks, or None.
+      boxes: float32 (N, 4), the object's bounding box, (top, left, height, width) in pixels of the
+        S-px image; None in sets without.
     """
 
     images: np.ndarray
@@ -46,6 +48,7 @@ class Split:
     visible: np.ndarray | None = None
     part_names: list[str] | None = None
     landmark_names: list[str] | None = None
+    boxes: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -172,16 +175,20 @@ def load_split(
     """Loads a split, or its first `limit` images, with all ground truth at S = `image_size`.
 
     The order is TFDS's, shuffled once when the set was prepared, so the first images are a random
-    sample.  Label maps are resized by nearest neighbour.
+    sample.  Label maps are resized by nearest neighbour, published foreground masks by their rule
+    (`data.truth`).
 
     Raises:
-      UserError: if the set is not prepared or has no such split.
+      UserError: if the set is not prepared or has no such split, or if an earlier version prepared
+        it with other ground truth.
     """
+    prepare.refuse_outdated(name, data_dir)
     source = open_source(name, data_dir, split)
     count = len(source) if limit is None else min(limit, len(source))
     metadata = data_info(name, data_dir).metadata or {}
     with concurrent.futures.ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        loaded = list(pool.map(lambda i: _load_example(source[i], image_size), range(count)))
+        rule = metadata.get("truth", truth.LABELS)
+        loaded = list(pool.map(lambda i: _load_example(source[i], image_size, rule), range(count)))
     columns = {key: [example[key] for example in loaded] for key in loaded[0]}
     fields: dict[str, Any] = {"images": np.stack(columns["image"]), "names": columns["name"]}
     if "segmentation" in columns:
@@ -195,6 +202,8 @@ def load_split(
             fields["landmarks"] = np.stack(columns["landmarks"]) * np.float32(image_size)
             fields["visible"] = visible
             fields["landmark_names"] = metadata.get("landmarks")
+    if "box" in columns:
+        fields["boxes"] = np.stack(columns["box"]) * np.float32(image_size)
     return Split(**fields)
 
 
@@ -231,18 +240,18 @@ def _split_builder(name: str, data_dir: str | os.PathLike, split: str):
     return builder
 
 
-def _load_example(example: Mapping[str, Any], size: int) -> dict[str, Any]:
+def _load_example(example: Mapping[str, Any], size: int, rule: str) -> dict[str, Any]:
     loaded = {
         "image": _resized(example["image"], size),
         "name": example["name"].decode(),
     }
     if "segmentation" in example:
-        labels = images.decode_labels(example["segmentation"])
-        resized = pixels.resize_labels(labels, size, size).astype(np.int32)
-        loaded["segmentation"] = np.where(resized == pixels.UNLABELLED, -1, resized)
+        loaded["segmentation"] = truth.shrink(example["segmentation"], size, rule)
     if "landmarks" in example:
         loaded["landmarks"] = example["landmarks"]
         loaded["visible"] = example["landmarks_visible"]
+    if "box" in example:
+        loaded["box"] = example["box"]
     return loaded
 
 

@@ -73,7 +73,8 @@ def prepare(
 ) -> Prepared:
     """Builds the data set `dataset` into `data_dir`, unless it is there already.
 
-    A folder of images is built again if its files are no longer those that it was built from.
+    A folder of images is built again if its files are no longer those that it was built from, and
+    any set if an earlier version of this package built it with other ground truth.
     Everything is written to a temporary folder that is renamed at the end.  Several processes of
     one machine may call this at once: one builds, the others wait.
 
@@ -130,6 +131,25 @@ def find_prepared(dataset: str, data_dir: str | os.PathLike) -> pathlib.Path | N
     return versions[max(versions)] if versions else None
 
 
+def outdated(dataset: str, path: pathlib.Path) -> bool:
+    """Says whether a prepared set has the ground truth of an earlier version."""
+    return tfds.core.Version(path.name) < builders.get(dataset).VERSION
+
+
+def refuse_outdated(dataset: str, data_dir: str | os.PathLike) -> None:
+    """Refuses a set with the ground truth of an earlier version.
+
+    Raises:
+      UserError: it has; the line is the command that prepares it again.
+    """
+    path = find_prepared(dataset, data_dir)
+    if path is not None and outdated(dataset, path):
+        raise UserError(
+            f"{path} was prepared by an earlier version, whose ground truth differs from the "
+            f"published one; prepare it again: {prepare_command(dataset, data_dir)}"
+        )
+
+
 def open_builder(path: pathlib.Path):
     """Opens a prepared data set, without TFDS's notes about it."""
     with quiet(absl_logging.WARNING):
@@ -147,6 +167,11 @@ def _ready(dataset: str, data_dir: pathlib.Path, source: pathlib.Path | None) ->
     """Returns the prepared set, or None if it has to be built (again)."""
     path = find_prepared(dataset, data_dir)
     if path is None:
+        return None
+    if outdated(dataset, path):
+        if source is None:
+            refuse_outdated(dataset, data_dir)
+        LOG.info("%s was prepared by an earlier version: preparing it again", path)
         return None
     info = open_builder(path).info
     metadata = info.metadata or {}

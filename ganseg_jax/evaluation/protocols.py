@@ -8,67 +8,12 @@ of figures with, for each `figure`, the number of images it was measured on as `
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from jaxtyping import Float, Int, UInt8
-
 from ganseg_jax.data.pipeline import Split
 from ganseg_jax.errors import UserError
-from ganseg_jax.evaluation import landmarks, overlap, published
-
-PredictFn = Callable[[UInt8[np.ndarray, "n s s 3"]], Float[np.ndarray, "n s s c"]]
-Figures = dict[str, float]
-
-COUNT = "_count"
-"""Suffix of the key that holds a figure's number of images."""
-
-TAICHI_FRAME = 256
-"""Side in pixels of the frames that the published Taichi errors are given in."""
-
-
-@dataclass(frozen=True)
-class Segmented:
-    """Holds what a protocol keeps of the segmentations of a split.
-
-    Attributes:
-      labels: most probable class of each pixel, background 0.
-      centers: part centres, (row, col) in pixels.
-    """
-
-    labels: Int[np.ndarray, "n s s"]
-    centers: Float[np.ndarray, "n k 2"]
-
-    @property
-    def num_classes(self) -> int:
-        """Returns K + 1."""
-        return self.centers.shape[1] + 1
-
-
-def segment(predict_fn: PredictFn, images: UInt8[np.ndarray, "n s s 3"], batch_size: int):
-    """Segments images in batches of one size, the last one filled up and its filling dropped.
-
-    Returns:
-      `Segmented` of the images, each exactly once, in order.
-
-    Raises:
-      ValueError: there are no images, or the probabilities are not (N, S, S, K+1).
-    """
-    if len(images) == 0:
-        raise ValueError("there are no images to segment")
-    labels, centers = [], []
-    for start in range(0, len(images), batch_size):
-        batch = images[start : start + batch_size]
-        filling = np.repeat(batch[-1:], batch_size - len(batch), axis=0)
-        full = np.concatenate([batch, filling])
-        probabilities = np.asarray(predict_fn(full))
-        if probabilities.shape[:-1] != full.shape[:-1]:
-            raise ValueError(
-                f"the segmenter made {probabilities.shape} of images of {full.shape}; "
-                "(N, S, S, K+1) is needed"
-            )
-        probabilities = probabilities[: len(batch)]
-        labels.append(probabilities.argmax(-1).astype(np.int16))
-        centers.append(landmarks.part_centers(probabilities))
-    return Segmented(np.concatenate(labels), np.concatenate(centers))
+from ganseg_jax.evaluation import figures as measures
+from ganseg_jax.evaluation import published
+from ganseg_jax.evaluation.figures import COUNT, Figures
+from ganseg_jax.evaluation.segmented import PredictFn
 
 
 @dataclass(frozen=True)
@@ -77,6 +22,8 @@ class Protocol:
 
     Attributes:
       name: as in `--config.evaluation.protocols`.
+      definition: what is measured, in one line (docs/protocols.md lists all of them).
+      used_by: whose figures are measured this way.
       datasets: names of the data sets it fits; empty for any.
       splits: names of the splits it needs, all of them keys of what `measure` is given.
       measure: (predict_fn, splits, batch_size) -> figures and counts.
@@ -85,9 +32,12 @@ class Protocol:
       references: names of the simple references that make sense
         (`ganseg_jax.evaluation.references`).
       reference_split: the split whose ground truth the references learn from.
+      on_demand: whether it is measured only if it is asked for by name.
     """
 
     name: str
+    definition: str
+    used_by: str
     datasets: tuple[str, ...]
     splits: tuple[str, ...]
     measure: Callable[[PredictFn, Mapping[str, Split], int], Figures]
@@ -95,6 +45,7 @@ class Protocol:
     variants: Sequence[tuple[str, str]] = ()
     references: tuple[str, ...] = ()
     reference_split: str = "train"
+    on_demand: bool = False
 
     def rows(
         self,
@@ -148,252 +99,211 @@ def chosen_protocols(names: Sequence[str], dataset: str) -> dict[str, Protocol]:
 
 
 def fit_protocols(dataset: str) -> list[str]:
-    """Returns the names of a data set's protocols; `image_folder` if it has none."""
-    fitting = [name for name, protocol in PROTOCOLS.items() if dataset in protocol.datasets]
+    """Returns the names of a data set's protocols; `image_folder` if it has none.
+
+    Those that are measured on demand are left out.
+    """
+    fitting = [
+        name
+        for name, protocol in PROTOCOLS.items()
+        if dataset in protocol.datasets and not protocol.on_demand
+    ]
     return fitting or ["image_folder"]
 
 
-def part_figures(segmented: Segmented, split: Split) -> Figures:
-    """Measures foreground IoU and, if the truth tells parts apart, part agreement.
-
-    Pixels of -1 have no ground truth and are left out, and so are images of such pixels alone.
-    """
-    if split.segmentation is None:
-        return {}
-    labeled = (split.segmentation >= 0).any((1, 2))
-    truth, labels = split.segmentation[labeled], segmented.labels[labeled]
-    if not len(truth):
-        return {}
-    figures = {"foreground_iou": float(overlap.foreground_iou(labels, truth).mean())}
-    num_truth = int(truth.max()) + 1
-    if num_truth > 2:
-        where = truth >= 0
-        table = overlap.contingency(labels, truth, segmented.num_classes, num_truth, where)
-        figures |= overlap.part_agreement(table)
-    return _counted(figures, len(truth))
-
-
-def landmark_agreement(segmented: Segmented, split: Split) -> Figures:
-    """Measures NMI and ARI of parts and landmarks over the pixels at visible landmarks."""
-    points, visible = _points(split)
-    table = overlap.landmark_table(segmented.labels, points, visible, segmented.num_classes)
-    count = int(visible.any(1).sum())
-    figures = {"landmark_nmi": overlap.nmi(table), "landmark_ari": overlap.ari(table)}
-    return _counted(figures, count)
-
-
-def _counted(figures: Figures, count: int) -> Figures:
-    return {**figures, **{name + COUNT: count for name in figures}}
-
-
-def _points(split: Split) -> tuple[np.ndarray, np.ndarray]:
-    """Returns a split's landmarks, which it must have, and which of them are visible."""
-    assert split.landmarks is not None and split.visible is not None
-    return split.landmarks, split.visible
-
-
-def _need_landmarks(splits: Mapping[str, Split], names: Sequence[str]) -> None:
-    for name in names:
-        if splits[name].landmarks is None:
-            raise UserError(f"split {name!r} has no landmarks; prepare the data set with them")
-
-
-def _need_segmentation(splits: Mapping[str, Split], names: Sequence[str]) -> None:
-    for name in names:
-        if splits[name].segmentation is None:
-            raise UserError(f"split {name!r} has no label maps; prepare the data set with them")
-
-
-def _foreground(predict_fn: PredictFn, splits: Mapping[str, Split], batch_size: int) -> Figures:
-    _need_segmentation(splits, ["test"])
-    figures = part_figures(segment(predict_fn, splits["test"].images, batch_size), splits["test"])
-    return {name: figures[name] for name in ("foreground_iou", "foreground_iou" + COUNT)}
-
-
-def _people(predict_fn: PredictFn, splits: Mapping[str, Split], batch_size: int) -> Figures:
-    _need_segmentation(splits, ["test"])
-    return part_figures(segment(predict_fn, splits["test"].images, batch_size), splits["test"])
-
-
-def _celeba(predict_fn: PredictFn, splits: Mapping[str, Split], batch_size: int) -> Figures:
-    _need_landmarks(splits, ["landmark_train", "landmark_test"])
-    train, test = splits["landmark_train"], splits["landmark_test"]
-    fitted = segment(predict_fn, train.images, batch_size)
-    return _face_figures(predict_fn, fitted, train, test, batch_size)
-
-
-def _faces(predict_fn: PredictFn, splits: Mapping[str, Split], batch_size: int) -> Figures:
-    _need_landmarks(splits, ["train", "landmark_test", "test"])
-    train = splits["train"]
-    fitted = segment(predict_fn, train.images, batch_size)
-    figures = _face_figures(predict_fn, fitted, train, splits["landmark_test"], batch_size)
-    aflw = _face_figures(predict_fn, fitted, train, splits["test"], batch_size)
-    return figures | {f"aflw/{name}": value for name, value in aflw.items()}
-
-
-def _face_figures(
-    predict_fn: PredictFn, fitted: Segmented, train: Split, test: Split, batch_size: int
-) -> Figures:
-    tested = segment(predict_fn, test.images, batch_size)
-    (train_points, _), (test_points, _) = _points(train), _points(test)
-    errors = landmarks.celeba_errors(fitted.centers, train_points, tested.centers, test_points)
-    measurable = int((landmarks.interocular_distance(test_points) > 0).sum())
-    return _counted(errors, measurable) | landmark_agreement(tested, test)
-
-
-def _cub_landmarks(predict_fn: PredictFn, splits: Mapping[str, Split], batch_size: int) -> Figures:
-    return _edge_figures(predict_fn, splits, batch_size, "train")
-
-
-def _edge_figures(
-    predict_fn: PredictFn, splits: Mapping[str, Split], batch_size: int, fit_split: str
-) -> Figures:
-    _need_landmarks(splits, [fit_split, "test"])
-    train, test = splits[fit_split], splits["test"]
-    fitted = segment(predict_fn, train.images, batch_size)
-    tested = segment(predict_fn, test.images, batch_size)
-    errors = landmarks.edge_errors(
-        fitted.centers,
-        *_points(train),
-        tested.centers,
-        *_points(test),
-        edge=test.images.shape[1],
-    )
-    counted = _counted(errors, int(_points(test)[1].any(1).sum()))
-    return part_figures(tested, test) | counted | landmark_agreement(tested, test)
-
-
-def _taichi(predict_fn: PredictFn, splits: Mapping[str, Split], batch_size: int) -> Figures:
-    _need_landmarks(splits, ["landmark_train", "test"])
-    _need_segmentation(splits, ["test"])
-    train, test = splits["landmark_train"], splits["test"]
-    fitted = segment(predict_fn, train.images, batch_size)
-    tested = segment(predict_fn, test.images, batch_size)
-    to_frame = TAICHI_FRAME / test.images.shape[1]
-    (train_points, train_visible), (test_points, test_visible) = _points(train), _points(test)
-    error = landmarks.summed_absolute_error(
-        fitted.centers,
-        train_points * to_frame,
-        train_visible,
-        tested.centers,
-        test_points * to_frame,
-        test_visible,
-    )
-    figures = _counted({"taichi_mae": error}, len(test))
-    return figures | part_figures(tested, test) | landmark_agreement(tested, test)
-
-
-def _puppets(predict_fn: PredictFn, splits: Mapping[str, Split], batch_size: int) -> Figures:
-    return _edge_figures(predict_fn, splits, batch_size, "validation")
-
-
-def _any_folder(predict_fn: PredictFn, splits: Mapping[str, Split], batch_size: int) -> Figures:
-    """Measures what the test split's truth allows; landmarks are regressed in two halves."""
-    test = splits["test"]
-    tested = segment(predict_fn, test.images, batch_size)
-    figures = part_figures(tested, test)
-    if test.landmarks is None:
-        return figures
-    figures |= landmark_agreement(tested, test)
-    points, visible = _points(test)
-    shown = np.flatnonzero(visible.any(1))
-    halves = shown[::2], shown[1::2]
-    # With fewer images than inputs, a regression would only repeat its training images.
-    if min(map(len, halves)) <= 2 * tested.centers.shape[1] + 1:
-        return figures
-    folds = [
-        landmarks.edge_errors(
-            tested.centers[fit],
-            points[fit],
-            visible[fit],
-            tested.centers[held],
-            points[held],
-            visible[held],
-            edge=test.images.shape[1],
-        )
-        for fit, held in (halves, halves[::-1])
-    ]
-    errors = {name: float(np.mean([fold[name] for fold in folds])) for name in folds[0]}
-    return figures | _counted(errors, len(shown))
-
-
 _LANDMARK_VARIANTS = (("with a constant", "_bias"), ("standardised", "_standardized"))
+_LANDMARK_REFERENCES = ("mean_landmarks", "kmeans", "kmeans_place")
+_MASK_REFERENCES = ("mean_mask", "grabcut", "kmeans", "kmeans_place")
 
 PROTOCOLS: dict[str, Protocol] = {
     protocol.name: protocol
     for protocol in (
         Protocol(
             "celeba_landmarks",
+            "five landmarks regressed from part centres without a constant on MAFL's training "
+            "images; mean distance on its test images over the distance between the eyes",
+            "Thewlis et al. 2017 and all since: SCOPS, GANSeg, AutoLink, StableKeypoints",
             ("celeba_wild", "celeba_aligned"),
             ("landmark_train", "landmark_test"),
-            _celeba,
+            measures.celeba,
             published.CELEBA_LANDMARKS,
             _LANDMARK_VARIANTS,
-            references=("mean_landmarks", "kmeans", "kmeans_place"),
+            references=_LANDMARK_REFERENCES,
             reference_split="landmark_train",
         ),
         Protocol(
             "cub_foreground",
+            "IoU of everything but the background with the mask, mean over ReDO's 1,000 test "
+            "images; the mask is resized first, then > 127.5",
+            "ReDO, Savarese et al. 2021, GANSeg",
             ("cub",),
             ("test",),
-            _foreground,
+            measures.foreground,
             published.FOREGROUND,
-            references=("mean_mask", "grabcut", "kmeans", "kmeans_place"),
+            references=_MASK_REFERENCES,
         ),
         Protocol(
             "cub_landmarks",
+            "15 landmarks, each regressed without a constant on the training images that show it; "
+            "mean distance over visible ones over the image's edge, ReDO's split",
+            "GANSeg",
             ("cub",),
             ("train", "test"),
-            _cub_landmarks,
+            measures.train_edge,
             published.CUB_LANDMARKS,
             _LANDMARK_VARIANTS,
-            references=("mean_landmarks", "kmeans", "kmeans_place"),
+            references=_LANDMARK_REFERENCES,
+        ),
+        Protocol(
+            "cub_aligned",
+            "as cub_landmarks, on birds cut out at the square around their box (lists of CMR)",
+            "Lorenz et al. 2019, AutoLink, StableKeypoints",
+            ("cub_aligned",),
+            ("train", "test"),
+            measures.train_edge,
+            published.CUB_ALIGNED,
+            references=_LANDMARK_REFERENCES,
+        ),
+        Protocol(
+            "cub_categories",
+            "as cub_aligned, fitted on the training images of categories 001 to 003, tested on "
+            "each category alone",
+            "SCOPS, Choudhury et al. 2021, AutoLink, StableKeypoints",
+            ("cub_three",),
+            ("train", "test_001", "test_002", "test_003"),
+            measures.bird_categories,
+            published.CUB_CATEGORIES,
+        ),
+        Protocol(
+            "cub_keypoints",
+            "on the 5,794 official test images: landmarks in units of the bounding box, each "
+            "regressed with a constant; NMI and ARI of parts at visible landmarks, with the "
+            "background as a part (NMI) and among parts alone (FG-NMI); error by the edge (all)",
+            "Huang, Li 2020; Choudhury et al. 2021; PDiscoNet; PDiscoFormer; MPAE",
+            ("cub_official",),
+            ("train", "test"),
+            measures.boxed,
+            published.CUB_KEYPOINTS,
+            references=_LANDMARK_REFERENCES,
+        ),
+        Protocol(
+            "nabirds_keypoints",
+            "as cub_keypoints, with the 11 landmarks of NABirds",
+            "PDiscoFormer",
+            ("nabirds",),
+            ("train", "test"),
+            measures.boxed,
         ),
         Protocol(
             "flowers_foreground",
+            "IoU of everything but the background with the mask, mean over 1,020 images (trnid); "
+            "the segmented picture is resized first, then its colours decide",
+            "ReDO, Savarese et al. 2021, GANSeg",
             ("flowers",),
             ("test",),
-            _foreground,
+            measures.foreground,
             published.FOREGROUND,
-            references=("mean_mask", "grabcut", "kmeans", "kmeans_place"),
+            references=_MASK_REFERENCES,
+        ),
+        Protocol(
+            "flowers_pixels",
+            "IoU of foreground and of background over all pixels of the 6,149 official test "
+            "images together, which the split of flowers_foreground trains on",
+            "PDiscoFormer",
+            ("flowers",),
+            ("train",),
+            measures.official_flowers,
+            published.FLOWERS_PIXELS,
+            on_demand=True,
         ),
         Protocol(
             "taichi",
+            "taichi_mae: mean absolute error of each of 18 x 2 coordinates, regressed with a "
+            "constant, summed; taichi_renormalised: distance of visible landmarks, mean in an "
+            "image, then over images, times 18, regressed without a constant; in 256-px frames",
+            "Siarohin et al. 2020, GANSeg, AutoLink (sum); StableKeypoints (renormalised)",
             ("taichi",),
             ("landmark_train", "test"),
-            _taichi,
+            measures.taichi,
             published.TAICHI,
-            references=("mean_landmarks", "kmeans", "kmeans_place"),
+            references=_LANDMARK_REFERENCES,
             reference_split="landmark_train",
         ),
         Protocol(
+            "partimagenet_parts",
+            "NMI and ARI of found and true parts over all pixels of the test images, background "
+            "included",
+            "PDiscoNet, PDiscoFormer, MPAE (Seg and OOD splits)",
+            ("partimagenet_seg", "partimagenet_ood"),
+            ("test",),
+            measures.part_agreement,
+            published.PARTIMAGENET,
+        ),
+        Protocol(
+            "deepfashion_parts",
+            "NMI and ARI of found parts and clothing labels over all pixels (part_nmi) and inside "
+            "the person (foreground_nmi), query and gallery images",
+            "Choudhury et al. 2021",
+            ("deepfashion_parsing",),
+            ("test",),
+            measures.part_agreement,
+            published.DEEPFASHION_PARTS,
+        ),
+        Protocol(
+            "deepfashion_keypoints",
+            "share of landmarks within 6 px of a 256-px photo, regressed without a constant",
+            "Lorenz et al. 2019, AutoLink, StableKeypoints",
+            ("deepfashion_keypoints",),
+            ("train", "test"),
+            measures.deepfashion_keypoints,
+            published.DEEPFASHION_KEYPOINTS,
+        ),
+        Protocol(
+            "object_parts",
+            "foreground IoU, and NMI and ARI of found and true parts; with names from a few "
+            "labels, experiments.few_shot measures IoU by class and weighted by area",
+            "weighted IoU: Tritrong et al. 2021",
+            ("pascal_part_car", "pascal_part_horse", "celebamask_hq", "car_parts"),
+            ("test",),
+            measures.part_agreement,
+            references=_MASK_REFERENCES,
+        ),
+        Protocol(
             "people_parts",
+            "foreground IoU, and NMI and ARI of found parts and six groups of clothing",
+            "this project",
             ("people_ccp",),
             ("test",),
-            _people,
-            references=("mean_mask", "grabcut", "kmeans", "kmeans_place"),
+            measures.part_agreement,
+            references=_MASK_REFERENCES,
         ),
         Protocol(
             "faces_landmarks",
+            "as celeba_landmarks, on MTFL: held-out training faces, and AFLW",
+            "this project",
             ("faces_mtfl",),
             ("train", "landmark_test", "test"),
-            _faces,
-            references=("mean_landmarks", "kmeans", "kmeans_place"),
+            measures.faces,
+            references=_LANDMARK_REFERENCES,
         ),
         Protocol(
             "puppets_parts",
+            "foreground IoU, part agreement and landmarks of rendered puppets",
+            "this project",
             ("puppets",),
             ("validation", "test"),
-            _puppets,
+            measures.puppets,
             references=("mean_mask", "mean_landmarks", "grabcut_native", "kmeans", "kmeans_place"),
             reference_split="validation",
         ),
         Protocol(
             "image_folder",
+            "whatever the ground truth of a folder allows",
+            "this project",
             (),
             ("test",),
-            _any_folder,
-            references=("mean_mask", "grabcut", "kmeans", "kmeans_place"),
+            measures.any_folder,
+            references=_MASK_REFERENCES,
         ),
     )
 }

@@ -142,6 +142,71 @@ CUB_LANDMARKS = PublishedTable(
     [("GANSeg", [3.23])],
 )
 
+CUB_ALIGNED = PublishedTable(
+    "Landmark error on CUB-aligned, % of the image's edge",
+    [Column("CUB-aligned", "landmark_error", 100, "cub_aligned")],
+    [],
+)
+
+CUB_CATEGORIES = PublishedTable(
+    "Landmark error on single categories of CUB, % of the image's edge",
+    [
+        Column("CUB-001", "001/landmark_error", 100, "cub_three"),
+        Column("CUB-002", "002/landmark_error", 100, "cub_three"),
+        Column("CUB-003", "003/landmark_error", 100, "cub_three"),
+    ],
+    [],
+)
+
+CUB_KEYPOINTS = PublishedTable(
+    "CUB, official test images: landmark error in % of the bounding box, agreement of parts in %",
+    [
+        Column("error", "box_error", 100, "cub_official"),
+        Column("FG-NMI", "landmark_fg_nmi", 100, "cub_official"),
+        Column("FG-ARI", "landmark_fg_ari", 100, "cub_official"),
+        Column("NMI", "landmark_nmi", 100, "cub_official"),
+        Column("ARI", "landmark_ari", 100, "cub_official"),
+    ],
+    [],
+)
+
+FLOWERS_PIXELS = PublishedTable(
+    "Flowers, official test images: IoU over all pixels, %",
+    [
+        Column("foreground", "pixel_iou", 100, "flowers"),
+        Column("background", "background_pixel_iou", 100, "flowers"),
+    ],
+    [],
+)
+
+PARTIMAGENET = PublishedTable(
+    "PartImageNet: agreement of parts over all pixels, %",
+    [
+        Column("Seg, NMI", "part_nmi", 100, "partimagenet_seg"),
+        Column("Seg, ARI", "part_ari", 100, "partimagenet_seg"),
+        Column("OOD, NMI", "part_nmi", 100, "partimagenet_ood"),
+        Column("OOD, ARI", "part_ari", 100, "partimagenet_ood"),
+    ],
+    [],
+)
+
+DEEPFASHION_PARTS = PublishedTable(
+    "DeepFashion: agreement of parts, %",
+    [
+        Column("FG-NMI", "foreground_nmi", 100, "deepfashion_parsing"),
+        Column("FG-ARI", "foreground_ari", 100, "deepfashion_parsing"),
+        Column("NMI", "part_nmi", 100, "deepfashion_parsing"),
+        Column("ARI", "part_ari", 100, "deepfashion_parsing"),
+    ],
+    [],
+)
+
+DEEPFASHION_KEYPOINTS = PublishedTable(
+    "DeepFashion: landmarks within 6 px of 256, %",
+    [Column("correct", "pck", 100, "deepfashion_keypoints")],
+    [],
+)
+
 TAICHI = PublishedTable(
     "Taichi: summed mean absolute error of the landmarks, foreground IoU",
     [

@@ -3,7 +3,8 @@
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from ganseg_jax.evaluation.protocols import COUNT, Figures, PredictFn, segment
+from ganseg_jax.evaluation.figures import COUNT, Figures
+from ganseg_jax.evaluation.segmented import PredictFn, segment
 
 LEAST_AREA = 0.002
 """Share of a photo's pixels from which on a part counts as present."""

@@ -60,6 +60,44 @@ MEASURES = {
         "Adjusted Rand index of the part found at each visible landmark with which landmark it is.",
         "higher",
     ),
+    "landmark_fg_nmi": Measure(
+        "FG-NMI at landmarks",
+        "As part NMI at landmarks, of the most probable part, whatever the background's "
+        "probability.",
+        "higher",
+    ),
+    "landmark_fg_ari": Measure(
+        "FG-ARI at landmarks",
+        "As part ARI at landmarks, of the most probable part, whatever the background's "
+        "probability.",
+        "higher",
+    ),
+    "box_error": Measure(
+        "Landmark error by the box",
+        "Distance of regressed landmarks to the true ones in units of the object's bounding box.",
+        "lower",
+        percent=True,
+    ),
+    "box_error_present": Measure(
+        "Landmark error by the box, parts found",
+        "The same with parts that an image does not show put at their mean place.",
+        "lower",
+        percent=True,
+    ),
+    "pixel_iou": Measure(
+        "Foreground IoU over pixels",
+        "Overlap of everything found to be a part with the true objects, all pixels together.",
+        "higher",
+    ),
+    "background_pixel_iou": Measure(
+        "Background IoU over pixels", "The same of the background.", "higher"
+    ),
+    "pck": Measure(
+        "Correct landmarks",
+        "Share of regressed landmarks within 6 px of the true ones in a 256-px photo.",
+        "higher",
+        percent=True,
+    ),
     "landmark_error": Measure(
         "Landmark error",
         "Distance of landmarks regressed from the part centres to the true ones, relative to the "
@@ -72,6 +110,15 @@ MEASURES = {
         "Mean absolute error of each landmark coordinate, regressed from the part centres, summed "
         "over all coordinates; in pixels of a 256-px frame.",
         "lower",
+    ),
+    "taichi_keypoint_error": Measure(
+        "Landmark distance",
+        "Distance of visible landmarks to the true ones, mean in a frame, then over frames; in "
+        "pixels of a 256-px frame.",
+        "lower",
+    ),
+    "taichi_renormalised": Measure(
+        "Landmark error, renormalised", "That distance times the number of landmarks, 18.", "lower"
     ),
     "sliced_wasserstein": Measure(
         "Sliced Wasserstein distance",

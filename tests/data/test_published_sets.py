@@ -7,9 +7,9 @@ import tarfile
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from ganseg_jax.data import builders, pipeline, prepare
-from ganseg_jax.data.builders.flowers.builder import foreground
+from ganseg_jax.data import builders, pipeline, prepare, truth
 from ganseg_jax.data.builders.taichi import tables
 from ganseg_jax.errors import UserError
 from tests.data import trees
@@ -72,10 +72,12 @@ def test_cub(tmp_path):
     assert result.counts == {"train": 3, "validation": 1, "test": 2}
     for split in result.counts:
         loaded = load("cub", tmp_path, split, size=120)
-        # rows 5 to 16 of 30 (the last by three of five annotators), columns 10 to 20 of 40
-        expected = np.zeros((120, 120), int)
-        expected[20:64, 30:60] = 1
-        np.testing.assert_array_equal(loaded.segmentation[0], expected)
+        # Columns 10 to 20 of 40. Rows 5 to 15 of 30, row 4 by two and row 15 by three of five
+        # annotators: half of them are reached a sixth of a row after the middles of 4 and 15.
+        columns, rows = np.zeros(120, int), np.zeros(120, int)
+        columns[30:60], rows[19:63] = 1, 1
+        np.testing.assert_array_equal(loaded.segmentation[0, 40], columns)
+        np.testing.assert_array_equal(loaded.segmentation[0, :, 45], rows)
         assert (loaded.images[0, 30:50, 35:55] > 150).all()
         np.testing.assert_array_equal(loaded.visible[0], np.arange(1, 16) % 2 == 1)
         np.testing.assert_allclose(loaded.landmarks[0, 2], [12, 30])
@@ -93,7 +95,7 @@ def test_flowers(tmp_path):
 
 def test_flower_colors():
     colors = np.array([[[0, 9, 9], [9, 0, 9], [9, 9, 254], [9, 9, 255], [9, 9, 0]]], np.uint8)
-    np.testing.assert_array_equal(foreground(colors), [[0, 0, 0, 1, 1]])
+    np.testing.assert_array_equal(truth.not_blue(colors), [[False, False, False, True, True]])
 
 
 def test_taichi(tmp_path):
@@ -230,3 +232,27 @@ def test_celeba_as_kaggle_packs_it(tmp_path):
     prepare.prepare("celeba_aligned", source, tmp_path / "data", verify_counts=False)
     numbers = [int(name[:6]) for name in names("celeba_aligned", tmp_path, "train")]
     assert numbers == [1, 2, 3, 4]
+
+
+def test_large_photos_are_resized_once(tmp_path):
+    trees.flowers(tmp_path / "source")
+    pixels = np.random.default_rng(0).integers(0, 256, (700, 900, 3), np.uint8)
+    trees.save(tmp_path / "source/jpg/image_00001.jpg", pixels)
+    prepare.prepare("flowers", tmp_path / "source", tmp_path / "data", verify_counts=False)
+    split = load("flowers", tmp_path, "test", size=32)
+    with Image.open(tmp_path / "source/jpg/image_00001.jpg") as photo:
+        expected = np.asarray(photo.resize((32, 32), Image.Resampling.BILINEAR))
+    np.testing.assert_array_equal(split.images[split.names.index("image_00001.jpg")], expected)
+
+
+def test_landmarks_outside_of_their_image_stay_there(tmp_path):
+    trees.celeba(tmp_path / "source")
+    path = tmp_path / "source/Anno/list_landmarks_celeba.txt"
+    lines = path.read_text().splitlines()
+    number = next(i for i, line in enumerate(lines) if line.startswith("000005.jpg"))
+    lines[number] = "000005.jpg -5 10 60 20 25 30 10 40 40 55"  # of 50 x 50 px
+    path.write_text("\n".join(lines))
+    prepare.prepare("celeba_wild", tmp_path / "source", tmp_path / "data", verify_counts=False)
+    split = load("celeba_wild", tmp_path, "test", size=100)
+    found = split.landmarks[split.names.index("000005.jpg")]
+    np.testing.assert_allclose(found, [[20, -10], [40, 120], [60, 50], [80, 20], [110, 80]])

@@ -1,5 +1,7 @@
 """Protocols measure what they say, on every image once, and put it beneath the published rows."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from sklearn import metrics
@@ -7,7 +9,8 @@ from sklearn.linear_model import LinearRegression
 
 from ganseg_jax.data.pipeline import Split
 from ganseg_jax.errors import UserError
-from ganseg_jax.evaluation import protocols, published
+from ganseg_jax.evaluation import figures as measures
+from ganseg_jax.evaluation import landmark_measures, protocols, published, segmented
 from ganseg_jax.report.tables import plain_table
 
 SIZE, PARTS = 16, 3
@@ -47,17 +50,17 @@ def one_part(images):
 
 def test_segment_sees_every_image_once_in_batches_of_one_size():
     split = scene(0, 10)
-    segmented = protocols.segment(perfect, split.images, batch_size=4)
-    np.testing.assert_array_equal(segmented.labels, split.segmentation)
-    assert segmented.centers.shape == (10, PARTS, 2) and segmented.num_classes == PARTS + 1
+    found = segmented.segment(perfect, split.images, batch_size=4)
+    np.testing.assert_array_equal(found.labels, split.segmentation)
+    assert found.centers.shape == (10, PARTS, 2) and found.num_classes == PARTS + 1
 
 
 def test_segment_refuses_what_is_no_segmentation():
     images = scene(0, 3).images
     with pytest.raises(ValueError, match="no images"):
-        protocols.segment(perfect, images[:0], 4)
+        segmented.segment(perfect, images[:0], 4)
     with pytest.raises(ValueError, match=r"\(4, 8, 8, 2\)"):
-        protocols.segment(lambda batch: np.zeros((4, 8, 8, 2)), images, 4)
+        segmented.segment(lambda batch: np.zeros((4, 8, 8, 2)), images, 4)
 
 
 def test_people_parts_by_scikit_learn():
@@ -103,8 +106,8 @@ def test_foreground_protocols_report_the_foreground_only():
 
 def expected_error(train, test, bias, normalizer):
     """The protocol by scikit-learn, landmarks one by one on the images that show them."""
-    fit = protocols.segment(perfect, train.images, 4).centers.reshape(len(train), -1)
-    held = protocols.segment(perfect, test.images, 4).centers.reshape(len(test), -1)
+    fit = segmented.segment(perfect, train.images, 4).centers.reshape(len(train), -1)
+    held = segmented.segment(perfect, test.images, 4).centers.reshape(len(test), -1)
     errors = []
     for index in range(train.landmarks.shape[1]):
         seen, shown = train.visible[:, index], test.visible[:, index]
@@ -158,8 +161,8 @@ def test_faces_are_tested_on_both_sets():
 def test_taichi_error_is_in_pixels_of_the_published_frames():
     splits = {"landmark_train": scene(11, 60, 18), "test": scene(12, 20, 18)}
     figures = protocols.get_protocol("taichi").measure(perfect, splits, 4)
-    fit = protocols.segment(perfect, splits["landmark_train"].images, 4).centers.reshape(60, -1)
-    held = protocols.segment(perfect, splits["test"].images, 4).centers.reshape(20, -1)
+    fit = segmented.segment(perfect, splits["landmark_train"].images, 4).centers.reshape(60, -1)
+    held = segmented.segment(perfect, splits["test"].images, 4).centers.reshape(20, -1)
     total = 0.0
     for index in range(18):
         for axis in range(2):
@@ -171,6 +174,96 @@ def test_taichi_error_is_in_pixels_of_the_published_frames():
             total += np.abs(model.predict(held[shown]) - truth).mean()
     assert figures["taichi_mae"] == pytest.approx(total, rel=1e-6)
     assert figures["foreground_iou"] == 1 and figures["taichi_mae_count"] == 20
+    data = [
+        (found * 256 / SIZE, split.landmarks * 256 / SIZE, split.visible)
+        for found, split in (
+            (fit.reshape(60, -1, 2), splits["landmark_train"]),
+            (held.reshape(20, -1, 2), splits["test"]),
+        )
+    ]
+    mean = landmark_measures.centred_error(*data[0], *data[1], edge=256)
+    assert figures["taichi_keypoint_error"] == pytest.approx(mean, rel=1e-6)
+    assert figures["taichi_renormalised"] == pytest.approx(18 * mean, rel=1e-6)
+
+
+def with_boxes(split):
+    boxes = np.tile(np.float32([1, 2, SIZE - 3, SIZE - 5]), (len(split), 1))
+    return dataclasses.replace(split, boxes=boxes)
+
+
+def test_birds_by_their_boxes_and_parts_at_landmarks():
+    splits = {"train": with_boxes(scene(20, 50)), "test": with_boxes(scene(21, 12))}
+    figures = protocols.get_protocol("cub_keypoints").measure(perfect, splits, 4)
+    fit = segmented.segment(perfect, splits["train"].images, 4)
+    held = segmented.segment(perfect, splits["test"].images, 4)
+    data = [
+        (found.centers, split.landmarks, split.visible, split.boxes)
+        for found, split in ((fit, splits["train"]), (held, splits["test"]))
+    ]
+    assert figures["box_error"] == landmark_measures.box_error(*data[0], *data[1])
+    # Parts that others cover are not in an image.
+    assert not (fit.peaks > 0.5).all() or figures["box_error_present"] == figures["box_error"]
+    assert figures["box_error_count"] == 12 and 0 < figures["landmark_error"] < 1
+    with pytest.raises(UserError, match="no bounding boxes"):
+        splits["test"] = scene(21, 12)
+        protocols.get_protocol("cub_keypoints").measure(perfect, splits, 4)
+
+
+def test_agreement_at_landmarks_with_and_without_the_background():
+    """A network that thinks background everywhere but still tells parts apart."""
+    split = scene(22, 12)
+
+    def shy(images):
+        probabilities = 0.1 * np.eye(PARTS + 1, dtype=np.float32)[images[..., 0] // 40]
+        probabilities[..., 0] = 0.5
+        return probabilities
+
+    found = segmented.segment(shy, split.images, 4)
+    assert not found.labels.any()
+    values = measures.landmark_agreement(found, split)
+    assert values["landmark_nmi"] == 0 and values["landmark_ari"] == 0
+    image, landmark = np.nonzero(split.visible)
+    row, col = np.floor(split.landmarks[image, landmark]).astype(int).T
+    inside = (0 <= row) & (row < SIZE) & (0 <= col) & (col < SIZE)
+    # Without any evidence the first part is taken.
+    parts = np.maximum(split.segmentation[image, row.clip(0, 15), col.clip(0, 15)], 1)
+    expected = metrics.normalized_mutual_info_score(landmark[inside], parts[inside])
+    assert values["landmark_fg_nmi"] == pytest.approx(expected)
+    expected = metrics.adjusted_rand_score(landmark[inside], parts[inside])
+    assert values["landmark_fg_ari"] == pytest.approx(expected)
+
+
+def test_birds_of_three_categories():
+    splits = {"train": scene(23, 40)} | {f"test_00{i}": scene(23 + i, 7 + i) for i in (1, 2, 3)}
+    figures = protocols.get_protocol("cub_categories").measure(perfect, splits, 4)
+    edge = np.full(9, float(SIZE))
+    expected = expected_error(splits["train"], splits["test_002"], False, edge)
+    assert figures["002/landmark_error"] == pytest.approx(expected, rel=1e-6)
+    assert figures["003/landmark_error_count"] == 10
+
+
+def test_flowers_over_all_pixels():
+    split = scene(26, 6)
+    figures = protocols.get_protocol("flowers_pixels").measure(
+        lambda images: np.roll(perfect(images), 1, axis=1), {"train": split}, 4
+    )
+    truth, found = split.segmentation > 0, np.roll(split.segmentation > 0, 1, axis=1)
+    for name, a, b in (("pixel_iou", found, truth), ("background_pixel_iou", ~found, ~truth)):
+        assert figures[name] == pytest.approx(metrics.jaccard_score(b.ravel(), a.ravel()))
+    assert "flowers_pixels" not in protocols.fit_protocols("flowers")
+
+
+def test_deepfashion_counts_landmarks_within_six_of_256_pixels():
+    splits = {"train": all_visible(scene(27, 40)), "test": all_visible(scene(28, 9))}
+    figures = protocols.get_protocol("deepfashion_keypoints").measure(perfect, splits, 4)
+    fit = segmented.segment(perfect, splits["train"].images, 4).centers.reshape(40, -1)
+    held = segmented.segment(perfect, splits["test"].images, 4).centers.reshape(9, -1)
+    model = LinearRegression(fit_intercept=False).fit(
+        fit, splits["train"].landmarks.reshape(40, -1)
+    )
+    distance = model.predict(held).reshape(9, -1, 2) - splits["test"].landmarks
+    close = np.linalg.norm(distance * 256 / SIZE, axis=-1) < 6
+    assert 0 < figures["pck"] < 1 and figures["pck"] == pytest.approx(close.mean())
 
 
 def test_a_folder_reports_what_its_ground_truth_allows():

@@ -60,7 +60,10 @@ def read(path: epath.Path, content: dict, names: common.Names) -> Annotations:
             if not annotation.get("segmentation"):
                 boxed.setdefault(str(stems[id_]), []).append(_box(annotation))
                 continue
-            shapes = [Shape(categories[category], draw) for draw in _regions(where, annotation)]
+            shapes = [
+                Shape(categories[category], draw)
+                for draw in regions(where, annotation["segmentation"])
+            ]
             found.add(str(stems[id_]), Drawing(str(path), size, shapes))
     found.add_boxes(str(path), boxed)
     found.left_out += [
@@ -92,8 +95,16 @@ def _box(annotation: dict) -> Shape:
     return Shape(common.IGNORE_NAMES[0], functools.partial(raster.inside_polygon, corners))
 
 
-def _regions(where: str, annotation: dict) -> list:
-    drawn = annotation.get("segmentation")
+def regions(where: str, drawn: Any) -> list:
+    """Returns a function for each outline of an annotation, from (height, width) to its pixels.
+
+    Args:
+      where: of the annotation, for messages.
+      drawn: its `segmentation`: polygons or run lengths.
+
+    Raises:
+      UserError: it is neither.
+    """
     if isinstance(drawn, dict):
         height, width = (int(common.number(v, "size")) for v in common.list_of(drawn, "size"))
         counts = drawn["counts"]

@@ -5,12 +5,16 @@ given as `source`.  Its features:
 
   image              encoded JPEG or PNG, (H, W, 3)
   name               the image file's name
-  segmentation       encoded PNG label map (h, w, 1), 0 = background; if an image has no ground
-                     truth in a set that has some, one pixel of value 255
-  landmarks          float32 (L, 2), (row, col) as fractions of the height and width, 1 = far edge
+  segmentation       encoded label map (h, w, 1), 0 = background, or a mask as its publisher has it,
+                     which becomes labels at the size that is asked for (`data.truth`, whose rule
+                     the metadata name); if an image has no ground truth in a set that has some,
+                     one pixel of value 255
+  landmarks          float32 (L, 2), (row, col) as fractions of the height and width, 1 = far edge;
+                     a few lie outside of their image
   landmarks_visible  bool (L,); all False if an image has no ground truth
+  box                float32 (4,), (top, left, height, width) as fractions of the height and width
 
-`segmentation` and the landmarks are present in sets with ground truth of that kind.
+`segmentation`, the landmarks and `box` are present in sets with ground truth of that kind.
 """
 
 import collections
@@ -26,7 +30,7 @@ import tensorflow_datasets as tfds
 from tqdm import tqdm
 
 from ganseg_jax import pixels
-from ganseg_jax.data import ahead, images
+from ganseg_jax.data import ahead, images, truth
 from ganseg_jax.errors import UserError
 
 
@@ -66,23 +70,28 @@ class Example:
     Attributes:
       name: file name, unique within the set.
       image: the image file's bytes.
-      labels: uint8 (h, w) label map covering the whole image, or None.
+      labels: uint8 (h, w) label map covering the whole image, or None. In sets with another
+        `TRUTH_RULE`, the mask as published: uint8 (h, w), or an encoded picture.
       landmarks: (L, 2) (row, col) as fractions of the image's height and width, or None.
       visible: bool (L,), or None if all landmarks are.
+      box: (4,) top, left, height, width as fractions of the image's height and width; needed in
+        sets with boxes.
     """
 
     name: str
     image: bytes
-    labels: np.ndarray | None = None
+    labels: np.ndarray | bytes | None = None
     landmarks: np.ndarray | None = None
     visible: np.ndarray | None = None
+    box: np.ndarray | None = None
 
 
 class SetBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]  # TFDS has no types.
     """Builds a data set; the base of all of them.
 
     A data set says which items each split has (`list_splits`, cheap) and how one is read
-    (`read_item`).  `part_names` and `landmark_names` are None if there is no such ground truth.
+    (`read_item`).  Without such ground truth `part_names` and `landmark_names` are None and
+    `has_boxes` is False.
     """
 
     url_infos = None  # nothing is downloaded, so there are no checksums to look for
@@ -97,9 +106,14 @@ class SetBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # ty
     SKIP_UNREADABLE: ClassVar[bool] = False
     # How many threads read items, None for one a core.
     THREADS: ClassVar[int | None] = None
+    # How masks become labels; see `data.truth`.
+    TRUTH_RULE: ClassVar[str] = truth.LABELS
+    # Larger photos are stored smaller. Published protocols resize once, from the whole photo.
+    MAX_SIDE: ClassVar[int] = images.MAX_STORED_SIDE
     # Whether photos are turned as the camera noted; the labels of published sets ignore that.
     CAMERA_ROTATION: ClassVar[bool] = False
 
+    has_boxes: ClassVar[bool] = False
     part_names: Sequence[str] | None = None
     landmark_names: Sequence[str] | None = None
 
@@ -176,6 +190,8 @@ class SetBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # ty
         names = {"parts": self.part_names, "landmarks": self.landmark_names}
         facts: dict[str, Any] = {k: list(value) for k, value in names.items() if value is not None}
         taken = {"summary": self.summary, "notes": dict(self.notes)}
+        if self.TRUTH_RULE != truth.LABELS:
+            facts["truth"] = self.TRUTH_RULE
         return facts | {"skipped": sorted(self.skipped)} | taken
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -184,11 +200,14 @@ class SetBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # ty
             "name": tfds.features.Text(),
         }
         if self.part_names is not None:
-            features["segmentation"] = tfds.features.Image(shape=(None, None, 1))
+            shape = (None, None, truth.channels(self.TRUTH_RULE))
+            features["segmentation"] = tfds.features.Image(shape=shape)
         if self.landmark_names is not None:
             count = len(self.landmark_names)
             features["landmarks"] = tfds.features.Tensor(shape=(count, 2), dtype=np.float32)
             features["landmarks_visible"] = tfds.features.Tensor(shape=(count,), dtype=np.bool_)
+        if self.has_boxes:
+            features["box"] = tfds.features.Tensor(shape=(4,), dtype=np.float32)
         return tfds.core.DatasetInfo(
             builder=self,
             description=self.DESCRIPTION,
@@ -255,17 +274,13 @@ class SetBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # ty
     def _features(self, example: Example) -> tuple[dict[str, Any], str]:
         data, height, width, note = images.stored_image(
             example.image,
+            max_side=self.MAX_SIDE,
             camera_rotation=self.CAMERA_ROTATION,
             max_megapixels=self._max_megapixels,
         )
         features = {"image": io.BytesIO(data), "name": example.name}
         if self.part_names is not None:
-            labels = example.labels
-            if labels is None:
-                labels = np.full((1, 1), pixels.UNLABELLED, np.uint8)
-            elif labels.shape[0] > height or labels.shape[1] > width:
-                labels = pixels.resize_labels(labels, height, width)
-            features["segmentation"] = io.BytesIO(images.encode_labels(labels))
+            features["segmentation"] = io.BytesIO(self._stored_labels(example, height, width))
         if self.landmark_names is not None:
             count = len(self.landmark_names)
             landmarks, visible = example.landmarks, example.visible
@@ -277,7 +292,22 @@ class SetBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # ty
             landmarks = np.where(visible[:, None], landmarks, 0.0)
             features["landmarks"] = landmarks.astype(np.float32)
             features["landmarks_visible"] = visible
+        if self.has_boxes:
+            assert example.box is not None, f"{example.name} has no box"
+            features["box"] = np.asarray(example.box, np.float32)
         return features, note
+
+    def _stored_labels(self, example: Example, height: int, width: int) -> bytes:
+        """Returns what is stored of an image's labels; label maps are no larger than the image."""
+        labels = example.labels
+        if labels is None:
+            labels = np.full((1, 1), pixels.UNLABELLED, np.uint8)
+        if isinstance(labels, bytes):
+            return labels
+        larger = labels.shape[0] > height or labels.shape[1] > width
+        if larger and self.TRUTH_RULE == truth.LABELS:
+            labels = pixels.resize_labels(labels, height, width)
+        return images.encode_labels(labels)
 
 
 def find_root(source: pathlib.Path, marker: str | None) -> pathlib.Path:

@@ -1,19 +1,30 @@
 """TFDS builder of CUB-200-2011: birds with foreground masks and 15 parts."""
 
-import pathlib
 from collections.abc import Mapping
 
 import numpy as np
+import tensorflow_datasets as tfds
 
 from ganseg_jax.data import images
 from ganseg_jax.data.builders import base
+from ganseg_jax.data.builders.cub.lists import read_lines
 from ganseg_jax.errors import UserError
+
+LANDMARKS = (
+    *("back", "beak", "belly", "breast", "crown", "forehead", "left eye", "left leg"),
+    *("left wing", "nape", "right eye", "right leg", "right wing", "tail", "throat"),
+)
+"""Names of the 15 landmarks."""
 
 _SPLIT_CODES = {"0": "train", "1": "validation", "2": "test"}
 
 
 class Cub(base.SetBuilder):
     """Builds 11,788 birds in ReDO's split, 10,000 / 788 / 1,000 (Chen, Artieres, Denoyer 2019)."""
+
+    VERSION = tfds.core.Version("2.0.0")
+    TRUTH_RULE = "above_half"
+    MAX_SIDE = images.WHOLE
 
     DESCRIPTION = "Birds with foreground masks and 15 parts."
     CITATION = "Wah, Branson, Welinder, Perona, Belongie: The Caltech-UCSD Birds-200-2011 Dataset."
@@ -24,19 +35,16 @@ class Cub(base.SetBuilder):
     EXPECTED_COUNTS = {"train": 10000, "validation": 788, "test": 1000}
 
     part_names = ("bird",)
-    landmark_names = (
-        *("back", "beak", "belly", "breast", "crown", "forehead", "left eye", "left leg"),
-        *("left wing", "nape", "right eye", "right leg", "right wing", "tail", "throat"),
-    )
+    landmark_names = LANDMARKS
 
     def list_splits(self) -> Mapping[str, list[str]]:
         # The archive's own root; `images` alone would also match a folder beside it.
         self._root = self.find("images.txt").parent
         self._masks = self.find("segmentations")
-        paths = dict(line.split(maxsplit=1) for line in _lines(self._root / "images.txt"))
+        paths = dict(line.split(maxsplit=1) for line in read_lines(self._root / "images.txt"))
         codes = dict(
             line.split()
-            for line in _lines(
+            for line in read_lines(
                 self.find("train_val_test_split.txt", "cub_train_val_test_split.txt")
             )
         )
@@ -61,8 +69,8 @@ class Cub(base.SetBuilder):
         return base.Example(
             name=item,
             image=data,
-            labels=(mask > 127.5).astype(np.uint8),
-            landmarks=np.clip(np.stack([y / height, x / width], axis=-1), 0.0, 1.0),
+            labels=np.ascontiguousarray(mask),
+            landmarks=np.stack([y / height, x / width], axis=-1),
             visible=visible > 0,
         )
 
@@ -73,11 +81,7 @@ class Cub(base.SetBuilder):
             file = self.find("part_locs.txt")
         count = len(self.landmark_names)
         table = {path: np.zeros((count, 3)) for path in paths.values()}
-        for line in _lines(file):
+        for line in read_lines(file):
             number, part, *values = line.split()
             table[paths[number]][int(part) - 1] = [float(value) for value in values]
         return table
-
-
-def _lines(path: pathlib.Path) -> list[str]:
-    return [line for line in path.read_text().splitlines() if line.strip()]

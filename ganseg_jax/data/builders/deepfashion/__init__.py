@@ -1,0 +1,1 @@
+"""DeepFashion in-shop photos, with clothing labels or with body landmarks."""

@@ -1,0 +1,1 @@
+"""Birds (NABirds) with 11 landmarks and bounding boxes."""

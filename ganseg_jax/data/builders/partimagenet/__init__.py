@@ -1,0 +1,1 @@
+"""PartImageNet: animals and things of ImageNet with 40 parts."""
