@@ -388,6 +388,13 @@ class Evaluation:
         change="anytime",
         file="a ResNet's weights, or leave it empty to measure no deep feature factorisation",
     )
+    dino_checkpoint: str = setting(
+        "",
+        "Weights of DINO, DINOv2 or DINOv3 (a ViT): measure clusterings of their features too.",
+        change="anytime",
+        file="weights of a DINO's ViT, or leave it empty to measure no clusterings of its features",
+        since="0.2",
+    )
     precision: Precision = setting(
         "highest", "As `precision`, for evaluation and segmenting photos.", change="anytime"
     )

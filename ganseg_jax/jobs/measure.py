@@ -14,6 +14,7 @@ from ganseg_jax.config import Config
 from ganseg_jax.data import pipeline
 from ganseg_jax.evaluation import (
     backbone,
+    dino,
     embeddings,
     generated,
     inception,
@@ -83,6 +84,7 @@ def measure_photos(config: Config, segmenter: Segmenter) -> Measured:
     """
     chosen = protocols.chosen_protocols(config.evaluation.protocols, config.dataset.name)
     feature_fn = backbone.load_feature_maps(config)
+    patch_fn = dino.load_patch_features(config)
     parts, batch_size = config.model.num_parts, config.evaluation.batch_size
     figures: dict[str, float] = {}
     compared: dict[str, dict[str, float]] = {}
@@ -112,6 +114,7 @@ def measure_photos(config: Config, segmenter: Segmenter) -> Measured:
                 batch_size=batch_size,
                 seed=config.seed,
                 feature_fn=feature_fn,
+                patch_fn=patch_fn,
             )
         table = protocol.rows(measured, config.dataset.name, parts, others)
         tables.append(table or _own_table(name, parts, measured, others))
