@@ -14,7 +14,7 @@ from ganseg_jax.errors import command
 from ganseg_jax.evaluation import intervals
 from ganseg_jax.evaluation.protocols import split_counts
 from ganseg_jax.files import resolve
-from ganseg_jax.jobs import measure
+from ganseg_jax.jobs import measure, starts
 from ganseg_jax.jobs.begin import prepare_data
 from ganseg_jax.models.build import build_generator
 from ganseg_jax.precision import of_products
@@ -107,6 +107,7 @@ def evaluate(config: Config, workdir: epath.PathLike) -> dict[str, float]:
         has_truth=measured.truth is not None,
         samples=_sample_sheets(workdir / next(iter(logs)) / "samples"),
         sizes=pipeline.split_sizes(config.dataset.name, config.dataset.data_dir),
+        starts=starts.pictures(workdir),
     )
     write_report(workdir / "report.html", run_report(run))
     LOG.info("Report: %s", workdir / "report.html")

@@ -113,6 +113,25 @@ def forget(workdir: epath.PathLike) -> None:
         folder.rmtree()
 
 
+def pictures(workdir: epath.PathLike) -> list[tuple[str, bytes]]:
+    """Returns a caption and a PNG of each start that was tried, the best first."""
+    folder = resolve(workdir) / FOLDER
+    content = _read(folder / FILE)
+    found = []
+    for row in sorted(content.get("tried", []), key=lambda row: -row["score"]):
+        start = Start(**row["start"])
+        path = folder / _picture(start)
+        if path.exists():
+            kept = ", chosen" if row["start"] == content.get("chosen") else ""
+            caption = f"A {start.name}{kept}: score {row['score']:.3f}. Photos and their parts."
+            found.append((caption, path.read_bytes()))
+    return found
+
+
+def _picture(start: Start) -> str:
+    return f"{start.name.replace(' ', '_')}.png"
+
+
 def _choose(
     config: Config, folder: epath.Path, before: list[dict[str, Any]], seconds: float
 ) -> dict[str, Any]:
@@ -133,7 +152,7 @@ def _choose(
         LOG.info("parts begin in a %s: score %.3f", start.name, found.score)
         tried.append(dataclasses.asdict(found))
         if jax.process_index() == 0:
-            save_png(folder / f"{start.name.replace(' ', '_')}.png", picture)
+            save_png(folder / _picture(start), picture)
             files.write_json(folder / FILE, {"tried": tried})
     best = max(tried, key=lambda row: row["score"])
     content = {"tried": tried, "chosen": best["start"]}

@@ -68,6 +68,7 @@ class Report:
     comparison: Table | None = None
     curves: Mapping[str, Sequence[dict]] = field(default_factory=dict)
     figures: Sequence[tuple[str, bytes | np.ndarray]] = ()
+    tried: Sequence[tuple[str, bytes]] = ()
     tables: Sequence[Table] = ()
     config: Mapping | str = field(default_factory=dict)
 
@@ -94,6 +95,7 @@ def render_report(report: Report) -> str:
         _tiles(report.metrics, report.intervals),
         _table(*report.comparison) if report.comparison else "",
         _figures(report.figures[1:], "Pictures"),
+        _folded("How the parts begin: what was tried", _figures(report.tried, "")),
         *(_folded(table[0], _table("", *table[1:])) for table in report.tables),
         _folded("All figures", _metrics(report.metrics, report.counts, report.intervals)),
         _folded("Training curves", _curves(report.curves)),

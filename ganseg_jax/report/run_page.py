@@ -33,6 +33,7 @@ class Run:
       has_truth: whether "segmented" shows ground truth.
       samples: (step, PNG) of pictures of the first stage, the newest first.
       sizes: images in each split.
+      starts: (caption, PNG) of the layouts that were tried for the parts.
     """
 
     config: Config
@@ -47,6 +48,7 @@ class Run:
     has_truth: bool
     samples: Sequence[tuple[int, bytes]]
     sizes: Mapping[str, int]
+    starts: Sequence[tuple[str, bytes]] = ()
 
 
 def run_report(run: Run) -> Report:
@@ -77,6 +79,7 @@ def run_report(run: Run) -> Report:
         comparison=_comparison(run),
         curves=run.logs,
         figures=figures,
+        tried=run.starts,
         tables=run.tables,
         config=nested(flat(run.config)),
     )

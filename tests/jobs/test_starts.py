@@ -54,7 +54,8 @@ def test_the_best_start_is_chosen_once(config, scored, tmp_path, monkeypatch):
     assert content["chosen"] == {"layout": "column", "spread": 0.75}
     terms = content["tried"][0]["terms"]
     assert set(evidence.WEIGHTS) <= set(terms) and terms != content["tried"][1]["terms"]
-    assert (tmp_path / "starts" / "disc_0.25.png").exists()
+    captions = [caption for caption, png in starts.pictures(tmp_path) if png[1:4] == b"PNG"]
+    assert captions[0].startswith("A column 0.75, chosen: score 2.000.") and len(captions) == 2
     # What was chosen stays; nothing is trained for it again, until it is forgotten.
     assert starts.resolved(config, tmp_path) == chosen and len(scored) == 2
     starts.forget(tmp_path)
