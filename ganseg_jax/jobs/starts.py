@@ -221,13 +221,22 @@ class Trial:
           steps: updates of the GAN, rising.
         """
         networks = gan.Gan.of(start.of(self.config))
-        state, done = self._gan.place(gan.init_state(networks, seed)), 0
+        state, done, position = self._gan.place(gan.init_state(networks, seed)), 0, None
         for step in steps:
-            state, done = self._gan.train(state, step - done, seed), step
+            state, position = self._gan.train(
+                state, step - done, seed, position=position, name=f"{start.name}, GAN"
+            )
+            done = step
             # On the host: the next updates reuse the memory of the state.
             teacher = jax.device_get(state.sampling_variables)
             taught = self._segmenter.place(segmenter.init_state(self._networks, seed))
-            taught = self._segmenter.train(taught, self.config.segmenter.num_steps, seed, teacher)
+            taught, _ = self._segmenter.train(
+                taught,
+                self.config.segmenter.num_steps,
+                seed,
+                teacher,
+                name=f"{start.name}, segmenter",
+            )
             yield functools.partial(self.predict, taught.segmenter)
 
     def predict(self, variables: Any, images: Images) -> Probabilities:

@@ -118,11 +118,13 @@ def test_brief_trainings_are_those_of_the_harness_and_share_a_program(config, tm
     config = with_fields(config, {"gan.point_layout": "disc", "gan.num_steps": 2})
     trained = harness.train(gan.declare(config), tmp_path)
     program = brief.Brief.of(gan.declare(config))
-    state = program.train(program.place(gan.init_state(gan.Gan.of(config), 0)), 2, config.seed)
+    begun = program.place(gan.init_state(gan.Gan.of(config), 0))
+    state, position = program.train(begun, 1, config.seed)
+    other = gan.init_state(gan.Gan.of(TWO[1].of(config)), 7)
+    program.train(program.place(other), 1, seed=7)  # In between; it changes nothing.
+    state, _ = program.train(state, 1, config.seed, position=position)
     for mine, theirs in zip(leaves(state), leaves(trained), strict=True):
         np.testing.assert_array_equal(mine, theirs)
-    other = gan.init_state(gan.Gan.of(TWO[1].of(config)), 7)
-    program.train(program.place(other), 1, seed=7)
     assert program.program._cache_size() == 1
 
 
