@@ -6,7 +6,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -28,6 +28,8 @@ from ganseg_jax.training import gan, inputs, segmenter
 from ganseg_jax.training.brief import Brief
 
 LOG = logging.getLogger(__name__)
+
+Predict = Callable[[Images], Probabilities]
 
 FOLDER, FILE = "starts", "starts.json"
 """In the workdir: what was tried, with its figures; beside it a picture of each start."""
@@ -72,13 +74,20 @@ class Tried:
 
     Attributes:
       start: how its parts began.
+      steps: updates of the GAN until then.
       terms: see `evidence.terms`.
       score: see `evidence.score`.
     """
 
     start: Start
+    steps: int
     terms: dict[str, float]
     score: float
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> "Tried":
+        """Returns what was read from a file."""
+        return cls(Start(**row["start"]), row["steps"], row["terms"], row["score"])
 
 
 def resolved(config: Config, workdir: epath.PathLike, seconds: float = math.inf) -> Config:
@@ -98,12 +107,16 @@ def resolved(config: Config, workdir: epath.PathLike, seconds: float = math.inf)
         return config
     folder = resolve(workdir) / FOLDER
     content = _read(folder / FILE)
-    if "chosen" not in content:
-        if inputs.has_begun(resolve(workdir) / "gan"):
-            return config  # Too late to choose.
-        content = _choose(config, folder, content.get("tried", []), seconds)
-    chosen = content["chosen"]
-    return checked(Start(chosen["layout"], chosen["spread"]).of(config))
+    if "chosen" in content:
+        return checked(Start(**content["chosen"]).of(config))
+    if inputs.has_begun(resolve(workdir) / "gan"):
+        return config  # Too late to choose.
+    chosen = _choose(config, folder, [Tried.of(row) for row in content.get("tried", [])], seconds)
+    LOG.info("chosen: a %s", chosen.name)
+    if jax.process_index() == 0:
+        tried = _read(folder / FILE).get("tried", [])
+        files.write_json(folder / FILE, {"tried": tried, "chosen": dataclasses.asdict(chosen)})
+    return checked(chosen.of(config))
 
 
 def forget(workdir: epath.PathLike) -> None:
@@ -117,49 +130,67 @@ def pictures(workdir: epath.PathLike) -> list[tuple[str, bytes]]:
     """Returns a caption and a PNG of each start that was tried, the best first."""
     folder = resolve(workdir) / FOLDER
     content = _read(folder / FILE)
-    found = []
-    for row in sorted(content.get("tried", []), key=lambda row: -row["score"]):
-        start = Start(**row["start"])
-        path = folder / _picture(start)
-        if path.exists():
-            kept = ", chosen" if row["start"] == content.get("chosen") else ""
-            caption = f"A {start.name}{kept}: score {row['score']:.3f}. Photos and their parts."
-            found.append((caption, path.read_bytes()))
-    return found
+    last = {found.start: found for found in map(Tried.of, content.get("tried", []))}
+    shown = []
+    for start, found in sorted(last.items(), key=lambda item: (-item[1].steps, -item[1].score)):
+        if (folder / _picture(start)).exists():
+            kept = ", chosen" if dataclasses.asdict(start) == content.get("chosen") else ""
+            caption = (
+                f"A {start.name}{kept}: score {found.score:.3f} after {found.steps} updates. "
+                "Photos and their parts."
+            )
+            shown.append((caption, (folder / _picture(start)).read_bytes()))
+    return shown
 
 
 def _picture(start: Start) -> str:
     return f"{start.name.replace(' ', '_')}.png"
 
 
-def _choose(
-    config: Config, folder: epath.Path, before: list[dict[str, Any]], seconds: float
-) -> dict[str, Any]:
-    """Tries the candidates that were not tried before; keeps what each came to as it ends."""
-    begun = time.monotonic()
-    tried, trial = list(before), Trial(small(config))
+def _choose(config: Config, folder: epath.Path, before: list[Tried], seconds: float) -> Start:
+    """Tries the candidates, then the better half of them for longer (successive halving).
+
+    What was tried before, with as many updates, is not tried again.
+    """
+    begun, trial = time.monotonic(), Trial(small(config))
+    tried = {(found.start, found.steps): found for found in before}
     LOG.info(
-        "how parts begin: %d short trainings at %d px, compared without labels",
+        "how parts begin: short trainings from %d starts at %d px, compared without labels",
         *(len(CANDIDATES), trial.config.image_size),
     )
-    for start in CANDIDATES[len(tried) :]:
-        made, taken = len(tried) - len(before), time.monotonic() - begun
-        if made and taken * (made + 1) / made > seconds:
-            left_out = ", ".join(start.name for start in CANDIDATES[len(tried) :])
-            LOG.info("the time allows no further starts: %s left out", left_out)
-            break
-        found, picture = trial.run(start)
-        LOG.info("parts begin in a %s: score %.3f", start.name, found.score)
-        tried.append(dataclasses.asdict(found))
-        if jax.process_index() == 0:
-            save_png(folder / _picture(start), picture)
-            files.write_json(folder / FILE, {"tried": tried})
-    best = max(tried, key=lambda row: row["score"])
-    content = {"tried": tried, "chosen": best["start"]}
-    LOG.info("chosen: a %s", Start(**best["start"]).name)
-    if jax.process_index() == 0:
-        files.write_json(folder / FILE, content)
-    return content
+    short = trial.config.gan.num_steps
+    rounds: list[tuple[int, Sequence[Start]]] = [(short, CANDIDATES)]
+    going: dict[Start, Iterator[Predict]] = {}
+    made = 0
+    for steps, starts in rounds:
+        compared = []
+        for start in starts:
+            found = tried.get((start, steps))
+            # A training takes about as long as those before, a longer one LENGTH times.
+            expected = (time.monotonic() - begun) / max(made, 1) * steps / short
+            if found is None and made and time.monotonic() - begun + expected > seconds:
+                LOG.info("the time allows no further trainings: %s left out", start.name)
+                continue
+            if found is None:
+                if start not in going:
+                    to_come = [n for n in (short, LENGTH * short) if n >= steps]
+                    going[start] = trial.train(start, config.seed, to_come)
+                found, picture = trial.measure(start, steps, next(going[start]))
+                made += steps // short
+                tried[start, steps] = found
+                if jax.process_index() == 0:
+                    save_png(folder / _picture(start), picture)
+                    rows = [dataclasses.asdict(each) for each in tried.values()]
+                    files.write_json(folder / FILE, {"tried": rows})
+            LOG.info("%s after %d updates: score %.3f", start.name, steps, found.score)
+            compared.append(found)
+        if compared:
+            compared.sort(key=lambda found: -found.score)
+            best = compared[0].start
+        if steps == short and len(compared) > 1:
+            half = [found.start for found in compared[: (len(compared) + 1) // 2]]
+            rounds.append((LENGTH * short, half))
+    return best
 
 
 def small(config: Config) -> Config:
@@ -210,9 +241,7 @@ class Trial:
 
         self._predict, self._refine = predict, refine
 
-    def train(
-        self, start: Start, seed: int, steps: Sequence[int]
-    ) -> Iterator[Callable[[Images], Probabilities]]:
+    def train(self, start: Start, seed: int, steps: Sequence[int]) -> Iterator[Predict]:
         """Yields a segmenter of the GAN after each number of updates.
 
         Args:
@@ -247,14 +276,15 @@ class Trial:
         """Brings probabilities to the edges of photos."""
         return _in_batches(self._refine, images, probabilities)
 
-    def run(self, start: Start) -> tuple[Tried, UInt8[np.ndarray, "y x 3"]]:
+    def measure(
+        self, start: Start, steps: int, predict: Predict
+    ) -> tuple[Tried, UInt8[np.ndarray, "y x 3"]]:
         """Returns what a start came to, and a picture of it."""
-        config = self.config
-        (predict,) = self.train(start, config.seed, [config.gan.num_steps])
         found = evidence.terms(predict, self.refine, self.photos)
         shown = self.photos[:SHOWN]
         labels = self.refine(shown, predict(shown)).argmax(-1)
-        return Tried(start, found, evidence.score(found)), segmentation_sheet(shown, labels)
+        tried = Tried(start, steps, found, evidence.score(found))
+        return tried, segmentation_sheet(shown, labels)
 
 
 def _in_batches(function: Any, *arrays: np.ndarray, size: int = 50) -> np.ndarray:

@@ -1,5 +1,6 @@
 """How parts begin is chosen by short trainings, once, and resumes."""
 
+import dataclasses
 import json
 
 import jax
@@ -14,7 +15,10 @@ from ganseg_jax.training import brief, gan, harness
 from tests.one_stage import WITH_ONE_STAGE
 from tests.tiny_config import config_with
 
-TWO = (starts.Start("disc", 0.25), starts.Start("column", 0.75))
+FOUR = tuple(
+    starts.Start(layout, spread)
+    for layout, spread in (("disc", 0.25), ("column", 0.75), ("row", 0.75), ("disc", 0.5))
+)
 
 
 @pytest.fixture
@@ -32,58 +36,68 @@ def config(puppets_dir):
 
 @pytest.fixture
 def scored(monkeypatch):
-    """Has the first start score 0, the next 1, and so on; returns how many were trained."""
+    """Scores starts by their layout's name, a column best; returns what was trained."""
     trained = []
 
     class Trial(starts.Trial):
-        def run(self, start):
-            trained.append(start.name)
-            found, picture = super().run(start)
-            return starts.Tried(start, found.terms, float(len(trained))), picture
+        def measure(self, start, steps, predict):
+            trained.append((start.name, steps))
+            found, picture = super().measure(start, steps, predict)
+            # After more updates a row comes out best.
+            score = {"column": 3.0, "row": 2.0 * steps / 2, "disc": 1.0}[start.layout]
+            return dataclasses.replace(found, score=score), picture
 
     monkeypatch.setattr(starts, "Trial", Trial)
-    monkeypatch.setattr(starts, "CANDIDATES", TWO)
+    monkeypatch.setattr(starts, "CANDIDATES", FOUR)
     return trained
 
 
-def test_the_best_start_is_chosen_once(config, scored, tmp_path, monkeypatch):
+ALL = [("disc 0.25", 2), ("column 0.75", 2), ("row 0.75", 2), ("disc 0.5", 2)]
+
+
+def test_the_better_half_goes_on_and_the_best_is_chosen_once(config, scored, tmp_path):
     chosen = starts.resolved(config, tmp_path)
-    assert (chosen.gan.point_layout, chosen.gan.point_spread) == ("column", 0.75)
-    assert scored == ["disc 0.25", "column 0.75"]
+    assert (chosen.gan.point_layout, chosen.gan.point_spread) == ("row", 0.75)
+    assert scored == [*ALL, ("column 0.75", 6), ("row 0.75", 6)]
     content = json.loads((tmp_path / "starts" / "starts.json").read_text())
-    assert content["chosen"] == {"layout": "column", "spread": 0.75}
-    terms = content["tried"][0]["terms"]
-    assert set(evidence.WEIGHTS) <= set(terms) and terms != content["tried"][1]["terms"]
+    assert content["chosen"] == {"layout": "row", "spread": 0.75}
+    terms = [row["terms"] for row in content["tried"]]
+    assert set(evidence.NAMES) == set(terms[0]) and terms[0] != terms[1] != terms[4]
     captions = [caption for caption, png in starts.pictures(tmp_path) if png[1:4] == b"PNG"]
-    assert captions[0].startswith("A column 0.75, chosen: score 2.000.") and len(captions) == 2
+    assert captions[0].startswith("A row 0.75, chosen: score 6.000 after 6 updates.")
+    assert len(captions) == 4
     # What was chosen stays; nothing is trained for it again, until it is forgotten.
-    assert starts.resolved(config, tmp_path) == chosen and len(scored) == 2
+    assert starts.resolved(config, tmp_path) == chosen and len(scored) == 6
     starts.forget(tmp_path)
     assert not (tmp_path / "starts").exists()
 
 
-def test_a_choice_that_was_cut_off_resumes(config, scored, tmp_path, monkeypatch):
-    save = starts.save_png
+def test_a_choice_that_was_cut_off_resumes_with_the_same_figures(
+    config, scored, tmp_path, monkeypatch
+):
+    starts.resolved(config, tmp_path / "whole")
+    save, count = starts.save_png, len(scored)
 
     def cut_off(path, picture):
-        if path.name.startswith("column"):
-            raise KeyboardInterrupt
         save(path, picture)
+        if len(scored) == count + 5:
+            raise KeyboardInterrupt
 
     monkeypatch.setattr(starts, "save_png", cut_off)
     with pytest.raises(KeyboardInterrupt):
-        starts.resolved(config, tmp_path)
-    monkeypatch.setattr(starts, "save_png", save)
+        starts.resolved(config, tmp_path / "cut")
     scored.clear()
-    starts.resolved(config, tmp_path)
-    assert scored == ["column 0.75"]
+    starts.resolved(config, tmp_path / "cut")
+    assert scored == [("column 0.75", 6), ("row 0.75", 6)]
+    whole, cut = (tmp_path / name / "starts" / "starts.json" for name in ("whole", "cut"))
+    assert json.loads(whole.read_text()) == json.loads(cut.read_text())
 
 
 def test_what_there_is_no_time_for_is_left_out(config, scored, tmp_path, caplog):
     caplog.set_level("INFO")
     assert starts.resolved(config, tmp_path, seconds=0).gan.point_layout == "disc"
-    assert scored == ["disc 0.25"]
-    assert "no further starts: column 0.75 left out" in caplog.text
+    assert scored == [("disc 0.25", 2)]
+    assert "no further trainings: column 0.75 left out" in caplog.text
 
 
 def test_what_needs_no_choice_is_left_alone(config, tmp_path):
@@ -120,7 +134,7 @@ def test_brief_trainings_are_those_of_the_harness_and_share_a_program(config, tm
     program = brief.Brief.of(gan.declare(config))
     begun = program.place(gan.init_state(gan.Gan.of(config), 0))
     state, position = program.train(begun, 1, config.seed)
-    other = gan.init_state(gan.Gan.of(TWO[1].of(config)), 7)
+    other = gan.init_state(gan.Gan.of(FOUR[1].of(config)), 7)
     program.train(program.place(other), 1, seed=7)  # In between; it changes nothing.
     state, _ = program.train(state, 1, config.seed, position=position)
     for mine, theirs in zip(leaves(state), leaves(trained), strict=True):
