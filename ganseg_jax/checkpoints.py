@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import logging
+import time
 from typing import Any
 
 import jax
@@ -22,36 +23,96 @@ CHECKSUMS = "SHA256SUMS"
 """The file beside a saved state's files, in the form that `sha256sum --check` reads."""
 
 
-def read(folder: epath.PathLike, like: dict[str, Any]) -> tuple[int, dict[str, Any]] | None:
-    """Reads parts of the newest checkpoint that can be read, on the host.
+class Gone(UserError):
+    """Reports a checkpoint that a training has deleted meanwhile, to keep newer ones."""
+
+
+def steps(folder: epath.PathLike) -> list[int]:
+    """Returns the steps of a stage's complete checkpoints, in order; empty if there are none."""
+    directory = local_path(folder)
+    if not directory.exists():
+        return []
+    with quiet(absl_logging.ERROR):
+        return sorted(_manager(directory).all_steps())
+
+
+def read(
+    folder: epath.PathLike, like: dict[str, Any], step: int | None = None
+) -> tuple[int, dict[str, Any]] | None:
+    """Reads parts of a checkpoint on the host, by default of the newest that can be read.
 
     Args:
       folder: of a stage's checkpoints.
       like: the wanted parts of the saved state by path, such as "student/segmenter"; leaves with
         the shapes to expect.
+      step: of the checkpoint; None for the newest.
 
     Returns:
       (step, the parts as numpy arrays), or None if there is no checkpoint.
 
     Raises:
-      UserError: naming the first parameter whose shape is another one; no checkpoint can be read.
+      Gone: the checkpoint of that step was deleted while it was read.
+      UserError: naming the first parameter whose shape is another one; no checkpoint can be read,
+        or there is none of that step.
     """
     directory = local_path(folder)
     if not directory.exists():
         return None
     # Orbax warns of what is meant: that nothing is written, and that only some parts are read.
     with quiet(absl_logging.ERROR):
-        return _read(directory, like)
+        return _read(directory, like) if step is None else _read_step(directory, like, step)
 
 
-def _read(directory: epath.Path, like: dict[str, Any]) -> tuple[int, dict[str, Any]] | None:
-    manager = ocp.CheckpointManager(
+def _manager(directory: epath.Path) -> ocp.CheckpointManager:
+    return ocp.CheckpointManager(
         directory,
         options=ocp.CheckpointManagerOptions(read_only=True),
         item_names=("state",),
         item_handlers={"state": ocp.PyTreeCheckpointHandler()},
     )
-    steps = sorted(manager.all_steps(), reverse=True)
+
+
+def _read_step(
+    directory: epath.Path, like: dict[str, Any], step: int
+) -> tuple[int, dict[str, Any]] | None:
+    """Reads parts of one checkpoint, which a training in another process may be deleting."""
+    manager = _manager(directory)
+    if step not in manager.all_steps():
+        there = ", ".join(map(str, sorted(manager.all_steps()))) or "none"
+        raise UserError(f"{directory} has no checkpoint of step {step}: there is {there}")
+    place = directory / str(step)
+    summed = (place / "state" / CHECKSUMS).exists()
+    try:
+        found = _read_from(manager, [step], directory, like)
+    except UserError as error:
+        if _vanishes(place):
+            raise Gone(f"{place} was deleted while it was read") from error
+        raise
+    # Files are deleted one by one, the checksums maybe first, without which damage goes unseen.
+    if not place.exists() or (summed and not (place / "state" / CHECKSUMS).exists()):
+        raise Gone(f"{place} was deleted while it was read")
+    return found
+
+
+def _vanishes(place: epath.Path, seconds: float = 3.0) -> bool:
+    """Says whether a checkpoint is gone, or goes within some seconds."""
+    end = time.monotonic() + seconds
+    while place.exists():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.1)
+    return True
+
+
+def _read(directory: epath.Path, like: dict[str, Any]) -> tuple[int, dict[str, Any]] | None:
+    manager = _manager(directory)
+    return _read_from(manager, sorted(manager.all_steps(), reverse=True), directory, like)
+
+
+def _read_from(
+    manager: ocp.CheckpointManager, steps: list[int], directory: epath.Path, like: dict[str, Any]
+) -> tuple[int, dict[str, Any]] | None:
+    """Reads parts of the first of these checkpoints that can be read."""
     item = traverse_util.unflatten_dict(like, sep="/")
     arrays = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), item)
     wanted = ocp.args.PyTreeRestore(item, restore_args=arrays, partial_restore=True)

@@ -14,6 +14,7 @@ from ganseg_jax.config import Config
 from ganseg_jax.config import file as config_file
 from ganseg_jax.config.convert import from_mapping
 from ganseg_jax.config.few_shot import FewShot
+from ganseg_jax.config.states import NEWEST, State, Weights, part_of
 from ganseg_jax.errors import UserError, command
 from ganseg_jax.files import resolve
 from ganseg_jax.graph.kinds import DeepLab, Network, UNet
@@ -29,14 +30,18 @@ Variables = Any
 """{"params": ..., "batch_stats": ...} of numpy arrays."""
 
 
-def load_generator(workdir: epath.PathLike) -> "tuple[Generator, Variables]":
+def load_generator(
+    workdir: epath.PathLike, *, step: int | None = None, weights: Weights | None = None
+) -> "tuple[Generator, Variables]":
     """Loads a generator: `(module, variables)`, for `module.apply(variables, latents, ...)`.
 
     Args:
       workdir: of a run; or a packed model: its folder, or the name of one of the package.
+      step: of the GAN's checkpoint; None for the newest.
+      weights: "averaged" or "raw"; by default the average if there is one.
 
     Raises:
-      UserError: nothing was trained there.
+      UserError: nothing was trained there, or there is no such state.
     """
     from ganseg_jax.models import build
 
@@ -45,7 +50,9 @@ def load_generator(workdir: epath.PathLike) -> "tuple[Generator, Variables]":
         raise UserError(
             f"{workdir} is a few-shot result, which draws nothing: give the run's folder"
         )
+    state = State("gan", step, weights)
     if place is not None:
+        _check_only(workdir, state)
         config, variables = packed.load(place, "generator")
         return build.build_generator(config), variables
     config = config_file.load_config(workdir)
@@ -53,11 +60,21 @@ def load_generator(workdir: epath.PathLike) -> "tuple[Generator, Variables]":
         raise UserError(
             f"{workdir} holds an auto-encoder, which draws nothing: give the workdir of a GAN"
         )
-    return build.build_generator(config), restore_generator(config, workdir)
+    return build.build_generator(config), restore_generator(config, workdir, state)
+
+
+def _check_only(workdir: epath.PathLike, state: State) -> None:
+    """Raises `UserError` if one of several states is asked for where there is but one."""
+    if state.step is not None or state.weights is not None:
+        raise UserError(f"{workdir} is no run's folder: it has one state of its weights, no others")
 
 
 def load_segmenter(
-    workdir: epath.PathLike, named: bool = True, engine: Engine | None = None
+    workdir: epath.PathLike,
+    named: bool = True,
+    engine: Engine | None = None,
+    *,
+    state: State = NEWEST,
 ) -> Segmenter:
     """Loads a segmenter; an auto-encoder's masks serve as one.
 
@@ -68,12 +85,13 @@ def load_segmenter(
         merged, left out; else they are the network's.
       engine: what computes; by default onnxruntime on a CPU, if it and onnx are installed and the
         network is DeepLab or U-Net in float32, else JAX.
+      state: of a run's networks, such as `State("segmenter", step=4000)`.
 
     Raises:
-      UserError: none was trained there, a few-shot one is not finished, or what is known of the
-        parts does not fit.
+      UserError: none was trained there, a few-shot one is not finished, what is known of the
+        parts does not fit, or there is no such state.
     """
-    segmenter = _load_segmenter(workdir, engine)
+    segmenter = _load_segmenter(workdir, engine, state)
     known = parts.read(workdir, segmenter.num_classes - 1) if named else None
     if known is not None:
         made = parts.classes_of(known)
@@ -81,18 +99,21 @@ def load_segmenter(
     return segmenter
 
 
-def _load_segmenter(workdir: epath.PathLike, engine: Engine | None) -> Segmenter:
+def _load_segmenter(workdir: epath.PathLike, engine: Engine | None, state: State) -> Segmenter:
     if is_few_shot(workdir):
+        _check_only(workdir, state)
         return _few_shot_segmenter(workdir, engine)
     place = packed.find(workdir)
     if place is not None:
+        _check_only(workdir, state)
         config, variables = packed.load(place, "segmenter")
         return _segmenter(config, _deeplab(config), variables, engine)
     config = config_file.load_config(workdir)
     if config.model.kind != "gan":
-        reader, variables = restore_mask_reader(config, workdir)
+        reader, variables = restore_mask_reader(config, workdir, state)
         return _segmenter(config, reader, variables, engine)
-    return _segmenter(config, _deeplab(config), restore_segmenter(config, workdir), engine)
+    variables = restore_segmenter(config, workdir, state)
+    return _segmenter(config, _deeplab(config), variables, engine)
 
 
 def _deeplab(config: Config) -> Deferred:
@@ -130,11 +151,16 @@ def _engine(wanted: Engine | None, network: Network | None) -> Engine:
     return "onnxruntime" if fits else "jax"
 
 
-def restore_generator(config: Config, workdir: epath.PathLike) -> Variables:
+def restore_generator(config: Config, workdir: epath.PathLike, state: State = NEWEST) -> Variables:
     """Reads the variables that the workdir's generator samples with: its average if there is one.
 
+    Args:
+      config: of the run.
+      workdir: of the run.
+      state: which one.
+
     Raises:
-      UserError: there is no GAN in the workdir, or it does not fit the config.
+      UserError: there is no GAN in the workdir, it has no such state, or does not fit the config.
     """
     import jax
 
@@ -144,32 +170,32 @@ def restore_generator(config: Config, workdir: epath.PathLike) -> Variables:
     module = build.build_generator(config)
     inputs = jax.eval_shape(lambda: latents.sample_latents(jax.random.key(0), 2, module.noise_dim))
     like = _shapes(module, inputs, train=False)
-    part = "average" if config.gan.ema_decay else "generator"
-    return restore(workdir, "gan", part, like)
+    return restore(workdir, "gan", part_of(config, "gan", state.weights), like, state.step)
 
 
-def restore_segmenter(
-    config: Config, workdir: epath.PathLike, self_trained: bool = True
-) -> Variables:
+def restore_segmenter(config: Config, workdir: epath.PathLike, state: State = NEWEST) -> Variables:
     """Reads the variables of the workdir's segmenter.
 
     Args:
       config: of the run.
       workdir: of the run.
-      self_trained: take those after self-training if the workdir has begun with it.
+      state: which one; by default that of self-training if the workdir has begun with it.
 
     Raises:
-      UserError: there is no segmenter in the workdir, or it does not fit the config.
+      UserError: there is no segmenter in the workdir, it has no such state, or does not fit the
+        config.
     """
     from ganseg_jax.models import build
 
     like = _shapes(build.build_segmenter(config), _images(config), train=False)
-    if self_trained and (resolve(workdir) / "self_training" / "checkpoints").exists():
-        return restore(workdir, "self_training", "student/segmenter", like)
-    return restore(workdir, "segmenter", "segmenter", like)
+    begun = (resolve(workdir) / "self_training" / "checkpoints").exists()
+    stage = state.stage or ("self_training" if begun else "segmenter")
+    return restore(workdir, stage, part_of(config, stage, state.weights), like, state.step)
 
 
-def restore_mask_reader(config: Config, workdir: epath.PathLike) -> "tuple[MaskReader, Variables]":
+def restore_mask_reader(
+    config: Config, workdir: epath.PathLike, state: State = NEWEST
+) -> "tuple[MaskReader, Variables]":
     """Reads the workdir's auto-encoder as a segmenter: module and variables.
 
     Raises:
@@ -180,15 +206,18 @@ def restore_mask_reader(config: Config, workdir: epath.PathLike) -> "tuple[MaskR
 
     network = build.build_autoencoder(config)
     like = _shapes(network, _images(config), train=False)
-    variables = restore(workdir, "autoencoder", "autoencoder", like)
+    part = part_of(config, "autoencoder", state.weights)
+    variables = restore(workdir, "autoencoder", part, like, state.step)
     return MaskReader(network), MaskReader.variables_of(variables)
 
 
-def restore(workdir: epath.PathLike, stage: str, part: str, like: Any) -> Any:
-    """Reads a part of the newest state of a stage.
+def restore(
+    workdir: epath.PathLike, stage: str, part: str, like: Any, step: int | None = None
+) -> Any:
+    """Reads a part of the state of a stage: of its checkpoint of a step, or of the newest.
 
     Raises:
-      UserError: the stage was never begun, or its checkpoints do not fit.
+      UserError: the stage was never begun, has no such checkpoint, or does not fit.
     """
     from ganseg_jax import checkpoints  # Imports orbax, which packed models do without.
 
@@ -199,7 +228,7 @@ def restore(workdir: epath.PathLike, stage: str, part: str, like: Any) -> Any:
             f"{workdir} has no {stage} checkpoint yet: run `{command(name)}` "
             f"with --workdir={workdir}"
         )
-    found = checkpoints.read(folder, {part: like})
+    found = checkpoints.read(folder, {part: like}, step)
     if found is None:
         raise UserError(f"{folder} holds no complete checkpoint: train the {stage} stage first")
     return found[1][part]

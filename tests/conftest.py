@@ -28,9 +28,9 @@ import tests.typechecked  # noqa: E402
 
 tests.typechecked.install()
 
-from ganseg_jax.cli import app  # noqa: E402  (it reads the lines above)
+from ganseg_jax.cli import startup  # noqa: E402  (it reads the lines above)
 
-app.use_fast_cpu_convolutions()  # As every entry point does.
+startup.use_fast_cpu_convolutions()  # As every entry point does.
 
 pytest_plugins = ["tests.workdirs"]
 

@@ -13,10 +13,10 @@ machines may share W, each with settings of its own; the last call writes all th
 
 from absl import flags
 
-from ganseg_jax.cli import app
+from ganseg_jax.cli import app, config_flag, places
 
-CONFIG = app.define_config()
-WORKDIR = app.define_workdir()
+CONFIG = config_flag.define()
+WORKDIR = places.define_workdir()
 SETTINGS = flags.DEFINE_list("settings", [], "Names of settings; default: all of them.")
 SETTINGS_FILE = flags.DEFINE_string("settings_file", None, "JSON: settings other than the paper's.")
 SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds of each setting's runs.")

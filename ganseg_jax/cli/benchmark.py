@@ -34,10 +34,10 @@ from typing import Any
 
 from absl import flags
 
-from ganseg_jax.cli import app
+from ganseg_jax.cli import app, config_flag
 from ganseg_jax.studies import benchmark_cases
 
-CONFIG = app.define_config()
+CONFIG = config_flag.define()
 _WHAT = flags.DEFINE_enum(
     "what", None, list(benchmark_cases.BUILDERS), "What to measure.", required=True
 )

@@ -14,15 +14,15 @@ import json
 
 from absl import flags
 
-from ganseg_jax.cli import app
+from ganseg_jax.cli import app, config_flag, places, setting_flags
 from ganseg_jax.config import schema
 
-PHOTOS = app.define_inputs("photos", "Folder of photos, or a tar archive.")
-OUTPUT = app.define_output("check", "Folder to write to.")
+PHOTOS = places.define_inputs("photos", "Folder of photos, or a tar archive.")
+OUTPUT = places.define_output("check", "Folder to write to.")
 PARTS = flags.DEFINE_integer("parts", 6, "Number of parts that would be trained.", lower_bound=1)
 SIZE = flags.DEFINE_integer("size", 64, "Image size to measure, in pixels.", lower_bound=16)
 TIME = flags.DEFINE_bool("time", True, "Measure how long training would take.")
-SETTINGS = app.define_settings(schema.Dataset, {"max_megapixels": "max_megapixels"})
+SETTINGS = setting_flags.define_settings(schema.Dataset, {"max_megapixels": "max_megapixels"})
 
 
 def main() -> None:
@@ -40,15 +40,12 @@ def main() -> None:
     for line in checked.lines(SIZE.value):
         print(line)
     print(f"contact sheet: {output / 'contact_sheet.png'}")
-    shape = "higher than wide" if checked.upright else "not upright"
     print(
-        f"would train {PARTS.value} parts at {SIZE.value} px; parts begin in a {checked.layout}, "
-        f"because the photos are {shape} (--layout of `{command('train')}` chooses)"
+        f"would train {PARTS.value} parts at {SIZE.value} px; short trainings choose how they "
+        f"begin (--layout of `{command('train')}` says it instead)"
     )
     if TIME.value:
-        config = app.config_named(
-            "image_folder", f"parts={PARTS.value},size={SIZE.value},layout={checked.layout}"
-        )
+        config = config_flag.named("image_folder", f"parts={PARTS.value},size={SIZE.value}")
         speed = budget.measure(config)
         times = speed.seconds(config)
         each = ", ".join(f"{name} {budget.minutes_told(t)}" for name, t in times.items())

@@ -26,7 +26,7 @@ from typing import Any
 
 from absl import flags
 
-from ganseg_jax.cli import app
+from ganseg_jax.cli import app, config_flag, places
 
 _BATCH_FIELDS = {
     "gan_step": "gan.batch_size",
@@ -37,7 +37,7 @@ _BATCH_FIELDS = {
 }
 """The setting that says how many images each program takes."""
 
-CONFIG = app.define_config()
+CONFIG = config_flag.define()
 _WHAT = flags.DEFINE_enum(
     "what",
     "gan_step",
@@ -71,7 +71,7 @@ def main() -> None:
     from ganseg_jax.studies import compiled, programs, slices
     from ganseg_jax.training import partition
 
-    topology, what = app.required(_TOPOLOGY), _WHAT.value
+    topology, what = places.required(_TOPOLOGY), _WHAT.value
     before = _result(_AGAINST.value) if _AGAINST.value else None
     field = _BATCH_FIELDS[what]
     given = {field: _BATCH_SIZE.value, "dtype": _DTYPE.value}

@@ -12,10 +12,10 @@ import sys
 
 from absl import flags
 
-from ganseg_jax.cli import app, helping
+from ganseg_jax.cli import app, helping, places
 from ganseg_jax.cli.verbs import verbs
 
-SHELL = app.define_inputs("shell", "bash, zsh or fish.")
+SHELL = places.define_inputs("shell", "bash, zsh or fish.")
 
 
 def flags_of(module: str) -> dict[str, str]:

@@ -18,7 +18,7 @@ from typing import Any
 from absl import flags
 from etils import epath
 
-from ganseg_jax.cli import app
+from ganseg_jax.cli import app, places
 
 _KIND = flags.DEFINE_enum("kind", None, ["gan", "segmenter"], "What the checkpoint holds.")
 _INPUT = flags.DEFINE_string("input", None, "Weight file to make a workdir of.")
@@ -26,7 +26,7 @@ _PARAMETERS = flags.DEFINE_string(
     "parameters", None, "The published parameters.json of a GAN: read, or written with --export."
 )
 _EXPORT = flags.DEFINE_string("export", None, "Weight file to write from the workdir.")
-_WORKDIR = app.define_workdir()
+_WORKDIR = places.define_workdir()
 flags.mark_flag_as_required("kind")
 
 
@@ -58,7 +58,7 @@ def _import() -> None:
             name: weights.section(content, name, _INPUT.value)
             for name in ("generator", "discriminator")
         }
-        workdir.import_gan(config, parts, _read_parameters(app.required(_PARAMETERS)), target)
+        workdir.import_gan(config, parts, _read_parameters(places.required(_PARAMETERS)), target)
     else:
         workdir.import_segmenter(config, workdir.segmenter_from(content), target)
     print(f"{_INPUT.value} is now the {_KIND.value} of {target}")
@@ -71,7 +71,7 @@ def _export() -> None:
     if _KIND.value == "gan":
         content, hyperparameters = workdir.export_gan(_WORKDIR.value)
         weights.write(_EXPORT.value, content)
-        _write_parameters(app.required(_PARAMETERS), hyperparameters)
+        _write_parameters(places.required(_PARAMETERS), hyperparameters)
     else:
         weights.write(_EXPORT.value, {"detector": workdir.export_segmenter(_WORKDIR.value)})
     print(f"the {_KIND.value} of {_WORKDIR.value} is now in {_EXPORT.value}")

@@ -23,10 +23,10 @@ from collections.abc import Callable
 from importlib import metadata
 from typing import Any
 
-from ganseg_jax.cli import app, processes
+from ganseg_jax.cli import app, config_flag, places, processes, startup
 
-WORKDIR = app.define_workdir(required=False)
-CONFIG = app.define_config()
+WORKDIR = places.define_workdir(required=False)
+CONFIG = config_flag.define()
 
 START_SECONDS = 360
 """Limit for JAX to join and start; `processes.JOIN_SECONDS` is within it."""
@@ -312,7 +312,7 @@ def config(found: Findings) -> None:
 
 def begin() -> bool:
     """Joins the processes and starts JAX."""
-    app.start(watched=False)
+    startup.start(watched=False)
     return True
 
 
@@ -324,7 +324,7 @@ def main() -> None:
     if (workdir := WORKDIR.value) is not None:
         storage(found, workdir)
         found.fact("workdir", workdir)
-    app.use_fast_cpu_convolutions()
+    startup.use_fast_cpu_convolutions()
     started = found.check(
         "JAX cannot start", START_SECONDS,
         "is another program using the accelerator, or are other processes missing?",

@@ -13,10 +13,10 @@ from typing import Any
 
 from absl import flags
 
-from ganseg_jax.cli import app
+from ganseg_jax.cli import app, config_flag, places
 
-CONFIG = app.define_config()
-WORKDIR = app.define_workdir(required=False)
+CONFIG = config_flag.define()
+WORKDIR = places.define_workdir(required=False)
 OUTPUT = flags.DEFINE_string("output", None, "Folder to write to.", required=True)
 SHIFTS = flags.DEFINE_list("shifts", ["1", "2", "4", "8", "16"], "Pixels to move the points by.")
 NUM = flags.DEFINE_integer("num", 4, "Number of samples.")

@@ -5,10 +5,10 @@ python -m experiments.evaluate --workdir=W [--config=configs/X.py]
 Writes W/evaluation/metrics.json and W/report.html. Without --config the run's own is used.
 """
 
-from ganseg_jax.cli import app
+from ganseg_jax.cli import app, config_flag, places
 
-CONFIG = app.define_config()
-WORKDIR = app.define_workdir()
+CONFIG = config_flag.define()
+WORKDIR = places.define_workdir()
 
 
 def main() -> None:

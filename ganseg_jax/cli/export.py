@@ -21,14 +21,14 @@ import logging
 
 from absl import flags
 
-from ganseg_jax.cli import app
+from ganseg_jax.cli import app, places
 
 LOG = logging.getLogger("ganseg_jax.export")
-MODEL = app.define_model()
+MODEL = places.define_model()
 FORMAT = flags.DEFINE_enum(
     "format", "onnx", ["onnx", "stablehlo", "page", "safetensors", "folder"], "What to write."
 )
-OUTPUT = app.define_output(
+OUTPUT = places.define_output(
     None, "A file that ends with .onnx, .stablehlo or .html; else a folder.", folder=False
 )
 LICENCE = flags.DEFINE_string("licence", "", "Of the model, for its card, such as MIT.")
@@ -44,7 +44,7 @@ ONNXRUNTIME_WEB = flags.DEFINE_string(
 def main() -> None:
     from ganseg_jax.export.formats import export
 
-    output = app.required(OUTPUT)
+    output = places.required(OUTPUT)
     paths = export(
         MODEL(), FORMAT.value, output, LICENCE.value, REFINE.value, ONNXRUNTIME_WEB.value
     )

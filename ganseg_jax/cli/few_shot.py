@@ -19,13 +19,13 @@ from typing import cast, get_args
 
 from absl import flags
 
-from ganseg_jax.cli import app
+from ganseg_jax.cli import app, places, setting_flags
 from ganseg_jax.config import few_shot
 from ganseg_jax.errors import UserError
 
-WORKDIR = app.define_workdir()
+WORKDIR = places.define_workdir()
 flags.DEFINE_alias("model", "workdir")
-LABELS = app.define_inputs("labels", "Folder of labelled images.")
+LABELS = places.define_inputs("labels", "Folder of labelled images.")
 OUTPUT = flags.DEFINE_string("output", "few_shot", "Name of the result's folder in the workdir.")
 GENERATOR = flags.DEFINE_string(
     "generator", None, "StyleGAN2 checkpoint (.pt, .pkl, .npz, ...) instead of W's generator."
@@ -42,7 +42,7 @@ PRESET = flags.DEFINE_enum(
     "Networks and schedules of what no flag sets: the paper's (hours on a GPU), or small ones "
     "(minutes on two CPU cores); auto takes small ones below 128 px. A folder keeps its own.",
 )
-SETTINGS = app.define_settings(
+SETTINGS = setting_flags.define_settings(
     few_shot.FewShot,
     {
         "head": "head_kind",
@@ -66,8 +66,8 @@ SETTINGS = app.define_settings(
 CLASS_MAP = flags.DEFINE_list(
     "class_map", [], "CLASS=PART,...: which part of the data set a class is measured against."
 )
-STAGES = app.define_stage_choices("head", "auto_shot")
-WATCH = app.define_watch()
+STAGES = setting_flags.define_stage_choices("head", "auto_shot")
+WATCH = setting_flags.define_watch()
 
 
 def main() -> None:

@@ -12,9 +12,9 @@ on; shots, counts and seeds may be added later.
 
 from absl import flags
 
-from ganseg_jax.cli import app
+from ganseg_jax.cli import app, places
 
-WORKDIR = app.define_workdir()
+WORKDIR = places.define_workdir()
 OUTPUT = flags.DEFINE_string("output", None, "Folder to write to.", required=True)
 LABELS = flags.DEFINE_string("labels", None, "Folder of labelled images; puppets need none.")
 SHOTS = flags.DEFINE_list("shots", ["1", "5", "10"], "Numbers of labelled generated images.")

@@ -6,9 +6,9 @@ M is a model of the package (people), or the folder of a run, of a few-shot resu
 model.
 """
 
-from ganseg_jax.cli import app
+from ganseg_jax.cli import app, places
 
-MODEL = app.define_inputs("model", "A model of the package, or a folder.")
+MODEL = places.define_inputs("model", "A model of the package, or a folder.")
 
 
 def main() -> None:
@@ -17,7 +17,7 @@ def main() -> None:
     from ganseg_jax.jobs.info import info
 
     if not packed.is_model(MODEL.value):
-        raise UserError(app.no_model(MODEL.value))
+        raise UserError(places.no_model(MODEL.value))
     facts = info(MODEL.value)
     width = max(len(name) for name, _ in facts) + 2
     for name, value in facts:

@@ -11,9 +11,9 @@ import webbrowser
 
 from absl import flags
 
-from ganseg_jax.cli import app
+from ganseg_jax.cli import app, places
 
-IMAGES = app.define_inputs("images", "Folder with the images to label.")
+IMAGES = places.define_inputs("images", "Folder with the images to label.")
 CLASSES = flags.DEFINE_list(
     "classes", None, "Names of the classes without the background; else those of classes.json."
 )

@@ -10,10 +10,10 @@ import logging
 
 from absl import flags
 
-from ganseg_jax.cli import app
+from ganseg_jax.cli import app, places
 
 LOG = logging.getLogger("ganseg_jax.pack")
-WORKDIR = app.define_workdir()
+WORKDIR = places.define_workdir()
 OUTPUT = flags.DEFINE_string("output", None, "Folder to write to.", required=True)
 
 

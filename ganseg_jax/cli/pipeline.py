@@ -7,12 +7,12 @@ what a stage was made from has changed, it is trained again: --keep=STAGE keeps 
 trains it again in any case.
 """
 
-from ganseg_jax.cli import app
+from ganseg_jax.cli import app, config_flag, places, setting_flags
 
-CONFIG = app.define_config()
-WORKDIR = app.define_workdir()
-STAGES = app.define_stage_choices()
-WATCH = app.define_watch()
+CONFIG = config_flag.define()
+WORKDIR = places.define_workdir()
+STAGES = setting_flags.define_stage_choices()
+WATCH = setting_flags.define_watch()
 
 
 def main() -> None:

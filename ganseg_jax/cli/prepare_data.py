@@ -10,20 +10,20 @@ import sys
 
 from absl import flags
 
-from ganseg_jax.cli import app
+from ganseg_jax.cli import app, places, setting_flags
 from ganseg_jax.config import schema
 from ganseg_jax.data import builders
 
 _DATASET = flags.DEFINE_string("dataset", None, f"Which data set: {', '.join(builders.names())}.")
 _SOURCE = flags.DEFINE_string("source", None, "Folder or tar archive with the original files.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Where data sets are kept.")
-_SETTINGS = app.define_settings(schema.Dataset, {"max_megapixels": "max_megapixels"})
+_SETTINGS = setting_flags.define_settings(schema.Dataset, {"max_megapixels": "max_megapixels"})
 
 
 def main() -> None:
     from ganseg_jax.data import prepare
 
-    dataset, data_dir = app.required(_DATASET), app.required(_DATA_DIR)
+    dataset, data_dir = places.required(_DATASET), places.required(_DATA_DIR)
     prepared = prepare.prepare(
         dataset,
         _SOURCE.value,

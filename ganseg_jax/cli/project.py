@@ -23,14 +23,14 @@ from typing import TYPE_CHECKING
 from absl import flags
 from etils import epath
 
-from ganseg_jax.cli import app
+from ganseg_jax.cli import app, places, setting_flags
 from ganseg_jax.config import schema
 
 if TYPE_CHECKING:
     from ganseg_jax.fewshot import projection
 
 LOG = logging.getLogger("ganseg_jax.project")
-WORKDIR = app.define_workdir()
+WORKDIR = places.define_workdir()
 INPUT = flags.DEFINE_string(
     "input", None, "A folder or tar archive of photos, or one photo.", required=True
 )
@@ -48,7 +48,7 @@ PERCEPTUAL = flags.DEFINE_string("perceptual", None, "VGG-16 weights of a percep
 NUM_STEPS = flags.DEFINE_integer("num_steps", 1000, "Steps of Adam.", lower_bound=1)
 BATCH_SIZE = flags.DEFINE_integer("batch_size", 8, "Photos at a time.", lower_bound=1)
 SEED = flags.DEFINE_integer("seed", 0, "Of the start and the noise.")
-SETTINGS = app.define_settings(schema.Dataset, {"max_megapixels": "max_megapixels"})
+SETTINGS = setting_flags.define_settings(schema.Dataset, {"max_megapixels": "max_megapixels"})
 
 LOG_EVERY = 10
 
@@ -63,7 +63,7 @@ def main() -> None:
     from ganseg_jax.jobs import project
     from ganseg_jax.loading import is_few_shot
 
-    folder = app.few_shot_folder("few_shot" if FEW_SHOT.value is None else FEW_SHOT.value)
+    folder = places.few_shot_folder("few_shot" if FEW_SHOT.value is None else FEW_SHOT.value)
     source, variables = run.load_source(WORKDIR.value, GENERATOR.value)
     settings = projection.ProjectionSettings(
         space=_space(source.is_stylegan2), num_steps=NUM_STEPS.value, seed=SEED.value

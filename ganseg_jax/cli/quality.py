@@ -11,10 +11,10 @@ segmenter; compilation and evaluation are not counted.
 
 from absl import flags
 
-from ganseg_jax.cli import app
+from ganseg_jax.cli import app, config_flag, places
 
-CONFIG = app.define_config()
-WORKDIR = app.define_workdir()
+CONFIG = config_flag.define()
+WORKDIR = places.define_workdir()
 STEPS = flags.DEFINE_list("steps", None, "Updates of the GAN at which to measure.", required=True)
 BESIDE = flags.DEFINE_list("beside", [], "Workdirs of other such runs, to draw beside.")
 

@@ -5,9 +5,9 @@ python -m experiments.resume --workdir=W
 
 import functools
 
-from ganseg_jax.cli import app
+from ganseg_jax.cli import app, config_flag, places
 
-WORKDIR = app.define_workdir()
+WORKDIR = places.define_workdir()
 
 
 def main() -> None:
@@ -17,7 +17,7 @@ def main() -> None:
 
     asked = own_photos.asked_before(WORKDIR.value)
     if asked is not None:  # Its config may be that of the first tenth.
-        named = functools.partial(app.config_named, "image_folder")
+        named = functools.partial(config_flag.named, "image_folder")
         own_photos.train_on(asked, WORKDIR.value, named)
     else:
         run_all(load_config(WORKDIR.value), WORKDIR.value)

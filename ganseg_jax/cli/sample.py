@@ -25,12 +25,12 @@ from absl import flags
 from etils import epath
 
 from ganseg_jax import packed
-from ganseg_jax.cli import app
+from ganseg_jax.cli import app, places
 from ganseg_jax.errors import UserError, command
 
 LOG = logging.getLogger("ganseg_jax.sample")
-MODEL = app.define_model()
-OUTPUT = app.define_output(None, "Folder to write to; by default one in the workdir.")
+MODEL = places.define_model()
+OUTPUT = places.define_output(None, "Folder to write to; by default one in the workdir.")
 NUM = flags.DEFINE_integer("num", 64, "Number of samples.")
 SEED = flags.DEFINE_integer("seed", 0, "Decides the latents.")
 FOR_LABELLING = flags.DEFINE_integer("for_labelling", None, "Write so many images to label.")
@@ -74,7 +74,7 @@ def _write_to_label(generator, variables, output: epath.Path) -> None:
     from ganseg_jax.fewshot import samples
     from ganseg_jax.fewshot.source import Source
 
-    key, count = prng.root_key(SEED.value), app.required(FOR_LABELLING)
+    key, count = prng.root_key(SEED.value), places.required(FOR_LABELLING)
     samples.write_samples(output, Source.of(generator), variables, key, count)
     LOG.info(
         "%d images in %s; label them with `%s --images=%s --classes=NAME,NAME,...`",

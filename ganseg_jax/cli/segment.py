@@ -40,14 +40,14 @@ import tempfile
 
 from absl import flags
 
-from ganseg_jax.cli import app, processes
+from ganseg_jax.cli import app, places, processes, setting_flags, startup
 from ganseg_jax.config import schema
 
-INPUT = app.define_inputs(
+INPUT = places.define_inputs(
     "input", "Photos, folders of photos, patterns, videos, or - for standard input.", several=True
 )
-MODEL = app.define_model()
-OUTPUT = app.define_output("segmented", "Folder to write to.")
+MODEL = places.define_model()
+OUTPUT = places.define_output("segmented", "Folder to write to.")
 FORMAT = flags.DEFINE_list(
     "format", [], "What to write too: coco, cvat, label_studio, labelme, cutouts."
 )
@@ -60,7 +60,7 @@ REFINE = flags.DEFINE_bool(
     None,
     "Bring masks to the edges of each photo's colours; left out, as the model's config says.",
 )
-SETTINGS = app.define_settings(schema.Dataset, {"max_megapixels": "max_megapixels"})
+SETTINGS = setting_flags.define_settings(schema.Dataset, {"max_megapixels": "max_megapixels"})
 
 
 def main() -> None:
@@ -88,7 +88,7 @@ def _segment(scratch: pathlib.Path) -> None:
                 f"--format={name} is not known: give some of {', '.join(known)}"
                 f"{nearest(name, known)}"
             )
-    place = None if FEW_SHOT.value is None else app.few_shot_folder(FEW_SHOT.value)
+    place = None if FEW_SHOT.value is None else places.few_shot_folder(FEW_SHOT.value)
     # Before anything slow: most mistakes are made here.
     given = INPUT.values
     if "-" in given:
@@ -134,4 +134,4 @@ def _segment(scratch: pathlib.Path) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main, uses_jax=lambda: app.inference_needs_jax(MODEL()))
+    app.run(main, uses_jax=lambda: startup.inference_needs_jax(MODEL()))

@@ -13,9 +13,9 @@ import webbrowser
 from absl import flags
 from etils import epath
 
-from ganseg_jax.cli import app
+from ganseg_jax.cli import app, places
 
-MODEL = app.define_model()
+MODEL = places.define_model()
 FEW_SHOT = flags.DEFINE_string(
     "few_shot", None, "Folder of the workdir that experiments.few_shot wrote: use its network."
 )

@@ -16,9 +16,9 @@ import json
 import numpy as np
 from absl import flags
 
-from ganseg_jax.cli import app
+from ganseg_jax.cli import app, places
 
-WORKDIR = app.define_workdir()
+WORKDIR = places.define_workdir()
 STEPS = flags.DEFINE_integer("steps", 2_000, "Updates of the network, of 64 photos each.")
 SEED = flags.DEFINE_integer("seed", 0, "Of the network, its batches, and the latents.")
 

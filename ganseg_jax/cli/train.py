@@ -12,21 +12,21 @@ W/plan.json says what was chosen. Every setting of configs/README.md can be give
 
 from absl import flags
 
-from ganseg_jax.cli import app, processes
+from ganseg_jax.cli import app, config_flag, places, processes, setting_flags
 
-PHOTOS = app.define_inputs("photos", "Folder of photos, or a tar archive.")
+PHOTOS = places.define_inputs("photos", "Folder of photos, or a tar archive.")
 MINUTES = flags.DEFINE_float("minutes", None, "Time for everything.", lower_bound=0.1)
 SIZE = flags.DEFINE_integer("size", None, "Image size in pixels: 32, 64, 128.", lower_bound=16)
 PARTS = flags.DEFINE_integer("parts", None, "Number of parts; 6 if not given.", lower_bound=1)
-WORKDIR = app.define_output("trained", "Folder of the run.", name="workdir")
+WORKDIR = places.define_output("trained", "Folder of the run.", name="workdir")
 LAYOUT = flags.DEFINE_enum(
-    "layout", None, ["disc", "column"],
-    "How parts begin: a disc in the middle, or a column for things that stand upright; left out, "
-    "by the photos' shape.",
+    "layout", None, ["disc", "column", "row"],
+    "How parts begin: a disc in the middle, a column for things that stand upright, or a row; left "
+    "out, short trainings choose.",
 )  # fmt: skip
 SET = flags.DEFINE_multi_string("set", [], "FIELD=VALUE: any setting, such as gan.batch_size=16.")
-STAGES = app.define_stage_choices()
-WATCH = app.define_watch()
+STAGES = setting_flags.define_stage_choices()
+WATCH = setting_flags.define_watch()
 
 
 def main() -> None:
@@ -48,7 +48,7 @@ def main() -> None:
         train_on(
             asked,
             WORKDIR.value,
-            lambda argument: app.config_named("image_folder", argument),
+            lambda argument: config_flag.named("image_folder", argument),
             *STAGES.value,
         )
     print(f"report: {WORKDIR.value}/report.html")

@@ -38,6 +38,13 @@ def checked(config: Config) -> Config:
       UserError: naming the first field that does not.
     """
     check(config)
+    for name in ("gan", "segmenter", "self_training"):
+        stage = getattr(config, name)
+        if stage.keep_every % stage.checkpoint_every:
+            raise UserError(
+                f"{name}.keep_every={stage.keep_every} must be a multiple of "
+                f"{name}.checkpoint_every={stage.checkpoint_every}, or 0"
+            )
     decay = config.gan.concentration
     if (decay.decay_from or decay.decay_until) and decay.decay_from >= decay.decay_until:
         raise UserError(

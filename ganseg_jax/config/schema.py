@@ -25,6 +25,50 @@ def interval(default: int, doc: str) -> Any:
     return count(default, doc, unit="updates", change="anytime")
 
 
+def keep_every() -> Any:
+    """Returns a field for the checkpoints that are kept beside the newest."""
+    return count(
+        0,
+        "Checkpoints of every n-th update stay, beside the newest two; 0 keeps none of them.",
+        minimum=0,
+        unit="updates",
+        change="anytime",
+        since="0.2",
+    )
+
+
+def keep_best() -> Any:
+    """Returns a field for the figure by which the best checkpoint is kept."""
+    return setting(
+        "",
+        "The checkpoint that is best by this figure stays too: one that `experiments.evaluate "
+        "--follow` measures meanwhile (sliced_wasserstein, foreground_iou, ...), or a loss of "
+        "`metrics.jsonl`, the lower the better.",
+        change="anytime",
+        since="0.2",
+    )
+
+
+def init_from() -> Any:
+    """Returns a field for the weights that a stage starts with."""
+    return setting(
+        "",
+        "Weights to start with: a run's folder, a packed model (its folder or name), or a weight "
+        "file with this package's names. What does not fit is named.",
+        since="0.2",
+    )
+
+
+def dont_load() -> Any:
+    """Returns a field for the weights that are not taken from there."""
+    return setting(
+        "",
+        "Weights that `init_from` leaves as they are initialised: patterns of names with commas "
+        "between, such as `discriminator,generator/params/head*`.",
+        since="0.2",
+    )
+
+
 def on_nonfinite() -> Any:
     """Returns a field for what a stage does if a loss is not finite."""
     return setting(
@@ -184,7 +228,11 @@ class Gan:
     checkpoint_every: int = interval(1_000, "Distance between checkpoints.")
     log_every: int = interval(100, "Distance between lines of progress.")
     sample_every: int = interval(1_000, "Distance between pictures of samples.")
+    keep_every: int = keep_every()
+    keep_best: str = keep_best()
     on_nonfinite: Literal["stop", "retry"] = on_nonfinite()
+    init_from: str = init_from()
+    dont_load: str = dont_load()
     learning_rate_generator: float = setting(1e-4, "Adam's, of the generator.", above=0)
     learning_rate_discriminator: float = setting(4e-4, "Adam's, of the discriminator.", above=0)
     beta1: float = setting(0.5, "Adam's first decay rate.", minimum=0, below=1)
@@ -199,9 +247,10 @@ class Gan:
         below=1,
         unit="half images",
     )
-    point_layout: Literal["disc", "column"] = setting(
+    point_layout: Literal["disc", "column", "row", "auto"] = setting(
         "disc",
-        "How they are spread: over a disc, or one above the other for upright things.",
+        "How they are spread: over a disc, one above the other for upright things, side by side "
+        "for things that lie. With auto, short trainings from several starts decide (`starts`).",
     )
     discriminator_augment: str = setting(
         "",
@@ -223,6 +272,20 @@ class Gan:
 
 
 @dataclasses.dataclass(frozen=True)
+class Starts:
+    """Sets the short trainings that choose a layout if `gan.point_layout` is auto."""
+
+    image_size: int = count(
+        32, "Side of their images, or the run's if that is less.", unit="pixels", since="0.2"
+    )
+    num_steps: int = count(200, "Updates of each GAN.", unit="updates", since="0.2")
+    segmenter_steps: int = count(150, "Updates of each segmenter.", unit="updates", since="0.2")
+    photos: int = count(
+        200, "Training photos that they are compared on, at most.", unit="images", since="0.2"
+    )
+
+
+@dataclasses.dataclass(frozen=True)
 class Segmenter:
     """Sets the DeepLab network and its training on generated images."""
 
@@ -231,7 +294,11 @@ class Segmenter:
     checkpoint_every: int = interval(1_000, "Distance between checkpoints.")
     log_every: int = interval(100, "Distance between lines of progress.")
     sample_every: int = interval(1_000, "Distance between pictures of predictions.")
+    keep_every: int = keep_every()
+    keep_best: str = keep_best()
     on_nonfinite: Literal["stop", "retry"] = on_nonfinite()
+    init_from: str = init_from()
+    dont_load: str = dont_load()
     learning_rate: float = setting(3e-4, "Adam's.", above=0)
     learning_rate_schedule: Literal["constant", "cosine"] = setting(
         "constant", "The learning rate stays, or falls to 0."
@@ -276,6 +343,8 @@ class SelfTraining:
     checkpoint_every: int = interval(1_000, "Distance between checkpoints.")
     log_every: int = interval(100, "Distance between lines of progress.")
     sample_every: int = interval(1_000, "Distance between pictures of predictions.")
+    keep_every: int = keep_every()
+    keep_best: str = keep_best()
     on_nonfinite: Literal["stop", "retry"] = on_nonfinite()
     refine_labels: bool = setting(
         True, "Bring the labels to the edges of the photos' colours.", before=False
@@ -319,6 +388,13 @@ class Evaluation:
         change="anytime",
         file="a ResNet's weights, or leave it empty to measure no deep feature factorisation",
     )
+    dino_checkpoint: str = setting(
+        "",
+        "Weights of DINO, DINOv2 or DINOv3 (a ViT): measure clusterings of their features too.",
+        change="anytime",
+        file="weights of a DINO's ViT, or leave it empty to measure no clusterings of its features",
+        since="0.2",
+    )
     precision: Precision = setting(
         "highest", "As `precision`, for evaluation and segmenting photos.", change="anytime"
     )
@@ -343,6 +419,7 @@ class Config:
     dataset: Dataset = Dataset()
     model: Model = Model()
     discriminator: Discriminator = Discriminator()
+    starts: Starts = Starts()
     gan: Gan = Gan()
     segmenter: Segmenter = Segmenter()
     self_training: SelfTraining = SelfTraining()

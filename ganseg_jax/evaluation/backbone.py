@@ -1,13 +1,14 @@
 """Feature maps of a ResNet whose weights the user gives, for deep feature factorisation."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Array, Float, UInt8
 
 from ganseg_jax.config import Config
 from ganseg_jax.errors import UserError
-from ganseg_jax.evaluation.references import FeatureMapFn
 from ganseg_jax.interop import weights
 from ganseg_jax.interop.torch_deeplab import load_backbone
 from ganseg_jax.precision import EXACT, of_products
@@ -18,6 +19,8 @@ FIELD = "evaluation.backbone_checkpoint"
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 _LEAST_SIZE = 128
+
+FeatureMapFn = Callable[[UInt8[np.ndarray, "n s s 3"]], Float[np.ndarray, "n h w d"]]
 
 
 def load_feature_maps(config: Config) -> FeatureMapFn | None:
@@ -42,9 +45,7 @@ def load_feature_maps(config: Config) -> FeatureMapFn | None:
     @jax.jit
     def maps_of(variables, images):
         batch, size = images.shape[0], max(images.shape[1], _LEAST_SIZE)
-        x = images.astype(jnp.float32) / 255
-        x = (x - jnp.array(_MEAN)) / jnp.array(_STD)
-        x = jax.image.resize(x, (batch, size, size, 3), "linear")
+        x = jax.image.resize(normalised(images), (batch, size, size, 3), "linear")
         with of_products(EXACT):
             return module.apply(variables, x, train=False)
 
@@ -52,3 +53,8 @@ def load_feature_maps(config: Config) -> FeatureMapFn | None:
         return np.asarray(maps_of(variables, images))
 
     return feature_fn
+
+
+def normalised(images: UInt8[Array, "n h w 3"]) -> Float[Array, "n h w 3"]:
+    """Returns images as networks that were trained on ImageNet expect their colours."""
+    return (images.astype(jnp.float32) / 255 - jnp.array(_MEAN)) / jnp.array(_STD)

@@ -6,7 +6,7 @@ import numpy as np
 
 from ganseg_jax.data.pipeline import Split
 from ganseg_jax.errors import UserError
-from ganseg_jax.evaluation import landmark_measures, landmarks, overlap
+from ganseg_jax.evaluation import intervals, landmark_measures, landmarks, overlap
 from ganseg_jax.evaluation.segmented import PredictFn, Segmented, segment
 
 Figures = dict[str, float]
@@ -36,12 +36,12 @@ def part_figures(segmented: Segmented, split: Split) -> Figures:
     truth, labels = split.segmentation[labeled], segmented.labels[labeled]
     if not len(truth):
         return {}
-    figures = {"foreground_iou": float(overlap.foreground_iou(labels, truth).mean())}
+    figures: Figures = {"foreground_iou": intervals.mean_of(overlap.foreground_iou(labels, truth))}
     num_truth = int(truth.max()) + 1
     if num_truth > 2:
         where = truth >= 0
-        table = overlap.contingency(labels, truth, segmented.num_classes, num_truth, where)
-        figures |= overlap.part_agreement(table)
+        tables = overlap.contingency_each(labels, truth, segmented.num_classes, num_truth, where)
+        figures |= intervals.part_agreement(tables)
     return _counted(figures, len(truth))
 
 
@@ -54,9 +54,9 @@ def landmark_agreement(segmented: Segmented, split: Split) -> Figures:
     points, visible = _points(split)
     figures = {}
     for suffix, labels in (("", segmented.labels), ("_fg", segmented.parts)):
-        table = overlap.landmark_table(labels, points, visible, segmented.num_classes)
-        figures[f"landmark{suffix}_nmi"] = overlap.nmi(table)
-        figures[f"landmark{suffix}_ari"] = overlap.ari(table)
+        tables = overlap.landmark_tables(labels, points, visible, segmented.num_classes)
+        for rule in ("nmi", "ari"):
+            figures[f"landmark{suffix}_{rule}"] = intervals.Figure(tables, rule)
     return _counted(figures, int(visible.any(1).sum()))
 
 
@@ -65,12 +65,15 @@ def pixel_ious(segmented: Segmented, split: Split) -> Figures:
     assert split.segmentation is not None
     known = split.segmentation >= 0
     found, true = (segmented.labels > 0).astype(int), (split.segmentation > 0).astype(int)
-    background, inside = overlap.class_iou(overlap.contingency(found, true, 2, 2, known))
-    figures = {"pixel_iou": float(inside), "background_pixel_iou": float(background)}
+    tables = overlap.contingency_each(found, true, 2, 2, known)
+    figures = {
+        "pixel_iou": intervals.Figure(tables, "second_iou"),
+        "background_pixel_iou": intervals.Figure(tables, "first_iou"),
+    }
     return _counted(figures, int(known.any((1, 2)).sum()))
 
 
-def _counted(figures: Figures, count: int) -> Figures:
+def _counted(figures: Mapping[str, float], count: int) -> Figures:
     return {**figures, **{name + COUNT: count for name in figures}}
 
 
@@ -113,8 +116,11 @@ def clothing(predict_fn: PredictFn, splits: Splits, batch_size: int) -> Figures:
     truth = test.segmentation
     assert truth is not None
     sizes = tested.num_classes, int(truth.max()) + 1
-    table = overlap.contingency(tested.parts, truth, *sizes, truth > 0)
-    figures = {"parts_nmi": overlap.nmi(table), "parts_ari": overlap.ari(table)}
+    tables = overlap.contingency_each(tested.parts, truth, *sizes, truth > 0)
+    figures: Figures = {
+        "parts_nmi": intervals.Figure(tables, "nmi"),
+        "parts_ari": intervals.Figure(tables, "ari"),
+    }
     shown = int((truth > 0).any((1, 2)).sum())
     return part_figures(tested, test) | _counted(figures, shown)
 
@@ -259,7 +265,7 @@ def taichi(predict_fn: PredictFn, splits: Splits, batch_size: int) -> Figures:
     errors = {
         "taichi_mae": landmarks.summed_absolute_error(*data),
         "taichi_keypoint_error": mean,
-        "taichi_renormalised": mean * test_points.shape[1],
+        "taichi_renormalised": intervals.times(mean, test_points.shape[1]),
     }
     figures = _counted(errors, len(test))
     return figures | part_figures(tested, test) | landmark_agreement(tested, test)
@@ -296,5 +302,5 @@ def any_folder(predict_fn: PredictFn, splits: Splits, batch_size: int) -> Figure
         )
         for fit, held in (halves, halves[::-1])
     ]
-    errors = {name: float(np.mean([fold[name] for fold in folds])) for name in folds[0]}
+    errors = {name: intervals.mean_of_folds([fold[name] for fold in folds]) for name in folds[0]}
     return figures | _counted(errors, len(shown))

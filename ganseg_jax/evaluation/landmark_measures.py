@@ -6,7 +6,7 @@ Coordinates are (row, col) in pixels of the evaluated image. `docs/protocols.md`
 import numpy as np
 from jaxtyping import Bool, Float
 
-from ganseg_jax.evaluation import landmarks
+from ganseg_jax.evaluation import intervals, landmarks
 from ganseg_jax.evaluation.landmarks import Points, TrainingPoints, TrainingVisible, Visible
 
 Boxes = Float[np.ndarray, "n 4"]
@@ -24,7 +24,7 @@ def box_error(
     *,
     train_active: Bool[np.ndarray, "m k"] | None = None,
     test_active: Bool[np.ndarray, "n k"] | None = None,
-) -> float:
+) -> intervals.Figure:
     """Returns the error of landmarks in units of the object's bounding box (Huang, Li 2020).
 
     Centres and landmarks are given from the box's corner, in units of its sides. Each landmark has
@@ -54,7 +54,8 @@ def box_error(
     test_inputs = _in_boxes(test_centers, test_boxes)
     test_targets = _in_boxes(test_landmarks, test_boxes)
     present, test_present = _flags(train_active, inputs), _flags(test_active, test_inputs)
-    total, count = 0.0, 0
+    visible = np.asarray(test_visible, bool)
+    distance = np.zeros(visible.shape)
     for index in range(targets.shape[1]):
         seen, shown = train_visible[:, index], test_visible[:, index]
         if not shown.any():
@@ -67,9 +68,8 @@ def box_error(
         matrix = np.linalg.lstsq(standard, target_scale.apply(targets[seen, index]), rcond=None)[0]
         standard = np.where(test_present[shown], scale.apply(_flat(test_inputs[shown])), 0.0)
         predicted = target_scale.undo(standard @ matrix)
-        total += float(np.linalg.norm(predicted - test_targets[shown, index], axis=-1).sum())
-        count += int(shown.sum())
-    return total / count if count else float("nan")
+        distance[shown, index] = np.linalg.norm(predicted - test_targets[shown, index], axis=-1)
+    return intervals.mean_of(distance, visible)
 
 
 def centred_error(
@@ -80,7 +80,7 @@ def centred_error(
     test_landmarks: Points,
     test_visible: Visible,
     edge: float,
-) -> float:
+) -> intervals.Figure:
     """Returns the mean distance of landmarks, first over those an image shows (Hedlin et al. 2024).
 
     Coordinates are taken from the image's middle and regressed without a constant, each landmark
@@ -108,20 +108,16 @@ def centred_error(
     )
     distance = np.linalg.norm(predicted - test_landmarks, axis=-1)  # [N, L]
     counted = np.asarray(test_visible, bool) & np.isfinite(distance)
-    shown = counted.any(1)
-    if not shown.any():
-        return float("nan")
-    sums = np.where(counted, distance, 0.0).sum(1)[shown]
-    return float((sums / counted[shown].sum(1)).mean())
+    sums = np.where(counted, distance, 0.0).sum(1)
+    return intervals.mean_of(sums / np.maximum(counted.sum(1), 1), counted.any(1))
 
 
 def correct_share(
     pred: Points, truth: Points, radius: float, visible: Visible | None = None
-) -> float:
+) -> intervals.Figure:
     """Returns the share of visible landmarks closer than `radius` pixels to the true ones (PCK)."""
     distance = np.linalg.norm(np.asarray(pred, np.float64) - truth, axis=-1)
-    close = distance < radius
-    return float(close.mean() if visible is None else close[np.asarray(visible, bool)].mean())
+    return intervals.mean_of(distance < radius, True if visible is None else visible)
 
 
 class _Standard:

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
+from ganseg_jax.evaluation import intervals
+
 Points = Float[np.ndarray, "n l 2"]
 Visible = Bool[np.ndarray, "n l"]
 TrainingPoints = Float[np.ndarray, "m l 2"]
@@ -131,7 +133,7 @@ def landmark_error(
     truth: Points,
     normalizer: Float[np.ndarray, " n"] | float,
     visible: Visible | None = None,
-) -> float:
+) -> intervals.Figure:
     """Returns the mean distance of predicted from true landmarks over each image's normaliser.
 
     Args:
@@ -149,10 +151,7 @@ def landmark_error(
     counted = np.isfinite(distance) & (length > 0)
     if visible is not None:
         counted &= np.asarray(visible, bool)
-    if not counted.any():
-        return float("nan")
-    relative = distance / np.where(length > 0, length, 1.0)
-    return float(relative[counted].mean())
+    return intervals.mean_of(distance / np.where(length > 0, length, 1.0), counted)
 
 
 def interocular_distance(
@@ -176,7 +175,7 @@ def celeba_errors(
     train_landmarks: TrainingPoints,
     test_centers: Float[np.ndarray, "n k 2"],
     test_landmarks: Points,
-) -> dict[str, float]:
+) -> dict[str, intervals.Figure]:
     """Returns errors as fractions of the inter-ocular distance, for every regression.
 
     The first two landmarks are the eyes.
@@ -203,7 +202,7 @@ def edge_errors(
     test_landmarks: Points,
     test_visible: Visible,
     edge: float,
-) -> dict[str, float]:
+) -> dict[str, intervals.Figure]:
     """Returns the errors of visible landmarks as fractions of the image's edge (CUB)."""
     return _errors_of_regressions(
         lambda **options: regress_landmarks(
@@ -214,8 +213,8 @@ def edge_errors(
 
 
 def _errors_of_regressions(
-    predict: Callable[..., np.ndarray], error: Callable[[np.ndarray], float]
-) -> dict[str, float]:
+    predict: Callable[..., np.ndarray], error: Callable[[np.ndarray], intervals.Figure]
+) -> dict[str, intervals.Figure]:
     return {
         "landmark_error" + suffix: error(predict(**options))
         for suffix, options in REGRESSIONS.items()
@@ -229,7 +228,7 @@ def summed_absolute_error(
     test_centers: Float[np.ndarray, "n k 2"],
     test_landmarks: Points,
     test_visible: Visible,
-) -> float:
+) -> intervals.Figure:
     """Returns Taichi's measure: mean absolute errors summed over the 2L coordinates.
 
     Every coordinate has a regression with bias of its own, fitted and tested on the images where
@@ -244,14 +243,14 @@ def summed_absolute_error(
     predicted = regress_landmarks(
         train_centers, train_landmarks, test_centers, train_visible=train_visible, bias=True
     )
-    total = 0.0
-    for index in range(train_landmarks.shape[1]):
-        seen = np.asarray(test_visible)[:, index]
-        if not seen.any() or not np.asarray(train_visible)[:, index].any():
-            raise ValueError(f"landmark {index} is missing from all training or all test images")
-        error = np.abs(predicted[seen, index] - test_landmarks[seen, index])  # [n, 2]
-        total += float(error.mean(0).sum())
-    return total
+    seen = np.asarray(test_visible, bool)
+    there = seen.any(0) & np.asarray(train_visible, bool).any(0)  # [L]
+    if not there.all():
+        index = int(np.argmin(there))
+        raise ValueError(f"landmark {index} is missing from all training or all test images")
+    error = np.where(seen[..., None], np.abs(predicted - test_landmarks), 0.0)  # [N, L, 2]
+    counted = np.broadcast_to(seen[..., None], error.shape)
+    return intervals.Figure(np.stack([error, counted], -1), "sum")
 
 
 def _deviation(values: np.ndarray) -> np.ndarray:

@@ -74,6 +74,22 @@ def contingency(
     return np.bincount(index, minlength=num_pred * num_truth).reshape(num_pred, num_truth)
 
 
+def contingency_each(
+    pred: Labels,
+    truth: Labels,
+    num_pred: int,
+    num_truth: int,
+    where: Shaped[np.ndarray, "n h w"] | None = None,
+) -> Int[np.ndarray, "n p t"]:
+    """Returns the `contingency` table of each image, whose sum is that of the set."""
+    chosen = [None] * len(pred) if where is None else where
+    tables = [
+        contingency(found, true, num_pred, num_truth, which)
+        for found, true, which in zip(pred, truth, chosen, strict=True)
+    ]
+    return np.stack(tables) if tables else np.zeros((0, num_pred, num_truth), np.int64)
+
+
 def nmi(table: Table) -> float:
     """Returns the normalised mutual information of two labellings, from their contingency table.
 
@@ -153,6 +169,16 @@ def landmark_table(
     Returns:
       (num_pred, L) int64.
     """
+    return landmark_tables(pred, landmarks, visible, num_pred).sum(0)
+
+
+def landmark_tables(
+    pred: Labels,
+    landmarks: Float[np.ndarray, "n l 2"],
+    visible: Shaped[np.ndarray, "n l"],
+    num_pred: int,
+) -> Int[np.ndarray, "n p l"]:
+    """Returns the `landmark_table` of each image, whose sum is that of the set."""
     num_images, height, width = pred.shape
     num_landmarks = landmarks.shape[1]
     finite = np.isfinite(landmarks).all(-1)
@@ -162,7 +188,11 @@ def landmark_table(
     pixels = np.clip(np.floor(positions).astype(np.int64), 0, (height - 1, width - 1))
     at_landmarks = pred[np.arange(num_images)[:, None], pixels[..., 0], pixels[..., 1]]  # [N, L]
     numbers = np.broadcast_to(np.arange(num_landmarks), where.shape)
-    return contingency(at_landmarks, numbers, num_pred, num_landmarks, where)
+    tables = np.zeros((num_images, num_pred, num_landmarks), np.int64)
+    image = np.broadcast_to(np.arange(num_images)[:, None], where.shape)
+    # Each landmark of an image is one pixel.
+    tables[image[where], at_landmarks[where], numbers[where]] = 1
+    return tables
 
 
 def class_iou(table: Table) -> Float[np.ndarray, " c"]:

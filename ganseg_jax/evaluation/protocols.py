@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from ganseg_jax.data.pipeline import Split
 from ganseg_jax.errors import UserError
 from ganseg_jax.evaluation import figures as measures
-from ganseg_jax.evaluation import published
+from ganseg_jax.evaluation import intervals, published
 from ganseg_jax.evaluation.figures import COUNT, Figures
 from ganseg_jax.evaluation.segmented import PredictFn
 
@@ -60,14 +60,18 @@ class Protocol:
         return self.table.with_own(figures, dataset, num_parts, self.variants, references)
 
 
-def split_counts(figures: Figures) -> tuple[Figures, dict[str, int]]:
-    """Separates a flat dict into the figures and, by the same names, their counts."""
+def split_counts(figures: Mapping[str, float]) -> tuple[Figures, dict[str, int]]:
+    """Separates a flat dict into the figures and, by the same names, their counts.
+
+    The ends of intervals are left out; see `intervals.ends_of`.
+    """
     counts = {
         name.removesuffix(COUNT): int(value)
         for name, value in figures.items()
         if name.endswith(COUNT)
     }
-    return {name: value for name, value in figures.items() if not name.endswith(COUNT)}, counts
+    left_out = (COUNT, intervals.LOW, intervals.HIGH)
+    return {name: value for name, value in figures.items() if not name.endswith(left_out)}, counts
 
 
 def get_protocol(name: str) -> Protocol:

@@ -6,19 +6,20 @@ that the figures beside ours come from the same code on the same images.
 
 import concurrent.futures
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 
 import cv2
 import numpy as np
-from jaxtyping import Float, Int, Shaped, UInt8
+from jaxtyping import Float, UInt8
 from threadpoolctl import threadpool_limits
 
 from ganseg_jax.data.pipeline import Split
+from ganseg_jax.evaluation import clustering, dino
+from ganseg_jax.evaluation.backbone import FeatureMapFn
 from ganseg_jax.evaluation.protocols import Figures, PredictFn, Protocol
 
 Images = UInt8[np.ndarray, "n s s 3"]
-FeatureMapFn = Callable[[Images], Float[np.ndarray, "n h w d"]]
 
 
 def mean_mask(split: Split) -> PredictFn:
@@ -95,7 +96,7 @@ def kmeans(
     images = split.images[:max_images]
     describe = partial(_color_and_place, weight=position_weight)
     descriptors = describe(images)  # [N, S, S, 5]
-    pixels = _sampled(descriptors.reshape(-1, 5), 200_000, seed)
+    pixels = clustering.sampled(descriptors.reshape(-1, 5), 200_000, seed)
     model = MiniBatchKMeans(2 * num_parts, random_state=seed, n_init=3, batch_size=4096)
 
     def cluster(descriptors):
@@ -106,7 +107,7 @@ def kmeans(
     with threadpool_limits(1):
         model.fit(pixels)
     clusters = cluster(descriptors)
-    label_of = _labels_by_border(clusters, 2 * num_parts, num_parts)
+    label_of = clustering.labels_by_border(clusters, 2 * num_parts, num_parts)
 
     def predict(images: Images) -> Float[np.ndarray, "n s s c"]:
         return np.eye(num_parts + 1, dtype=np.float32)[label_of[cluster(describe(images))]]
@@ -149,13 +150,13 @@ def feature_factorization(
     ]
     maps = np.concatenate(batches)  # [N, h, w, D]
     model = NMF(num_parts + 1, init="nndsvda", solver="mu", max_iter=300, random_state=seed)
-    model.fit(_sampled(maps.reshape(-1, maps.shape[-1]), 20_000, seed))
+    model.fit(clustering.sampled(maps.reshape(-1, maps.shape[-1]), 20_000, seed))
 
     def factors(maps):
         weights = model.transform(maps.reshape(-1, maps.shape[-1]).astype(np.float32))
         return weights.reshape(*maps.shape[:3], num_parts + 1)
 
-    border = _border(*maps.shape[1:3])
+    border = clustering.border(*maps.shape[1:3])
     strength = factors(maps)
     share = strength[:, border].mean((0, 1)) / np.maximum(strength.mean((0, 1, 2)), 1e-12)
     background = int(share.argmax())
@@ -164,7 +165,7 @@ def feature_factorization(
     def predict(images: Images) -> Float[np.ndarray, "n s s c"]:
         weights = factors(non_negative(images))[..., order]
         size = (images.shape[2], images.shape[1])
-        resized = np.stack([_resized(one, size) for one in weights.astype(np.float32)])
+        resized = np.stack([clustering.resized(one, size) for one in weights.astype(np.float32)])
         total = resized.sum(-1, keepdims=True)
         # Where no factor is active there is nothing to tell apart: background.
         empty = np.eye(num_parts + 1, dtype=np.float32)[0]
@@ -182,6 +183,7 @@ def measure_references(
     batch_size: int,
     seed: int,
     feature_fn: FeatureMapFn | None = None,
+    patch_fn: dino.PatchFn | None = None,
 ) -> dict[str, Figures]:
     """Measures a protocol's references by the protocol itself.
 
@@ -194,6 +196,7 @@ def measure_references(
       batch_size: images predicted at a time.
       seed: of those that draw.
       feature_fn: a backbone; with one, deep feature factorisation is measured too.
+      patch_fn: a DINO; with one, clusterings of its features are measured too.
 
     Returns:
       reference -> figures and counts.
@@ -214,6 +217,10 @@ def measure_references(
             reference_split, feature_fn, num_parts, seed, batch_size=batch_size
         )
         names.append("feature_factorization")
+    if patch_fn is not None:
+        total = sum(len(split) for split in splits.values())
+        makers |= dino.clusterings(reference_split, patch_fn, num_parts, seed, total)
+        names += dino.NAMES
     if reference_split.segmentation is None or not (reference_split.segmentation >= 0).any():
         names = [name for name in names if name != "mean_mask"]
     figures = {}
@@ -260,36 +267,3 @@ def _color_and_place(images: Images, weight: float) -> Float[np.ndarray, "n s s 
     # Fixed scales rather than the set's own, so that a pixel's description depends on it alone:
     # 40 is about the deviation of a CIELAB channel of photos, 0.58 that of a uniform place.
     return np.concatenate([(lab - 128.0) / 40, place / 0.58 * weight], -1).astype(np.float32)
-
-
-def _sampled(rows: Shaped[np.ndarray, "n d"], most: int, seed: int) -> Shaped[np.ndarray, "m d"]:
-    if len(rows) <= most:
-        return rows
-    return rows[np.random.default_rng(seed).choice(len(rows), most, replace=False)]
-
-
-def _border(height: int, width: int) -> np.ndarray:
-    """Returns bool (height, width), True on a frame of a sixteenth of the side, or one pixel."""
-    frame = np.ones((height, width), bool)
-    edge = max(1, min(height, width) // 16)
-    frame[edge:-edge, edge:-edge] = False
-    return frame
-
-
-def _labels_by_border(
-    clusters: Int[np.ndarray, "n s s"], num_clusters: int, num_parts: int
-) -> Int[np.ndarray, " c"]:
-    """Returns each cluster's label: 1..K for the K least at the border, else 0."""
-    border = _border(*clusters.shape[1:])
-    total = np.bincount(clusters.ravel(), minlength=num_clusters)
-    outside = np.bincount(clusters[:, border].ravel(), minlength=num_clusters)
-    # A cluster without pixels belongs to nothing.
-    share = np.where(total > 0, outside / np.maximum(total, 1), 1.0)
-    labels = np.zeros(num_clusters, int)
-    labels[np.argsort(share, kind="stable")[:num_parts]] = np.arange(1, num_parts + 1)
-    return labels
-
-
-def _resized(maps: Float[np.ndarray, "h w c"], size: tuple[int, int]) -> np.ndarray:
-    resized = cv2.resize(maps, size, interpolation=cv2.INTER_LINEAR)
-    return resized.reshape(size[1], size[0], maps.shape[-1])

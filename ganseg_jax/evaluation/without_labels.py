@@ -3,6 +3,7 @@
 import numpy as np
 from jaxtyping import Int, UInt8
 
+from ganseg_jax.evaluation import intervals
 from ganseg_jax.evaluation.figures import COUNT, Figures
 from ganseg_jax.evaluation.segmented import PredictFn, segment
 
@@ -41,14 +42,14 @@ def label_figures(labels: Int[np.ndarray, "n s s"], num_classes: int) -> Figures
     border = np.ones(labels.shape[1:], bool)
     border[1:-1, 1:-1] = False
     return {
-        "parts_present": float(present.mean()),
+        "parts_present": intervals.mean_of(present),
         "rarest_part_present": float(present.mean(0).min()),
-        "foreground_share": float(foreground.mean()),
-        "border_share": float(foreground[:, border].mean()),
+        "foreground_share": intervals.mean_of(foreground.mean((1, 2))),
+        "border_share": intervals.mean_of(foreground[:, border].mean(1)),
     }
 
 
 def agreement(one: np.ndarray, other: np.ndarray) -> float:
     """Returns the mean IoU of two sets of masks; two empty masks agree."""
     both, either = (one & other).sum((1, 2)), (one | other).sum((1, 2))
-    return float(np.where(either > 0, both / np.maximum(either, 1), 1.0).mean())
+    return intervals.mean_of(np.where(either > 0, both / np.maximum(either, 1), 1.0))

@@ -7,7 +7,7 @@ Barlow Twins, timm, and those that number the layers of a sequence.
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ganseg_jax.errors import UserError
@@ -50,14 +50,14 @@ def find(content: Mapping[str, Any]) -> Found:
       UserError: there is none, its stem is another one, or there are several and none is the one
         that is usually taken.
     """
-    arrays = _arrays(content)
+    arrays = arrays_of(content)
     prefixes = _prefixes(arrays)
     if not prefixes:
         held = ", ".join(sorted({name.split(".")[0] for name in arrays})[:6]) or "no arrays"
         raise UserError(
             f"backbone: the file has no ResNet (no 'layer1.0.conv1.weight'); it holds {held}"
         )
-    prefix = _chosen(prefixes)
+    prefix = chosen(list(prefixes), "backbone", "ResNets")
     numbered = prefixes[prefix]
     parent = prefix.rpartition(".")[0].rpartition(".")[0]
     parent += "." if parent else ""
@@ -80,12 +80,12 @@ def find(content: Mapping[str, Any]) -> Found:
     return Found(entries, prefix, dict(left_out))
 
 
-def _arrays(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def arrays_of(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Returns all arrays at one level, without what compiled modules add to the names."""
     found: dict[str, Any] = {}
     for name, value in content.items():
         if isinstance(value, Mapping):
-            found |= _arrays(value, f"{prefix}{name}.")
+            found |= arrays_of(value, f"{prefix}{name}.")
         elif hasattr(value, "shape"):
             found[f"{prefix}{name}".replace("_orig_mod.", "")] = value
     return found
@@ -101,7 +101,17 @@ def _prefixes(arrays: Mapping[str, Any]) -> dict[str, bool]:
     return found
 
 
-def _chosen(prefixes: Mapping[str, bool]) -> str:
+def chosen(prefixes: Sequence[str], what: str, several: str = "") -> str:
+    """Returns what stands before the names of the network that is usually taken.
+
+    Args:
+      prefixes: those of all networks of the kind in a file, at least one.
+      what: the network's name, for messages.
+      several: its plural; `what` and an s by default.
+
+    Raises:
+      UserError: there are several, and none is the one that is usually taken.
+    """
     for word in _PREFERRED:
         preferred = [prefix for prefix in prefixes if word in prefix]
         if len(preferred) == 1:
@@ -109,7 +119,7 @@ def _chosen(prefixes: Mapping[str, bool]) -> str:
     rest = [prefix for prefix in prefixes if not any(word in prefix for word in _OTHERS)]
     if len(rest or prefixes) > 1:
         raise UserError(
-            "backbone: the file has several ResNets, under "
+            f"{what}: the file has several {several or what + 's'}, under "
             + " and ".join(repr(prefix) for prefix in rest or prefixes)
             + ": save one of them alone"
         )

@@ -10,7 +10,7 @@ from ganseg_jax.config import Config
 from ganseg_jax.config import file as config_file
 from ganseg_jax.config.convert import checked
 from ganseg_jax.data import prepare
-from ganseg_jax.evaluation import backbone, inception
+from ganseg_jax.evaluation import backbone, dino, inception
 from ganseg_jax.files import resolve
 from ganseg_jax.models.build import check_networks
 from ganseg_jax.training import inputs, partition, segmenter
@@ -42,6 +42,8 @@ def _check_weights(config: Config, workdir: epath.PathLike) -> None:
         segmenter.check_backbone(config)
     if config.evaluation.backbone_checkpoint:
         backbone.load_feature_maps(config)
+    if config.evaluation.dino_checkpoint:
+        dino.load_patch_features(config)
     if config.evaluation.inception_checkpoint:
         inception.load_network(config)
 

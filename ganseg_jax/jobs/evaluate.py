@@ -1,6 +1,7 @@
 """Measures a trained run and writes its figures, pictures and report."""
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -10,6 +11,7 @@ from ganseg_jax import files, loading, parts
 from ganseg_jax.config import Config
 from ganseg_jax.data import pipeline
 from ganseg_jax.errors import command
+from ganseg_jax.evaluation import intervals
 from ganseg_jax.evaluation.protocols import split_counts
 from ganseg_jax.files import resolve
 from ganseg_jax.jobs import measure
@@ -26,6 +28,12 @@ from ganseg_jax.report.tables import plain_table
 from ganseg_jax.training import inputs, partition, provenance
 
 LOG = logging.getLogger(__name__)
+
+METRICS = "evaluation/metrics.json"
+"""What was measured, flat: figures, their counts, and the ends of their intervals."""
+
+PER_IMAGE = "evaluation/per_image.npz"
+"""What each photo adds to each figure; see `evaluation.intervals`."""
 
 
 @partition.without_outer_mesh()
@@ -71,16 +79,19 @@ def evaluate(config: Config, workdir: epath.PathLike) -> dict[str, float]:
     )
     card = run_card(config, workdir, logs) | {"notes": notes}
     if jax.process_index():
-        return figures
+        return intervals.with_intervals(figures)
     for name, picture in pictures.items():
         save_png(workdir / "evaluation" / f"{name}.png", picture)
     files.write_json(workdir / "evaluation" / "run_card.json", card, sort_keys=True)
-    files.write_json(workdir / "evaluation" / "metrics.json", figures, sort_keys=True)
-    values, counts = split_counts(figures)
+    intervals.save(workdir / PER_IMAGE, figures, measure.photos_of(config))
+    written = intervals.with_intervals(figures)
+    files.write_json(workdir / METRICS, written, sort_keys=True)
+    values, counts = split_counts(written)
+    ends = intervals.ends_of(written)
     for table in measured.tables:
         print(plain_table(table), end="\n\n")
-    for name, value in values.items():
-        print(f"{name} = {value:.4f} (n = {counts.get(name, '?')})")
+    for line in figure_lines(written):
+        print(line)
     for note in notes:
         LOG.warning("%s", note)
     run = Run(
@@ -88,6 +99,7 @@ def evaluate(config: Config, workdir: epath.PathLike) -> dict[str, float]:
         card=card,
         figures=values,
         counts=counts,
+        intervals=ends,
         compared=measured.compared,
         tables=measured.tables,
         logs=logs,
@@ -98,7 +110,17 @@ def evaluate(config: Config, workdir: epath.PathLike) -> dict[str, float]:
     )
     write_report(workdir / "report.html", run_report(run))
     LOG.info("Report: %s", workdir / "report.html")
-    return figures
+    return written
+
+
+def figure_lines(written: Mapping[str, float]) -> list[str]:
+    """Returns a line for each figure of `metrics.json`, with its interval and its count."""
+    values, counts = split_counts(written)
+    ends, lines = intervals.ends_of(written), []
+    for name, value in values.items():
+        between = f" [{ends[name][0]:.4f}, {ends[name][1]:.4f}]" if name in ends else ""
+        lines.append(f"{name} = {value:.4f}{between} (n = {counts.get(name, '?')})")
+    return lines
 
 
 def trained_stages(config: Config) -> dict[str, Any]:

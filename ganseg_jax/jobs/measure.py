@@ -14,6 +14,7 @@ from ganseg_jax.config import Config
 from ganseg_jax.data import pipeline
 from ganseg_jax.evaluation import (
     backbone,
+    dino,
     embeddings,
     generated,
     inception,
@@ -43,7 +44,8 @@ class Measured:
     """Holds what was measured on photos.
 
     Attributes:
-      figures: figures and counts by name.
+      figures: figures and counts by name; those that can be drawn again are
+        `evaluation.intervals.Figure`s.
       compared: figures of the references by their name.
       tables: one for each protocol that has figures.
       photos: some of the photos.
@@ -63,6 +65,15 @@ def load_split(config: Config, split: str, limit: int | None = None) -> pipeline
     return pipeline.load_split(dataset.name, dataset.data_dir, split, config.image_size, limit)
 
 
+def photos_of(config: Config) -> dict[str, Any]:
+    """Returns what tells the photos of a config's data set from others, fit for JSON."""
+    splits = pipeline.data_info(config.dataset.name, config.dataset.data_dir).splits
+    return {
+        "dataset": config.dataset.name,
+        "splits": {name: [split.num_examples, split.num_bytes] for name, split in splits.items()},
+    }
+
+
 def measure_photos(config: Config, segmenter: Segmenter) -> Measured:
     """Measures a segmenter by the protocols of a config's data set.
 
@@ -73,6 +84,7 @@ def measure_photos(config: Config, segmenter: Segmenter) -> Measured:
     """
     chosen = protocols.chosen_protocols(config.evaluation.protocols, config.dataset.name)
     feature_fn = backbone.load_feature_maps(config)
+    patch_fn = dino.load_patch_features(config)
     parts, batch_size = config.model.num_parts, config.evaluation.batch_size
     figures: dict[str, float] = {}
     compared: dict[str, dict[str, float]] = {}
@@ -102,6 +114,7 @@ def measure_photos(config: Config, segmenter: Segmenter) -> Measured:
                 batch_size=batch_size,
                 seed=config.seed,
                 feature_fn=feature_fn,
+                patch_fn=patch_fn,
             )
         table = protocol.rows(measured, config.dataset.name, parts, others)
         tables.append(table or _own_table(name, parts, measured, others))

@@ -3,7 +3,9 @@
 import dataclasses
 import json
 import logging
+import math
 import os
+import time
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -15,7 +17,7 @@ from ganseg_jax.config import Config, flat, with_fields
 from ganseg_jax.config.convert import checked, from_mapping, nested
 from ganseg_jax.errors import UserError
 from ganseg_jax.files import resolve
-from ganseg_jax.jobs import begin, budget, signs, train
+from ganseg_jax.jobs import begin, budget, signs, starts, train
 from ganseg_jax.jobs import check as photos_check
 
 LOG = logging.getLogger(__name__)
@@ -27,6 +29,9 @@ TENTH = 10
 MINUTES = 30.0
 """The time that is taken if neither minutes nor a size are given."""
 
+ENOUGH_TO_CHOOSE, CHOOSING = 15.0, 0.25
+"""Minutes from which on short trainings choose how parts begin, and their share of the time."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Asked:
@@ -37,7 +42,7 @@ class Asked:
       minutes: for everything.
       size: of the images.
       parts: number of parts.
-      layout: "disc" or "column".
+      layout: "disc", "column" or "row"; None has short trainings choose it.
       fields: settings by dotted name.
     """
 
@@ -103,8 +108,9 @@ def train_on(
 
 
 def _choose(asked: Asked, folder: epath.Path, named: Callable[[str], Config]) -> Config:
-    layout = asked.layout
-    if layout is None:
+    begun = time.monotonic()
+    layout = asked.layout or "auto"
+    if layout == "auto" and asked.minutes is not None and asked.minutes < ENOUGH_TO_CHOOSE:
         seen = photos_check.check(asked.photos)
         layout = seen.layout
         shape = "higher than wide" if seen.upright else "not upright"
@@ -116,16 +122,22 @@ def _choose(asked: Asked, folder: epath.Path, named: Callable[[str], Config]) ->
             "dataset.source": os.path.abspath(resolve(asked.photos)),
             "dataset.data_dir": str(folder / "data"),
         }
-        config: Config = with_fields(named(argument), places | asked.fields)
+        config: Config = with_fields(named(argument), places | asked.fields | chosen)
         begin.check(config)
         return config
 
     # Photos first: most mistakes are made there.
-    begin.prepare_data(build(asked.size or budget.sizes()[-1]))
-    if asked.size and asked.minutes is None:
-        return build(asked.size)
-    sizes = (asked.size,) if asked.size else budget.sizes()
+    chosen: dict[str, Any] = {}
+    smallest = build(asked.size or budget.sizes()[-1])
+    begin.prepare_data(smallest)
+    timed = asked.size is None or asked.minutes is not None
     minutes = MINUTES if asked.minutes is None else asked.minutes
+    gan = starts.resolved(smallest, folder, 60 * CHOOSING * minutes if timed else math.inf).gan
+    chosen = {"gan.point_layout": gan.point_layout, "gan.point_spread": gan.point_spread}
+    if not timed:
+        return build(asked.size or smallest.image_size)
+    sizes = (asked.size,) if asked.size else budget.sizes()
+    minutes = max(minutes / 2, minutes - (time.monotonic() - begun) / 60)
     config, speed = budget.choose(build, sizes, minutes)
     # Said explicitly, a number of steps stays.
     config = checked(with_fields(config, asked.fields))

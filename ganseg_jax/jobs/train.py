@@ -7,6 +7,7 @@ from etils import epath
 
 from ganseg_jax.config import Config
 from ganseg_jax.files import resolve
+from ganseg_jax.jobs import starts
 from ganseg_jax.jobs.begin import begin, prepare_data
 from ganseg_jax.jobs.evaluate import evaluate
 from ganseg_jax.training import (
@@ -90,6 +91,10 @@ def train_stages(
     names = [name for name in stages if names is None or name in names]
     if set(names) != {"segmenter"}:  # It learns from generated images alone.
         prepare_data(config)
+    if "gan" in names:
+        if "gan" in retrain:
+            starts.forget(workdir)
+        stages = stages_of(starts.resolved(config, workdir), workdir)
     _record_inputs(stages, workdir)
     for number, name in enumerate(names, start=1):
         LOG.info("%d/%d %s", number, len(names), TITLES[name])

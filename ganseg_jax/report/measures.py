@@ -231,6 +231,12 @@ def format_value(name: str, value: float) -> str:
     return format_number(value)
 
 
+def format_interval(name: str, ends: tuple[float, float]) -> str:
+    """Returns the ends of a figure's interval as text."""
+    low, high = (format_value(name, end) for end in ends)
+    return f"{low.removesuffix(' %')} to {high}"
+
+
 def format_number(value: float) -> str:
     """Returns at most four significant digits, thousands separated, no needless zeros."""
     if isinstance(value, int) or value == int(value) and abs(value) < 1e15:

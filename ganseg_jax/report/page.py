@@ -13,7 +13,13 @@ from etils import epath
 from ganseg_jax.files import write_whole
 from ganseg_jax.report import hardware
 from ganseg_jax.report.curves import curve_svg, curves
-from ganseg_jax.report.measures import format_number, format_value, humanize, measure_of
+from ganseg_jax.report.measures import (
+    format_interval,
+    format_number,
+    format_value,
+    humanize,
+    measure_of,
+)
 from ganseg_jax.report.png import encode_png
 from ganseg_jax.report.tables import Table
 
@@ -43,6 +49,7 @@ class Report:
       summary: (label, value) rows: what was trained on what, sizes, settings, time, device.
       metrics: figures by name (see `ganseg_jax.report.measures`).
       counts: by the same names, on how many samples a figure was measured.
+      intervals: by the same names, the ends of a figure's 95 % interval.
       comparison: table of the main figures beside those of references.
       curves: by stage, the rows of its metrics log: dicts with `step` and scalars.
       figures: (caption, picture), the most telling first; the picture as PNG bytes or uint8 (H, W,
@@ -57,6 +64,7 @@ class Report:
     summary: Sequence[tuple[str, object]] = ()
     metrics: Mapping[str, float] = field(default_factory=dict)
     counts: Mapping[str, int] = field(default_factory=dict)
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     comparison: Table | None = None
     curves: Mapping[str, Sequence[dict]] = field(default_factory=dict)
     figures: Sequence[tuple[str, bytes | np.ndarray]] = ()
@@ -83,11 +91,11 @@ def render_report(report: Report) -> str:
     title = html.escape(report.title)
     sections = [
         _figures(report.figures[:1], ""),
-        _tiles(report.metrics),
+        _tiles(report.metrics, report.intervals),
         _table(*report.comparison) if report.comparison else "",
         _figures(report.figures[1:], "Pictures"),
         *(_folded(table[0], _table("", *table[1:])) for table in report.tables),
-        _folded("All figures", _metrics(report.metrics, report.counts)),
+        _folded("All figures", _metrics(report.metrics, report.counts, report.intervals)),
         _folded("Training curves", _curves(report.curves)),
         _folded("How the hardware was used", _hardware(report.curves)),
         _folded("The run", _summary(report.summary)),
@@ -104,11 +112,20 @@ def render_report(report: Report) -> str:
     )
 
 
-def _tiles(metrics: Mapping[str, float]) -> str:
+Intervals = Mapping[str, tuple[float, float]]
+
+
+def _tiles(metrics: Mapping[str, float], intervals: Intervals) -> str:
     shown = [name for name in HEADLINES if name in metrics][:4]
+
+    def between(name: str) -> str:
+        if name not in intervals:
+            return ""
+        return f'<span class="between">95 %: {_text(format_interval(name, intervals[name]))}</span>'
+
     tiles = (
         f'<div class="card tile"><b>{_text(format_value(name, metrics[name]))}</b>'
-        f"<span>{_text(measure_of(name).title)}</span></div>"
+        f"<span>{_text(measure_of(name).title)}</span>{between(name)}</div>"
         for name in shown
     )
     return f'<div class="tiles">{"".join(tiles)}</div>' if shown else ""
@@ -123,24 +140,27 @@ def _summary(rows: Sequence[tuple[str, object]]) -> str:
     return f'<dl class="card">{entries}</dl>'
 
 
-def _metrics(metrics: Mapping[str, float], counts: Mapping[str, int]) -> str:
+def _metrics(metrics: Mapping[str, float], counts: Mapping[str, int], intervals: Intervals) -> str:
     if not metrics:
         return ""
     rows = []
     for name, value in metrics.items():
         measure = measure_of(name)
         count = format_number(counts[name]) if name in counts else ""
+        between = format_interval(name, intervals[name]) if name in intervals else ""
         better = f'<br><span class="better">{measure.better} is better</span>'
         rows.append(
             f'<tr><td><span class="name">{_text(measure.title)}</span>'
             f"{better if measure.better else ''}</td>"
             f'<td class="number name">{_text(format_value(name, value))}</td>'
+            f'<td class="number">{_text(between)}</td>'
             f'<td class="number">{count}</td>'
             f'<td class="note">{_text(measure.explanation)}</td></tr>'
         )
     return (
         '<div class="card scroll"><table class="measures">'
-        '<thead><tr><th>Measure</th><th class="number">Value</th><th class="number">Samples</th>'
+        '<thead><tr><th>Measure</th><th class="number">Value</th>'
+        '<th class="number">95 % interval</th><th class="number">Samples</th>'
         f"<th>What it says</th></tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
     )
 

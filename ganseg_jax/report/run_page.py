@@ -25,6 +25,7 @@ class Run:
       card: its run card.
       figures: by name.
       counts: by the same names.
+      intervals: ends of the figures' 95 % intervals, by the same names.
       compared: figures of the simple references by their name.
       tables: one for each protocol.
       logs: rows of each stage's metrics.
@@ -38,6 +39,7 @@ class Run:
     card: Mapping[str, Any]
     figures: Mapping[str, float]
     counts: Mapping[str, int]
+    intervals: Mapping[str, tuple[float, float]]
     compared: Mapping[str, Mapping[str, float]]
     tables: Sequence[Table]
     logs: Mapping[str, Sequence[dict]]
@@ -71,6 +73,7 @@ def run_report(run: Run) -> Report:
         summary=_summary(run),
         metrics=run.figures,
         counts=run.counts,
+        intervals=run.intervals,
         comparison=_comparison(run),
         curves=run.logs,
         figures=figures,

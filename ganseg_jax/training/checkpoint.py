@@ -2,15 +2,19 @@
 
 import contextlib
 import json
+import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import grain.python as grain
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
+from jax.experimental import multihost_utils
+from orbax.checkpoint import checkpoint_managers as policies
 
 from ganseg_jax.checkpoints import (
     check_shapes,
@@ -22,6 +26,9 @@ from ganseg_jax.checkpoints import (
 )
 from ganseg_jax.errors import UserError
 from ganseg_jax.files import resolve
+from ganseg_jax.training import measured
+
+LOG = logging.getLogger(__name__)
 
 
 def _with_checksums(handler: Any) -> Any:
@@ -41,17 +48,54 @@ def _with_checksums(handler: Any) -> Any:
     return handler
 
 
+class _Best:
+    """Has orbax preserve the best checkpoint of a stage."""
+
+    def __init__(self, folder: epath.Path, figure: str):
+        self._folder, self._figure = folder, figure
+        self._said = False
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        """Says of each checkpoint whether it is the best."""
+        steps = [checkpoint.step for checkpoint in checkpoints]
+        best = measured.best(self._folder, self._figure, steps)
+        if jax.process_count() > 1:  # The figures' file may change while they read it.
+            with jax.transfer_guard("allow"):
+                chosen = np.int64(-1 if best is None else best)
+                best = int(multihost_utils.broadcast_one_to_all(chosen))
+        if best is None and len(steps) > NEWEST_KEPT and not self._said:
+            self._said = True
+            LOG.warning(
+                "%s: no checkpoint has a figure %r yet, so none is kept as the best.",
+                *(self._folder.name, self._figure),
+            )
+        return [step == best for step in steps]
+
+
+NEWEST_KEPT = 2
+
+
 class Checkpoints:
-    """Keeps the checkpoints of one stage in `directory`, the newest `keep` of them.
+    """Keeps the checkpoints of one stage: the newest two, and those that are asked for.
 
     Orbax writes in the background. A checkpoint that was cut off while being written never gets its
     final name, and is ignored.
+
+    Args:
+      directory: of the checkpoints, in the stage's folder.
+      keep_every: checkpoints of its multiples stay; 0 for none.
+      keep_best: the figure by which the best one stays (see `measured.best`); empty for none.
     """
 
-    def __init__(self, directory: epath.PathLike, keep: int = 2):
+    def __init__(self, directory: epath.PathLike, keep_every: int = 0, keep_best: str = ""):
         self.directory = resolve(directory)
         self._damaged: list[int] = []
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
+        kept: list[Any] = [policies.LatestN(NEWEST_KEPT)]
+        kept += [policies.EveryNSteps(keep_every)] if keep_every else []
+        kept += [_Best(self.directory.parent, keep_best)] if keep_best else []
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=policies.AnyPreservationPolicy(kept), create=True
+        )
         try:
             self._manager = ocp.CheckpointManager(
                 local_path(directory),

@@ -52,7 +52,8 @@ def train(
     state = stage.init()
     shardings = partition.state_shardings(state, mesh, stage.fsdp)
     state = partition.place(state, shardings)
-    checkpoints = Checkpoints(folder / "checkpoints")
+    kept = stage.schedule.keep_every, stage.schedule.keep_best
+    checkpoints = Checkpoints(folder / "checkpoints", keep_every=kept[0], keep_best=kept[1])
     try:
         restored = checkpoints.restore(state, batches.data)
         first, state = (0, state) if restored is None else restored

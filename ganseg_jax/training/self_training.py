@@ -210,7 +210,7 @@ def declare(config: Config, workdir: epath.PathLike) -> Stage:
     """
     segmentation, dataset = of_config(config), config.dataset
     generator = loading.restore_generator(config, workdir)
-    trained = loading.restore_segmenter(config, workdir, self_trained=False)
+    trained = loading.restore_segmenter(config, workdir, state=loading.State("segmenter"))
     shown = pipeline.load_split(
         dataset.name, dataset.data_dir, "train", config.image_size, SHEET_SAMPLES
     ).images

@@ -16,12 +16,23 @@ Scalars = dict[str, jax.Array]
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:
-    """Says how long a stage is trained, and how often it saves and reports, in updates."""
+    """Says how long a stage is trained, and how often it saves and reports, in updates.
+
+    Attributes:
+      num_steps: in all.
+      checkpoint_every: between checkpoints.
+      log_every: between lines of progress.
+      sample_every: between pictures.
+      keep_every: checkpoints of its multiples stay; 0 for none.
+      keep_best: the figure by which the best checkpoint stays; empty for none.
+    """
 
     num_steps: int
     checkpoint_every: int
     log_every: int
     sample_every: int
+    keep_every: int = 0
+    keep_best: str = ""
 
     @classmethod
     def of(cls, section: Any) -> "Schedule":

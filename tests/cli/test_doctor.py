@@ -13,7 +13,7 @@ def doctor(entry_point, monkeypatch):
 
     def enter(**given):
         module = entry_point("doctor", **given)
-        monkeypatch.setattr(module.app, "start", lambda watched: None)
+        monkeypatch.setattr(module.startup, "start", lambda watched: None)
 
         def end(code):
             raise SystemExit(code)

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from ganseg_jax import errors
-from ganseg_jax.cli import app, completion, ganseg, helping
+from ganseg_jax.cli import completion, ganseg, helping, places, startup
 from ganseg_jax.cli.verbs import verbs
 from ganseg_jax.errors import UserError
 
@@ -86,9 +86,9 @@ compopt() {{ :; }}; _ganseg; echo "${{COMPREPLY[@]}}" """
 
 def test_help_shows_the_flags_that_matter_first(entry_point):
     module = entry_point("segment", workdir="W", input="a")
-    names = [name for name in helping.own_flags(app._SHARED) if name != "shell"]
+    names = [name for name in helping.own_flags(startup.SHARED) if name != "shell"]
     assert names[:5] == ["input", "model", "workdir", "pretrained", "output"]
-    assert "--format=A,B,..." in helping.page(app._SHARED)
+    assert "--format=A,B,..." in helping.page(startup.SHARED)
     assert module.INPUT.values == ["a"]
 
 
@@ -112,10 +112,10 @@ def test_arguments_without_a_name(entry_point, monkeypatch):
 
 def test_a_model_may_be_an_argument(entry_point):
     module = entry_point("sample")
-    app._INPUTS[0].take(["people"])
+    places.take_arguments(["people"])
     assert module.MODEL() == "people"
     with pytest.raises(UserError, match="unexpected argument 'W'"):
-        app._INPUTS[0].take(["W"])
+        places.take_arguments(["W"])
 
 
 @pytest.mark.parametrize(

@@ -62,14 +62,17 @@ def test_own_photos_can_be_trained_on_as_published(variant):
 
 
 def test_parts_of_own_photos_can_begin_one_above_the_other():
-    disc, column = load("image_folder", "size=32"), load("image_folder", "size=32,layout=column")
+    disc = load("image_folder", "size=32,layout=disc")
+    column, row = (load("image_folder", f"size=32,layout={name}") for name in ("column", "row"))
+    assert load("image_folder").gan.point_layout == "auto"
+    assert (row.gan.point_layout, row.gan.point_spread) == ("row", column.gan.point_spread)
     people = load("people_ccp", "size=32").gan
     for field in ("point_layout", "point_spread"):
         assert column.gan[field] == people[field] != disc.gan[field]
         column.gan[field] = disc.gan[field]
     assert freeze(column) == freeze(disc)
-    with pytest.raises(ValueError, match="layout='row' is none of disc, column"):
-        load("image_folder", "layout=row")
+    with pytest.raises(ValueError, match="layout='line' is none of auto, disc, column, row"):
+        load("image_folder", "layout=line")
     with pytest.raises(ValueError, match="layout=column is for variant=small, not paper"):
         load("image_folder", "layout=column,variant=paper")
 

@@ -36,7 +36,7 @@ from tests.tiny_config import config_with
             "color,flip",
             "'flip' is none of color, translation, cutout",
         ),
-        ("gan__point_layout", "line", "gan.point_layout='line' is none of disc, column"),
+        ("gan__point_layout", "line", "gan.point_layout='line' is none of disc, column, row, auto"),
         ("gan__concentration__decay_from", 3, "decay_from=3 must be 0 or more and below"),
         ("discriminator__channels", (4,) * 5, "discriminator.channels has 5 blocks"),
         ("dtype", "float16", "dtype='float16' is none of .* did you mean 'bfloat16'"),

@@ -66,7 +66,7 @@ def test_training_resumes(stage, steps, folder, outputs, puppets_dir):
         if stage == "gan":
             variables = loading.restore_generator(config, workdir)
         else:
-            variables = loading.restore_segmenter(config, workdir, self_trained=False)
+            variables = loading.restore_segmenter(config, workdir, state=loading.State("segmenter"))
         return flatten_dict(variables["params"], sep="/")
 
     before = parameters()

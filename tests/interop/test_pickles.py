@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ganseg_jax.errors import UserError
-from ganseg_jax.interop import pickles, torch_stylegan2, weights
+from ganseg_jax.interop import pickle_parts, pickles, torch_stylegan2, weights
 from tests.interop import torch_files
 from tests.interop.nvidia_goldens import GOLDENS
 from tests.interop.test_torch_stylegan2 import shapes_of, zero_checkpoint
@@ -164,8 +164,12 @@ def test_parts_that_repeat_each_other_do_not_grow(tmp_path):
 )
 def test_tensors_stay_inside_their_storages(shape, strides, offset):
     data = np.arange(4, dtype=np.float32).tobytes()
-    storage = pickles._Storage(np.dtype("<f4"), 4, lambda: data)
+    storage = pickle_parts.Storage(np.dtype("<f4"), 4, lambda: data)
     with pytest.raises(pickles.Refused, match="beyond its storage"):
-        pickles._Tensor(storage, offset, shape, strides).array()
-    assert pickles._Tensor(storage, 0, (3, 2), (1, 1)).array().tolist() == [[0, 1], [1, 2], [2, 3]]
-    assert pickles._Tensor(storage, 0, (8, 0), (1, 1)).array().shape == (8, 0)
+        pickle_parts.Tensor(storage, offset, shape, strides).array()
+    assert pickle_parts.Tensor(storage, 0, (3, 2), (1, 1)).array().tolist() == [
+        [0, 1],
+        [1, 2],
+        [2, 3],
+    ]
+    assert pickle_parts.Tensor(storage, 0, (8, 0), (1, 1)).array().shape == (8, 0)

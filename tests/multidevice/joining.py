@@ -15,7 +15,7 @@ from unittest import mock
 
 from absl import flags
 
-from ganseg_jax.cli import app, processes
+from ganseg_jax.cli import processes, startup
 from ganseg_jax.errors import UserError
 
 HOST = "127.0.0.1"
@@ -107,7 +107,7 @@ def start(case: str, number: int, variables: dict[str, str], server: str, port: 
         os.environ["JAX_COORDINATOR_ADDRESS"] = f"{HOST}:{port}"
     pretend(case)
     try:
-        app.start()
+        startup.start()
     except UserError as error:
         return str(error)
     import jax

@@ -53,6 +53,7 @@ def full_report():
         summary=[("Data set", "puppets"), ("Images", 6000)],
         metrics={"foreground_iou": 0.81234, "landmark_error": 0.0618, "new_measure": 12.0},
         counts={"foreground_iou": 500},
+        intervals={"foreground_iou": (0.80125, 0.8241), "landmark_error": (0.0598, 0.0631)},
         curves={"gan": rows, "segmenter": []},
         figures=[("Samples. Rows: image.", picture), ("Photos", encode_png(picture[:3]))],
         tables=[
@@ -76,6 +77,8 @@ def test_page_is_well_formed_and_holds_everything():
         "New measure",
         "Generator loss",
         "0.0333 at step 29",
+        "95 %: 0.8013 to 0.8241",
+        "5.98 to 6.31 %",
         "gan.num_steps",
         "15.00",
         "Rows: image.",

@@ -171,7 +171,7 @@ def test_stage_resumes_where_it_was_cut_off_and_is_what_segments(trained, tmp_pa
     assert harness.train(short, cut).step == 2
     assert_equal(jax.device_get(harness.train(declared(config, cut), cut)), expected)
     assert_equal(loading.restore_segmenter(config, whole), expected.student.segmenter)
-    assert_equal(loading.restore_segmenter(config, whole, self_trained=False), plain)
+    assert_equal(loading.restore_segmenter(config, whole, state=loading.State("segmenter")), plain)
     used = loading.load_segmenter(whole).variables
     assert_equal(jax.device_get(used), expected.student.segmenter)
 

@@ -15,7 +15,7 @@ from ganseg_jax.precision import EXACT
 
 PART_SCALES = ("std", "norm_variance", "mean_abs")
 PartScale = Literal["std", "norm_variance", "mean_abs"] | float
-PointLayout = Literal["disc", "column"]
+PointLayout = Literal["disc", "column", "row", "auto"]
 
 
 def part_scales(points: Float[Array, "b k p 2"], kind: PartScale) -> Float[Array, "b k"]:
@@ -52,19 +52,21 @@ def spread_start(
 ) -> Float[np.ndarray, "k 2"]:
     """Returns K places, (row, col), evenly around the image's centre, alike left and right.
 
-    A column runs from the top down. On a disc, from five places on, the first is the centre; the
-    others are on rings, whose numbers of places grow as their radii do. Each ring has one place at
-    the top.
+    A column runs from the top down, a row from left to right. On a disc, from five places on, the
+    first is the centre; the others are on rings, whose numbers of places grow as their radii do.
+    Each ring has one place at the top.
 
     Args:
       num_parts: K.
-      radius: of the disc, or half the column's height, in [-1, 1] coordinates; 0 puts all in the
-        centre.
-      layout: "disc", or "column" for things that stand upright.
+      radius: of the disc, or half the column's height or the row's width, in [-1, 1] coordinates;
+        0 puts all in the centre.
+      layout: "disc", "column" for things that stand upright, "row" for things that lie. "auto" is
+        as "disc": it says that a run chooses its layout, after which it is one of the others.
     """
-    if layout == "column":
-        rows = radius * (2 * np.arange(num_parts) + 1 - num_parts) / max(num_parts - 1, 1)
-        return np.stack([rows, np.zeros(num_parts)], -1)
+    if layout in ("column", "row"):
+        along = radius * (2 * np.arange(num_parts) + 1 - num_parts) / max(num_parts - 1, 1)
+        across = np.zeros(num_parts)
+        return np.stack([along, across] if layout == "column" else [across, along], -1)
     centers = 1 if num_parts == 1 or num_parts >= 5 else 0
     around = num_parts - centers
     # At most eight places on the inner ring, whose radius is the distance between rings.
