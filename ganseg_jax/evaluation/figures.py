@@ -108,6 +108,23 @@ def part_agreement(predict_fn: PredictFn, splits: Splits, batch_size: int) -> Fi
     return part_figures(segment(predict_fn, splits["test"].images, batch_size), splits["test"])
 
 
+def clothing(predict_fn: PredictFn, splits: Splits, batch_size: int) -> Figures:
+    """Measures part agreement, also of the most probable parts inside the true foreground."""
+    _need_segmentation(splits, ["test"])
+    test = splits["test"]
+    tested = segment(predict_fn, test.images, batch_size)
+    truth = test.segmentation
+    assert truth is not None
+    sizes = tested.num_classes, int(truth.max()) + 1
+    tables = overlap.contingency_each(tested.parts, truth, *sizes, truth > 0)
+    figures: Figures = {
+        "parts_nmi": intervals.Figure(tables, "nmi"),
+        "parts_ari": intervals.Figure(tables, "ari"),
+    }
+    shown = int((truth > 0).any((1, 2)).sum())
+    return part_figures(tested, test) | _counted(figures, shown)
+
+
 def celeba(predict_fn: PredictFn, splits: Splits, batch_size: int) -> Figures:
     """Measures the landmarks of faces by the distance between the eyes."""
     _need_landmarks(splits, ["landmark_train", "landmark_test"])

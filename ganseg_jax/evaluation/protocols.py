@@ -197,6 +197,7 @@ PROTOCOLS: dict[str, Protocol] = {
             ("nabirds",),
             ("train", "test"),
             measures.boxed,
+            published.NABIRDS,
         ),
         Protocol(
             "flowers_foreground",
@@ -245,12 +246,12 @@ PROTOCOLS: dict[str, Protocol] = {
         ),
         Protocol(
             "deepfashion_parts",
-            "NMI and ARI of found parts and clothing labels over all pixels (part_nmi) and inside "
-            "the person (foreground_nmi), query and gallery images",
+            "NMI and ARI of found parts and clothing labels over all pixels (part_nmi), and of the "
+            "most probable part inside the person (parts_nmi), query and gallery images",
             "Choudhury et al. 2021",
             ("deepfashion_parsing",),
             ("test",),
-            measures.part_agreement,
+            measures.clothing,
             published.DEEPFASHION_PARTS,
         ),
         Protocol(

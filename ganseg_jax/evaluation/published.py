@@ -1,11 +1,16 @@
-"""Published figures, and tables that put a run's own figures beneath them.
+"""Published figures, and tables that put a run's own figures beside them.
 
-The rows are those of GANSeg (CVPR 2022) and of the works it compares with.
+The rows above ours are those of GANSeg (CVPR 2022) and of the works it compares with; beneath ours
+stand later works (`later_work`), with what helps them and, where it holds, why they cannot be
+compared.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+from ganseg_jax.evaluation import later_work
+from ganseg_jax.evaluation.later_work import LaterRow
 
 OWN_ROW = "* ganseg_jax"
 """How the first cell of a run's own rows starts; the report sets such rows off."""
@@ -36,11 +41,19 @@ class Column:
 
 @dataclass(frozen=True)
 class PublishedTable:
-    """Holds a table as published: `rows` of a method's name and a value (or None) a column."""
+    """Holds a table as published: `rows` of a method's name and a value (or None) a column.
+
+    Attributes:
+      caption: what is measured and in which unit.
+      columns: one for each figure.
+      rows: of works up to GANSeg, which stand above ours.
+      later: rows of later works, which stand beneath ours.
+    """
 
     caption: str
     columns: Sequence[Column]
     rows: Sequence[tuple[str, Sequence[float | None]]]
+    later: Sequence[LaterRow] = ()
 
     def with_own(
         self,
@@ -50,7 +63,7 @@ class PublishedTable:
         variants: Sequence[tuple[str, str]] = (),
         references: Mapping[str, Mapping[str, float]] | None = None,
     ) -> tuple[str, list[str], list[list]]:
-        """Returns the table with our rows beneath the published ones.
+        """Returns the table with our rows between the published ones and those of later works.
 
         Args:
           figures: our figures by name.
@@ -64,6 +77,7 @@ class PublishedTable:
           (caption, header, rows).
         """
         columns = list(self.columns)
+        reasons = list(dict.fromkeys(row.why_not for row in self.later if row.why_not))
         published = [[name, *values] for name, values in self.rows]
         for figure in dict.fromkeys(column.figure for column in self.columns):
             about = [column for column in self.columns if column.figure == figure]
@@ -87,7 +101,16 @@ class PublishedTable:
             rows += own(f"{OWN_ROW}, {label}", figures, suffix)
         for name, values in (references or {}).items():
             rows += own(f"reference: {name.replace('_', ' ')}", values)
-        return self.caption, ["Method", *(column.title for column in columns)], rows
+        rows += [self._later_cells(row, reasons, len(columns)) for row in self.later]
+        notes = [f"[{i}] not comparable: {reason}" for i, reason in enumerate(reasons, start=1)]
+        caption = ". ".join([self.caption, *notes])
+        return caption, ["Method", *(column.title for column in columns)], rows
+
+    def _later_cells(self, row: LaterRow, reasons: list[str], count: int) -> list:
+        """Returns a later work's row, filled up, with the number of why it is not comparable."""
+        mark = f" [{reasons.index(row.why_not) + 1}]" if row.why_not else ""
+        values = [*row.values, *([None] * (count - len(row.values)))]
+        return [row.label() + mark, *values]
 
 
 def _scaled(value: float | None, scale: float) -> float | None:
@@ -118,6 +141,7 @@ CELEBA_LANDMARKS = PublishedTable(
         ("Huang et al. (labels)", [None, None, 8.40]),
         ("GANSeg", [3.98, 12.26, 6.18]),
     ],
+    later_work.CELEBA,
 )
 
 FOREGROUND = PublishedTable(
@@ -156,6 +180,7 @@ CUB_CATEGORIES = PublishedTable(
         Column("CUB-003", "003/landmark_error", 100, "cub_three"),
     ],
     [],
+    later_work.CUB_CATEGORIES,
 )
 
 CUB_KEYPOINTS = PublishedTable(
@@ -168,6 +193,18 @@ CUB_KEYPOINTS = PublishedTable(
         Column("ARI", "landmark_ari", 100, "cub_official"),
     ],
     [],
+    later_work.CUB_KEYPOINTS,
+)
+
+NABIRDS = PublishedTable(
+    "NABirds: landmark error in % of the bounding box, agreement of parts in %",
+    [
+        Column("error", "box_error_present", 100, "nabirds"),
+        Column("NMI", "landmark_nmi", 100, "nabirds"),
+        Column("ARI", "landmark_ari", 100, "nabirds"),
+    ],
+    [],
+    later_work.NABIRDS,
 )
 
 FLOWERS_PIXELS = PublishedTable(
@@ -188,37 +225,42 @@ PARTIMAGENET = PublishedTable(
         Column("OOD, ARI", "part_ari", 100, "partimagenet_ood"),
     ],
     [],
+    later_work.PARTIMAGENET,
 )
 
 DEEPFASHION_PARTS = PublishedTable(
     "DeepFashion: agreement of parts, %",
     [
-        Column("FG-NMI", "foreground_nmi", 100, "deepfashion_parsing"),
-        Column("FG-ARI", "foreground_ari", 100, "deepfashion_parsing"),
+        Column("FG-NMI", "parts_nmi", 100, "deepfashion_parsing"),
+        Column("FG-ARI", "parts_ari", 100, "deepfashion_parsing"),
         Column("NMI", "part_nmi", 100, "deepfashion_parsing"),
         Column("ARI", "part_ari", 100, "deepfashion_parsing"),
     ],
     [],
+    later_work.DEEPFASHION_PARTS,
 )
 
 DEEPFASHION_KEYPOINTS = PublishedTable(
     "DeepFashion: landmarks within 6 px of 256, %",
     [Column("correct", "pck", 100, "deepfashion_keypoints")],
     [],
+    later_work.DEEPFASHION_KEYPOINTS,
 )
 
 TAICHI = PublishedTable(
-    "Taichi: summed mean absolute error of the landmarks, foreground IoU",
+    "Taichi: summed mean absolute error of the landmarks, foreground IoU, renormalised error",
     [
         Column("MAE, K = 10", "taichi_mae", 1, "taichi", 10),
         Column("IoU, K = 10", "foreground_iou", 1, "taichi", 10),
+        Column("renormalised", "taichi_renormalised", 1, "taichi"),
     ],
     [
-        ("DFF", [494.48, None]),
-        ("SCOPS", [411.38, 0.5485]),
-        ("Siarohin et al.", [389.78, 0.7686]),
-        ("GANSeg", [417.17, 0.8538]),
+        ("DFF", [494.48, None, None]),
+        ("SCOPS", [411.38, 0.5485, None]),
+        ("Siarohin et al.", [389.78, 0.7686, None]),
+        ("GANSeg", [417.17, 0.8538, None]),
     ],
+    later_work.TAICHI,
 )
 
 FID = PublishedTable(

@@ -50,6 +50,18 @@ MEASURES = {
         "As part ARI, over the pixels of the true object only.",
         "higher",
     ),
+    "parts_nmi": Measure(
+        "NMI of parts inside the object",
+        "As NMI inside the object, of the most probable part, whatever the background's "
+        "probability.",
+        "higher",
+    ),
+    "parts_ari": Measure(
+        "ARI of parts inside the object",
+        "As ARI inside the object, of the most probable part, whatever the background's "
+        "probability.",
+        "higher",
+    ),
     "landmark_nmi": Measure(
         "Part NMI at landmarks",
         "Mutual information of the part found at each visible landmark with which landmark it is.",

@@ -1,6 +1,7 @@
 """Protocols measure what they say, on every image once, and put it beneath the published rows."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,9 +11,11 @@ from sklearn.linear_model import LinearRegression
 from ganseg_jax.data.pipeline import Split
 from ganseg_jax.errors import UserError
 from ganseg_jax.evaluation import figures as measures
-from ganseg_jax.evaluation import landmark_measures, protocols, published, segmented
+from ganseg_jax.evaluation import landmark_measures, later_work, protocols, published, segmented
+from ganseg_jax.report.measures import MEASURES
 from ganseg_jax.report.tables import plain_table
 
+ROOT = Path(__file__).parents[2]
 SIZE, PARTS = 16, 3
 
 
@@ -242,6 +245,20 @@ def test_birds_of_three_categories():
     assert figures["003/landmark_error_count"] == 10
 
 
+def test_clothing_inside_the_person_takes_parts_alone():
+    split = scene(29, 8)
+
+    def shy(images):
+        probabilities = 0.1 * np.eye(PARTS + 1, dtype=np.float32)[images[..., 0] // 40]
+        probabilities[..., 0] = 0.5
+        return probabilities
+
+    figures = protocols.get_protocol("deepfashion_parts").measure(shy, {"test": split}, 4)
+    assert figures["parts_nmi"] == pytest.approx(1) and figures["parts_ari"] == pytest.approx(1)
+    assert figures["foreground_nmi"] == 0 and figures["part_ari"] == 0
+    assert figures["parts_nmi_count"] == 8
+
+
 def test_flowers_over_all_pixels():
     split = scene(26, 6)
     figures = protocols.get_protocol("flowers_pixels").measure(
@@ -298,37 +315,48 @@ def test_protocols_are_found_by_data_set():
         protocols.get_protocol("cubs")
 
 
-def test_our_row_stands_beneath_the_published_rows():
+def test_our_row_stands_between_the_published_rows_and_later_ones():
     protocol = protocols.get_protocol("celeba_landmarks")
     figures = {"landmark_error": 0.0601, "landmark_error_bias": 0.0555}
     references = {"mean_landmarks": {"landmark_error": 0.9}}
     table = protocol.rows(figures, "celeba_wild", 8, references)
     caption, header, rows = table
     assert header == ["Method", "aligned, K = 10", "wild, K = 4", "wild, K = 8"]
-    assert rows[len(rows) - 4] == ["GANSeg", 3.98, 12.26, 6.18]
-    assert rows[-3] == ["* ganseg_jax (K = 8)", None, None, 6.01]
-    assert rows[-2] == ["* ganseg_jax, with a constant", None, None, 5.55]
-    assert rows[-1] == ["reference: mean landmarks", None, None, 90.0]
+    assert rows[-5:] == [
+        ["GANSeg", 3.98, 12.26, 6.18],
+        ["* ganseg_jax (K = 8)", None, None, 6.01],
+        ["* ganseg_jax, with a constant", None, None, 5.55],
+        ["reference: mean landmarks", None, None, 90.0],
+        ["AutoLink (pretrained VGG in the loss)", 3.54, 6.11, 5.24],
+    ]
     text = plain_table(table).splitlines()
     assert text[0] == caption and len({line.index("6.01") for line in text if "6.01" in line}) == 1
-    assert text[-3].split() == ["*", "ganseg_jax", "(K", "=", "8)", "-", "-", "6.01"]
+    assert text[-4].split() == ["*", "ganseg_jax", "(K", "=", "8)", "-", "-", "6.01"]
+
+
+def test_later_rows_say_why_they_are_not_comparable():
+    protocol = protocols.get_protocol("cub_keypoints")
+    caption, _, rows = protocol.rows({"landmark_fg_nmi": 0.3}, "cub_official", 8)
+    assert rows[0][:3] == ["* ganseg_jax (K = 8)", None, 30.0]
+    assert rows[1][0] == "Unsup-Parts, K = 4 (foreground masks) [1]"
+    assert rows[2][0] == "MPAE, K = 16 (pretrained backbone)"
+    assert "[1] not comparable: the FG figures are of photos cut out" in caption
 
 
 def test_another_number_of_parts_gets_a_column_of_its_own():
     protocol = protocols.get_protocol("taichi")
     _, header, rows = protocol.rows({"taichi_mae": 400.0, "foreground_iou": 0.8}, "taichi", 5)
     assert header[-2:] == ["MAE, K = 5", "IoU, K = 5"]
-    assert rows[-1] == ["* ganseg_jax (K = 5)", None, None, 400.0, 0.8]
-    assert rows[0] == ["DFF", 494.48, None, None, None]
+    assert rows[-2] == ["* ganseg_jax (K = 5)", None, None, None, 400.0, 0.8]
+    assert rows[-1][1:] == [None, None, 234.89, None, None]
+    assert rows[0] == ["DFF", 494.48, None, None, None, None]
     assert protocols.get_protocol("people_parts").rows({}, "people_ccp", 8) is None
 
 
 @pytest.mark.parametrize(
     "table",
     [
-        published.CELEBA_LANDMARKS,
-        published.FOREGROUND,
-        published.CUB_LANDMARKS,
+        *(p.table for p in protocols.PROTOCOLS.values() if p.table not in (None, published.TAICHI)),
         published.TAICHI,
         published.FID,
         *published.ABLATIONS.values(),
@@ -337,4 +365,20 @@ def test_another_number_of_parts_gets_a_column_of_its_own():
 )
 def test_published_tables_are_complete(table):
     assert all(len(values) == len(table.columns) for _, values in table.rows)
-    assert len(plain_table(table.with_own({}, "cub", 8)).splitlines()) >= 4
+    assert all(len(row.values) == len(table.columns) for row in table.later)
+    assert {row.work for row in table.later} <= set(later_work.WORKS)
+    known = {figure for figure, measure in MEASURES.items() if measure.title}
+    suffixes = {column.figure.rpartition("/")[2] for column in table.columns}
+    assert suffixes <= known
+    assert len(plain_table(table.with_own({}, "cub", 8)).splitlines()) >= 2
+
+
+def test_the_documentation_names_every_protocol_and_every_work():
+    text = " ".join((ROOT / "docs/protocols.md").read_text().split())
+    for protocol in protocols.PROTOCOLS.values():
+        assert f"| `{protocol.name}` |" in text, protocol.name
+        assert protocol.definition in text and protocol.used_by in text, protocol.name
+        assert all(f"`{dataset}`" in text for dataset in protocol.datasets)
+    for name, work in later_work.WORKS.items():
+        row = f"| {name} | {work.supervision} | {work.licence} | {work.source} |"
+        assert row in text, row

@@ -41,6 +41,7 @@ class DeepfashionParsing(base.SetBuilder):
         "DeepFashion_segmentation_train.json, _query.json, _gallery.json and the photos with "
         "their _segment.png (mmlab.ie.cuhk.edu.hk/projects/DeepFashion.html)"
     )
+    EXPECTED_COUNTS = {"test": 6922}
     part_names = tuple("#" + "".join(f"{value:02x}" for value in color) for color in COLORS)
 
     def list_splits(self) -> Mapping[str, list[str]]:

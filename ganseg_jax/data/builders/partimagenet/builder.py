@@ -65,6 +65,7 @@ class PartimagenetSeg(_Partimagenet):
         "the folder PartImageNet_Seg with images/{train,val,test}/ and annotations/{train,val,"
         "test}/ (github.com/TACJu/PartImageNet)"
     )
+    EXPECTED_COUNTS = {"test": 2405}
     NAMED_BY = ("annotations/train/train.json", "annotations/test/test.json")
 
     def list_splits(self) -> Mapping[str, list[tuple[dict[str, Any], str]]]:
@@ -88,6 +89,7 @@ class PartimagenetOod(_Partimagenet):
         "newdset.txt, train_test_split_pimagenet_ood.txt, or train_train.json and train_test.json "
         "made from it (github.com/ananthu-aniraj/pdiscoformer)"
     )
+    EXPECTED_COUNTS = {"test": 1658}
     NAMED_BY = ("train.json", "train_train.json")
     _SPLITS = ("newdset.txt", "train_test_split_pimagenet_ood.txt", "OOD_list.txt")
 
@@ -135,6 +137,8 @@ def drawn(entry: Mapping[str, Any], num_parts: int) -> UInt8[np.ndarray, "h w"]:
     size = int(entry["height"]), int(entry["width"])
     counts: dict[int, np.ndarray] = {}
     for annotation in entry["annotations"]:
+        if not annotation.get("area", 1) or annotation.get("iscrowd"):
+            continue
         category = int(annotation["category_id"])
         if not 0 <= category < num_parts:
             raise UserError(f"{entry['file_name']}: there is no category {category}")
@@ -181,8 +185,7 @@ def _entries(file: pathlib.Path) -> list[dict[str, Any]]:
     listed, _, annotations = _content(file)
     of_image: dict[Any, list[dict]] = {}
     for annotation in annotations:
-        if annotation.get("area", 1) and not annotation.get("iscrowd"):
-            of_image.setdefault(annotation["image_id"], []).append(annotation)
+        of_image.setdefault(annotation["image_id"], []).append(annotation)
     return [
         {**entry, "annotations": of_image[entry["id"]]}
         for entry in listed
