@@ -18,6 +18,7 @@ from ganseg_jax.evaluation import intervals, protocols
 from ganseg_jax.evaluation.intervals import Difference
 from ganseg_jax.files import resolve
 from ganseg_jax.jobs.evaluate import METRICS, PER_IMAGE
+from ganseg_jax.jobs.measure import NO_FIGURES
 from ganseg_jax.report.measures import format_interval, format_value, measure_of
 from ganseg_jax.report.page import HEADLINES
 from ganseg_jax.report.tables import Table, markdown_table
@@ -26,12 +27,6 @@ OUTPUT = "compare"
 """Name of the files that are written, without `.json` and `.md`."""
 
 SEED = "seed"
-
-_NO_FIGURES = tuple(
-    f"evaluation.{name}"
-    for name in ("references", "batch_size", "embedding_samples", "backbone_checkpoint")
-)
-"""Settings of the evaluation that change none of the figures."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -220,7 +215,7 @@ def _read(place: str, name: str) -> Evaluated:
 def _settings(run: Evaluated) -> dict[str, Any]:
     """Returns the settings that decide a run's figures, by name."""
     fields = config_file.deciding_fields(run.config)
-    return {name: value for name, value in fields.items() if name not in _NO_FIGURES}
+    return {name: value for name, value in fields.items() if name not in NO_FIGURES}
 
 
 def _check_same_photos(one: Evaluated, other: Evaluated) -> None:

@@ -26,6 +26,7 @@ from ganseg_jax.report.run_page import Run, run_report
 from ganseg_jax.report.sheets import segmentation_sheet
 from ganseg_jax.report.tables import plain_table
 from ganseg_jax.training import inputs, partition, provenance
+from ganseg_jax.training import measured as measured_steps
 
 LOG = logging.getLogger(__name__)
 
@@ -106,6 +107,7 @@ def evaluate(config: Config, workdir: epath.PathLike) -> dict[str, float]:
         pictures=pictures,
         has_truth=measured.truth is not None,
         samples=_sample_sheets(workdir / next(iter(logs)) / "samples"),
+        steps=_steps_picture(workdir),
         sizes=pipeline.split_sizes(config.dataset.name, config.dataset.data_dir),
         starts=starts.pictures(workdir),
     )
@@ -176,6 +178,13 @@ def _notes(workdir: epath.Path, generator: Any) -> list[str]:
         "The segmenter was trained on another state of the generator than the samples show: "
         f"`{command('train_segmenter')}` trains it again"
     ]
+
+
+def _steps_picture(workdir: epath.Path) -> bytes | None:
+    """Returns the curves of the checkpoints that were measured, if some were."""
+    picture = workdir / measured_steps.PICTURE
+    there = measured_steps.rows_of(workdir) and picture.exists()
+    return picture.read_bytes() if there else None
 
 
 def _sample_sheets(folder: epath.Path) -> list[tuple[int, bytes]]:

@@ -3,7 +3,7 @@
 import copy
 import dataclasses
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -34,6 +34,12 @@ SHOWN_PHOTOS = 24
 
 UNREFINED = "without_refinement"
 """Before the names of figures of what the network says, if masks are refined as well."""
+
+NO_FIGURES = tuple(
+    f"evaluation.{name}"
+    for name in ("references", "batch_size", "embedding_samples", "backbone_checkpoint")
+)
+"""Settings of the evaluation that change none of a run's figures."""
 
 HELD_OUT = ("landmark_test", "test")
 """Splits that may hold photos of the same kind as those trained on, the fitting one first."""
@@ -74,24 +80,32 @@ def photos_of(config: Config) -> dict[str, Any]:
     }
 
 
-def measure_photos(config: Config, segmenter: Segmenter) -> Measured:
+def measure_photos(
+    config: Config, segmenter: Segmenter, load: Callable[..., pipeline.Split] = load_split
+) -> Measured:
     """Measures a segmenter by the protocols of a config's data set.
 
     Without ground truth it measures what photos alone allow, and no references.
+
+    Args:
+      config: of the run.
+      segmenter: to be measured.
+      load: (config, split) -> photos; one that remembers them serves several segmenters.
 
     Raises:
       UserError: a protocol is not made for the data set, or lacks ground truth.
     """
     chosen = protocols.chosen_protocols(config.evaluation.protocols, config.dataset.name)
-    feature_fn = backbone.load_feature_maps(config)
-    patch_fn = dino.load_patch_features(config)
+    compare = config.evaluation.references
+    feature_fn = backbone.load_feature_maps(config) if compare else None
+    patch_fn = dino.load_patch_features(config) if compare else None
     parts, batch_size = config.model.num_parts, config.evaluation.batch_size
     figures: dict[str, float] = {}
     compared: dict[str, dict[str, float]] = {}
     tables: list[Table] = []
     shown: pipeline.Split | None = None
     for name, protocol in chosen.items():
-        splits = {split: load_split(config, split) for split in protocol.splits}
+        splits = {split: load(config, split) for split in protocol.splits}
         shown = shown or splits[protocol.splits[-1]]
         measured = protocol.measure(segmenter.probabilities, splits, batch_size)
         if not measured:
@@ -109,7 +123,7 @@ def measure_photos(config: Config, segmenter: Segmenter) -> Measured:
             others |= references.measure_references(
                 protocol,
                 splits,
-                load_split(config, protocol.reference_split),
+                load(config, protocol.reference_split),
                 num_parts=parts,
                 batch_size=batch_size,
                 seed=config.seed,
@@ -157,9 +171,15 @@ def _own_table(
 
 
 def measure_samples(config: Config, generator: Generator, variables: Any) -> dict[str, float]:
-    """Measures distances of samples from the training photos.
+    """Measures distances of samples from the training photos; see `sample_measure`."""
+    return sample_measure(config, generator)(variables)
 
-    FID and KID are measured if `evaluation.inception_checkpoint` gives a network.
+
+def sample_measure(config: Config, generator: Generator) -> Callable[[Any], dict[str, float]]:
+    """Returns what measures distances of a generator's samples from the training photos.
+
+    It takes the generator's variables, and serves several states of them. FID and KID are measured
+    if `evaluation.inception_checkpoint` gives a network.
     """
     count = config.evaluation.num_samples
     photos = load_split(config, "train", limit=max(count, 1)).images
@@ -171,22 +191,26 @@ def measure_samples(config: Config, generator: Generator, variables: Any) -> dic
         output: Any = generator.apply(variables, latents, train=False)
         return output.image
 
-    def sample_fn(batch: int) -> np.ndarray:
-        return np.asarray(draw(variables, jax.random.fold_in(key, batch)))
-
     sizes = pipeline.split_sizes(config.dataset.name, config.dataset.data_dir)
     held_out = next((load_split(config, s).images for s in HELD_OUT if sizes.get(s)), None)
     network = inception.load_network(config)
     real = None if network is None else inception.training_statistics(config, network)
-    return generated.image_figures(
-        sample_fn,
-        photos,
-        count,
-        config.seed,
-        held_out=held_out,
-        feature_fn=network,
-        real_statistics=real,
-    )
+
+    def measure(variables: Any) -> dict[str, float]:
+        def sample_fn(batch: int) -> np.ndarray:
+            return np.asarray(draw(variables, jax.random.fold_in(key, batch)))
+
+        return generated.image_figures(
+            sample_fn,
+            photos,
+            count,
+            config.seed,
+            held_out=held_out,
+            feature_fn=network,
+            real_statistics=real,
+        )
+
+    return measure
 
 
 def embed_parts(config: Config, generator: Generator, variables: Any) -> Float[np.ndarray, "n k 2"]:

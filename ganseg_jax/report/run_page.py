@@ -34,6 +34,7 @@ class Run:
       samples: (step, PNG) of pictures of the first stage, the newest first.
       sizes: images in each split.
       starts: (caption, PNG) of the layouts that were tried for the parts.
+      steps: picture of figures at several steps, as PNG; None if these were not measured.
     """
 
     config: Config
@@ -49,6 +50,7 @@ class Run:
     samples: Sequence[tuple[int, bytes]]
     sizes: Mapping[str, int]
     starts: Sequence[tuple[str, bytes]] = ()
+    steps: bytes | None = None
 
 
 def run_report(run: Run) -> Report:
@@ -65,6 +67,9 @@ def run_report(run: Run) -> Report:
         (f"Samples at step {step}. Image, points of each part, masks overlaid, masks.", sheet)
         for step, sheet in run.samples
     ]
+    if run.steps is not None:
+        caption = "Figures of checkpoints. Each against the updates of its stage; bands are 95 %."
+        figures.append((caption, run.steps))
     if "embeddings" in run.pictures:
         count = run.config.evaluation.embedding_samples
         caption = f"Part embeddings. t-SNE of {count} samples; a colour for each part, grey for the"

@@ -112,12 +112,8 @@ class Run:
 
     def _process(self) -> tuple[dict[str, Any] | None, bool]:
         """Returns the newest recorded process, and whether it lives."""
-        newest: tuple[str, Any] = ("", None)
-        for stage in TITLES:
-            rows = files.read_rows(self.workdir / stage / "starts.jsonl")
-            if rows and rows[-1].get("process") and str(rows[-1].get("time")) >= newest[0]:
-                newest = str(rows[-1].get("time")), rows[-1]["process"]
-        return newest[1], process.lives(newest[1])
+        recorded = process.newest(self.workdir, TITLES)
+        return recorded, process.lives(recorded)
 
     def _stage(self, name: str, total: int) -> dict[str, Any]:
         folder = self.workdir / name

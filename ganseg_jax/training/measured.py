@@ -17,6 +17,9 @@ FILE = "evaluation/steps.json"
 """Figures of several checkpoints of a workdir, which `jobs.steps` writes; a list of rows with
 `stage`, `step`, `weights`, `figures`, `beginning` (see below) and `measured_by`."""
 
+PICTURE = "evaluation/steps.png"
+"""Their curves."""
+
 
 def beginning(folder: epath.Path) -> str:
     """Returns when a stage began to be trained, "" if that is not known.

@@ -3,8 +3,13 @@
 import os
 import platform
 import signal
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+from etils import epath
+
+from ganseg_jax import files
 
 
 def facts() -> dict[str, Any]:
@@ -32,10 +37,25 @@ def born(pid: int) -> str | None:
 
 def lives(recorded: Any) -> bool:
     """Says whether the process that `facts` described still runs on this machine."""
-    if not isinstance(recorded, dict) or recorded.get("node") != platform.node():
+    if not is_of_this_machine(recorded):
         return False
     pid, time = recorded.get("pid"), recorded.get("born")
     return type(pid) is int and pid > 1 and time is not None and born(pid) == time
+
+
+def newest(workdir: epath.Path, stages: Iterable[str]) -> Any:
+    """Returns what `facts` said of the process that trained one of a workdir's stages last."""
+    found: tuple[str, Any] = ("", None)
+    for stage in stages:
+        rows = files.read_rows(workdir / stage / "starts.jsonl")
+        if rows and rows[-1].get("process") and str(rows[-1].get("time")) >= found[0]:
+            found = str(rows[-1].get("time")), rows[-1]["process"]
+    return found[1]
+
+
+def is_of_this_machine(recorded: Any) -> bool:
+    """Says whether `facts` described a process of this machine."""
+    return isinstance(recorded, dict) and recorded.get("node") == platform.node()
 
 
 def ask_to_end(recorded: Any) -> bool:
