@@ -39,5 +39,6 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     c.model.grid = "centers"
     c.gan.point_layout = given.layout
     c.gan.point_spread = SPREADS[given.layout]
+    c.segmenter.find_background = True
     c.evaluation.num_samples = 2_048
     return c

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -161,6 +161,28 @@ def classes_of(parts: Sequence[Part]) -> Classes:
         for number, part in enumerate(parts, start=1)
     ]
     return Classes(tuple(names), np.stack(colors), (0, *groups))
+
+
+def hidden(parts: Sequence[Part] | None) -> tuple[int, ...]:
+    """Returns the numbers, from 1, of the parts that count as background."""
+    return tuple(number for number, part in enumerate(parts or (), start=1) if part.hidden)
+
+
+def groups_without(hidden: Collection[int], count: int) -> tuple[int, ...] | None:
+    """Returns the groups of a network's classes if some parts count as background.
+
+    Args:
+      hidden: numbers of these parts, from 1.
+      count: K, the number of all parts.
+
+    Returns:
+      For each of K + 1 classes the class that it becomes: parts that are left have new numbers.
+      None if no part is hidden.
+    """
+    if not hidden:
+        return None
+    left = [number for number in range(1, count + 1) if number not in hidden]
+    return (0, *(left.index(n) + 1 if n in left else 0 for n in range(1, count + 1)))
 
 
 def _checked_part(entry: Any, number: int) -> Part:

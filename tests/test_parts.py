@@ -114,3 +114,10 @@ def test_names_go_with_a_packed_model(workdir, tmp_path):
         file.unlink()
     assert load_segmenter(tmp_path / "packed").classes[:2] == ("background", "head")
     assert load_segmenter(workdir).classes is None
+
+
+def test_hidden_parts_leave_the_others_with_new_numbers():
+    known = [parts.Part(), parts.Part(hidden=True), parts.Part("leg"), parts.Part(hidden=True)]
+    assert parts.hidden(known) == (2, 4) and parts.hidden(None) == ()
+    assert parts.groups_without((2, 4), 4) == (0, 1, 0, 2, 0)
+    assert parts.groups_without((), 4) is None

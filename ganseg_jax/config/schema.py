@@ -325,6 +325,12 @@ class Segmenter:
         (12, 24, 36), "Dilations of the pyramid.", unit="feature pixels"
     )
     stem_pool: bool = setting(True, "The backbone's max pool; leave it out for small images.")
+    find_background: bool = setting(
+        False,
+        "Find parts that paint background, without labels, and count them as background; beyond "
+        "the paper.",
+        since="0.2",
+    )
     refine: bool = setting(
         False,
         "Bring masks of photos to the edges of their colours; beyond the paper.",

@@ -7,7 +7,7 @@ each predicts the figures that are measured with labels.
 from collections.abc import Callable, Mapping
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 
 from ganseg_jax import pixels
 from ganseg_jax.evaluation.protocols import PredictFn
@@ -28,6 +28,9 @@ CROP = 1 / 16
 
 GAIN = 0.3
 """How far each colour channel is scaled up or down at most for the term `colors`."""
+
+GAIN_OF_MERGING = 0.03
+"""Share by which `separation` must rise for a part to be given to the background."""
 
 BAND = 3
 """Pixels on both sides of the border that the term `separation` looks at."""
@@ -110,6 +113,37 @@ def score(found: Mapping[str, float], weights: Mapping[str, float] | None = None
     """
     weights = WEIGHTS if weights is None else weights
     return sum(weight * found[name] for name, weight in weights.items())
+
+
+def background_parts(images: Images, labels: Int[np.ndarray, "n s s"]) -> list[int]:
+    """Finds parts that paint background: without them, colours at the border differ more.
+
+    The part without which `separation` is highest is given to the background, as long as that
+    raises it by `GAIN_OF_MERGING` or more, and at least one part is left.
+
+    Args:
+      images: photos, at the size of the labels.
+      labels: their parts, 0 for background.
+
+    Returns:
+      The labels of these parts, in the order in which they were found.
+    """
+    colors = images.astype(np.float32) / 255
+
+    def separated(labels: np.ndarray) -> float:
+        pairs = zip(colors, labels > 0, strict=True)
+        return float(np.mean([separation(image, mask) for image, mask in pairs]))
+
+    found: list[int] = []
+    now = separated(labels)
+    while len(left := [part for part in np.unique(labels) if part]) > 1:
+        without = {int(part): separated(np.where(labels == part, 0, labels)) for part in left}
+        part = max(without, key=lambda part: without[part])
+        if without[part] < (1 + GAIN_OF_MERGING) * now:
+            break
+        labels, now = np.where(labels == part, 0, labels), without[part]
+        found.append(part)
+    return found
 
 
 def follows(probabilities: Probabilities) -> float:

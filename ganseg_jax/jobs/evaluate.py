@@ -14,7 +14,7 @@ from ganseg_jax.errors import command
 from ganseg_jax.evaluation import intervals
 from ganseg_jax.evaluation.protocols import split_counts
 from ganseg_jax.files import resolve
-from ganseg_jax.jobs import measure, starts
+from ganseg_jax.jobs import backgrounds, measure, starts
 from ganseg_jax.jobs.begin import prepare_data
 from ganseg_jax.models.build import build_generator
 from ganseg_jax.precision import of_products
@@ -52,14 +52,16 @@ def evaluate(config: Config, workdir: epath.PathLike) -> dict[str, float]:
     workdir = resolve(workdir)
     prepare_data(config)
     # The same arithmetic wherever figures are computed.
-    segmenter = loading.load_segmenter(workdir, named=False, engine="jax")
-    known = parts.read(workdir, segmenter.num_classes - 1)
+    segmenter = backgrounds.load_measured(config, workdir)
+    hidden = backgrounds.hidden(config, workdir)
+    known = parts.read(workdir, config.model.num_parts)
     with of_products(config.evaluation.precision):
         measured = measure.measure_photos(config, segmenter)
         figures, notes = dict(measured.figures), []
         sheet = segmentation_sheet(measured.photos, segmenter(measured.photos), measured.truth)
         if known is not None:
-            names = [parts.name_of(known, n) for n in range(1, len(known) + 1)]
+            numbers = [n for n in range(1, len(known) + 1) if n not in hidden]
+            names = [parts.name_of(known, n) for n in numbers]
             sheet = with_legend(sheet, ["background", *names])
         pictures = {"segmented": sheet}
         # An auto-encoder draws nothing: its masks of photos are all there is to measure.
@@ -67,6 +69,9 @@ def evaluate(config: Config, workdir: epath.PathLike) -> dict[str, float]:
             generator = build_generator(config)
             variables = loading.restore_generator(config, workdir)
             notes = _notes(workdir, variables)
+            if hidden:
+                said = ", ".join(map(str, hidden))
+                notes.append(f"These parts paint background, and count as such: {said}.")
             placed = jax.device_put(variables)
             figures |= measure.measure_samples(config, generator, placed)
             pictures["embeddings"] = plots.plot_embeddings(

@@ -7,7 +7,7 @@ from etils import epath
 
 from ganseg_jax.config import Config
 from ganseg_jax.files import resolve
-from ganseg_jax.jobs import starts
+from ganseg_jax.jobs import backgrounds, starts
 from ganseg_jax.jobs.begin import begin, prepare_data
 from ganseg_jax.jobs.evaluate import evaluate
 from ganseg_jax.training import (
@@ -99,6 +99,8 @@ def train_stages(
     for number, name in enumerate(names, start=1):
         LOG.info("%d/%d %s", number, len(names), TITLES[name])
         harness.train(stages[name](), workdir, keep, retrain)
+        if name == "segmenter":  # Self-training goes by it.
+            backgrounds.settle(config, workdir)
 
 
 def _record_inputs(stages: dict[str, Callable[[], Stage]], workdir: epath.PathLike) -> None:

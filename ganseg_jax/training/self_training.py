@@ -18,11 +18,12 @@ from typing import Any
 import flax
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from etils import epath
 from jaxtyping import Array, Float, Int, UInt8
 
-from ganseg_jax import loading, pixels, prng, refinement
+from ganseg_jax import loading, parts, pixels, prng, refinement
 from ganseg_jax.config import Config
 from ganseg_jax.config.file import stage_settings
 from ganseg_jax.data import pipeline
@@ -117,6 +118,7 @@ def step(
     images: UInt8[Array, "b s s 3"],
     *,
     refine_labels: bool = True,
+    hidden: tuple[int, ...] = (),
 ) -> tuple[SelfTrainingState, Metrics]:
     """Updates the segmenter on as many generated images as photos, and its teacher.
 
@@ -128,6 +130,7 @@ def step(
       state: before the step.
       images: photos of the training set.
       refine_labels: bring pseudo-labels to the photos' edges (static).
+      hidden: numbers of the parts that count as background (static).
     """
     key = prng.step_key(root, state.step, "self_training")
     count, dim = images.shape[0], segmentation.generator.noise_dim
@@ -136,9 +139,13 @@ def step(
         latents = jax.lax.with_sharding_constraint(latents, batch_sharding)
     samples: Any = segmentation.generator.apply(generator_variables, latents, train=False)
 
+    classes = np.arange(segmentation.segmenter.num_classes)
+    becomes = np.where(np.isin(classes, hidden), 0, classes)
+
     def predict(images: Array) -> Array:
         logits: Any = segmentation.segmenter.apply(state.teacher, images, train=False)
-        return jax.nn.softmax(logits.astype(jnp.float32))
+        found = jax.nn.softmax(logits.astype(jnp.float32))
+        return found @ np.eye(len(classes), dtype=np.float32)[becomes] if hidden else found
 
     real = pixels.to_unit_range(images)
     labels = pseudo_labels(predict, real, refined=refine_labels)
@@ -147,7 +154,7 @@ def step(
         segmentation,
         state.student,
         _in_turn(samples.image, changed),
-        _in_turn(jnp.argmax(samples.masks, -1), labels),
+        _in_turn(jnp.asarray(becomes)[jnp.argmax(samples.masks, -1)], labels),
         prng.stream(key, "dropout"),
     )
     teacher = optax.incremental_update(student.segmenter, state.teacher, 1 - TEACHER_DECAY)
@@ -160,7 +167,7 @@ def _in_turn(generated: Array, real: Array) -> Array:
     return both.reshape(-1, *real.shape[1:])
 
 
-def outline(config: Config, generator: Any) -> Stage:
+def outline(config: Config, generator: Any, hidden: tuple[int, ...] = ()) -> Stage:
     """Returns the stage that trains a config's segmenter further, as far as known without photos.
 
     Its segmenter is untrained.
@@ -168,6 +175,7 @@ def outline(config: Config, generator: Any) -> Stage:
     Args:
       config: of the run.
       generator: variables of the trained generator, or their shapes.
+      hidden: numbers of the parts that count as background.
 
     Raises:
       UserError: naming the field that does not fit.
@@ -177,9 +185,10 @@ def outline(config: Config, generator: Any) -> Stage:
     def update(
         root: jax.Array, constants: Any, state: SelfTrainingState, batch: Any, split: Any
     ) -> tuple[SelfTrainingState, Metrics]:
-        refine = config.self_training.refine_labels
         return step(
-            segmentation, root, constants, split, state, batch["image"], refine_labels=refine
+            *(segmentation, root, constants, split, state, batch["image"]),
+            refine_labels=config.self_training.refine_labels,
+            hidden=hidden,
         )
 
     def untrained() -> SelfTrainingState:
@@ -215,6 +224,8 @@ def declare(config: Config, workdir: epath.PathLike) -> Stage:
         dataset.name, dataset.data_dir, "train", config.image_size, SHEET_SAMPLES
     ).images
     batch_size = config.self_training.batch_size
+    known = parts.read(workdir, config.model.num_parts)
+    hidden = parts.hidden(known) if config.segmenter.find_background else ()
 
     def view(constants: Any, state: SelfTrainingState) -> Array:
         images = pixels.to_unit_range(jnp.asarray(shown))
@@ -222,7 +233,7 @@ def declare(config: Config, workdir: epath.PathLike) -> Stage:
         return jnp.argmax(logits, -1)
 
     return dataclasses.replace(
-        outline(config, generator),
+        outline(config, generator, hidden),
         init=lambda: state_from_variables(segmentation, trained),
         batches=batches.photos(config, batch_size, "self_training.batch_size"),
         inputs={
@@ -230,6 +241,7 @@ def declare(config: Config, workdir: epath.PathLike) -> Stage:
             "generator": inputs.digest(generator),
             "segmenter": inputs.digest(trained),
             "settings": stage_settings(config, NAME),
+            "hidden": list(hidden),
         },
         view=view,
         picture=lambda labels: segmentation_sheet(shown, labels),

@@ -88,6 +88,18 @@ def test_right_masks_score_best(images):
     assert scores[0] > max(scores[1:])
 
 
+def test_parts_that_paint_background_are_found(images):
+    right = by_color(images).argmax(-1)
+    assert evidence.background_parts(images, right) == []
+    # Part 1 is the left half of the background, part 3 a stripe of it above the square.
+    painted = background_as_a_part(images).argmax(-1)
+    painted[:, 0][painted[:, 0] < 2] = 3
+    assert sorted(evidence.background_parts(images, painted)) == [1, 3]
+    # One part is always left, and photos without any part have none to find.
+    assert evidence.background_parts(images, (painted == 1).astype(int)) == []
+    assert evidence.background_parts(images, np.zeros_like(right)) == []
+
+
 def test_contrast_by_hand():
     image = np.zeros((2, 3, 3), np.float32)
     image[:, 1:] = 0.5  # One step of sqrt(0.75), in both rows; five other pairs are alike.
