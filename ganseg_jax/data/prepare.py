@@ -169,7 +169,7 @@ def _ready(dataset: str, data_dir: pathlib.Path, source: pathlib.Path | None) ->
     if path is None:
         return None
     if outdated(dataset, path):
-        if source is None:
+        if source is None or not source.exists():
             refuse_outdated(dataset, data_dir)
         LOG.info("%s was prepared by an earlier version: preparing it again", path)
         return None

@@ -64,7 +64,11 @@ def test_sets_of_the_earlier_rule_are_noticed_and_prepared_again(tmp_path, monke
         before.setattr(Cub, "VERSION", "1.0.0")
         build(tmp_path / "cub")
     assert [path.name for path in (data_dir / "cub").iterdir()] == ["1.0.0"]
-    for read in (lambda: build(None), lambda: pipeline.load_split("cub", data_dir, "test", 8)):
+    for read in (
+        lambda: build(None),
+        lambda: build(tmp_path / "gone"),
+        lambda: pipeline.load_split("cub", data_dir, "test", 8),
+    ):
         with pytest.raises(UserError, match="earlier version.*prepare it again: .*dataset=cub"):
             read()
     assert not build(tmp_path / "cub").already
