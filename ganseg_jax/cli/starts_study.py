@@ -5,7 +5,7 @@ python -m experiments.starts_study --config=configs/X.py --workdir=W --category=
 
 Trains short GANs from each start with each seed, and a segmenter on each. Measures what needs no
 labels, and overlap with the true masks. Several categories may share a workdir. Writes
-W/rows.jsonl, which resumes what was cut off, and W/table.md.
+W/rows.jsonl, which resumes what was cut off, W/table.md and W/scores.png.
 """
 
 from absl import flags
@@ -28,6 +28,7 @@ def main() -> None:
     from ganseg_jax.errors import UserError
     from ganseg_jax.files import resolve
     from ganseg_jax.jobs.starts import Start
+    from ganseg_jax.report.png import save_png
     from ganseg_jax.studies import starts
 
     try:
@@ -41,6 +42,8 @@ def main() -> None:
     rows = starts.collect(config, WORKDIR.value, begun, seeds, steps, CATEGORY.value)
     table = "\n".join(f"## At {step} updates\n\n{starts.table_of(rows, step)}" for step in steps)
     files.write_whole(resolve(WORKDIR.value) / starts.TABLE, table)
+    picture = starts.picture_of(rows, steps[-1])
+    save_png(resolve(WORKDIR.value) / starts.PICTURE, picture)
     print(table)
 
 

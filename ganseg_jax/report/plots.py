@@ -8,6 +8,7 @@ import matplotlib
 import numpy as np
 from jaxtyping import Float, UInt8
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
@@ -154,6 +155,37 @@ def plot_quality(
         axes.spines[["top", "right"]].set_visible(False)
     if len(curves) > 1 and measures:
         panels[0].legend(frameon=False, fontsize=9)
+    return rasterize(figure)
+
+
+def plot_scores(
+    points: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]],
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Draws what was found without labels against what labels say, a panel for each category.
+
+    Args:
+      points: category -> start -> (score, IoU) of each of its trainings.
+
+    Returns:
+      A picture on white, (H, W, 3) uint8.
+    """
+    figure = Figure(figsize=(1.4 + 2.5 * len(points), 2.9), dpi=110, layout="constrained")
+    panels = figure.subplots(1, max(len(points), 1), squeeze=False)[0]
+    names = list(dict.fromkeys(name for starts in points.values() for name in starts))
+    colors = dict(zip(names, palette(len(names) + 1)[1:] / 255, strict=True))
+    for axes, (category, starts) in zip(panels, points.items(), strict=False):
+        for name, pairs in starts.items():
+            axes.scatter(*np.transpose(pairs), s=36, color=colors[name], ec="#0005", lw=0.5)
+        axes.set_title(category, fontsize=9)
+        axes.set_xlabel("score without labels", fontsize=8)
+        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.tick_params(labelsize=7)
+        axes.grid(color="#e3e6ea", lw=0.7)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0].set_ylabel("foreground IoU in the end", fontsize=8)
+    marks = [Line2D([], [], ls="", marker="o", color=colors[name], label=name) for name in names]
+    figure.legend(handles=marks, loc="outside right center", frameon=False, fontsize=8)
     return rasterize(figure)
 
 

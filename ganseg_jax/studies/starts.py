@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from etils import epath
+from jaxtyping import UInt8
 
 from ganseg_jax import files
 from ganseg_jax.config import Config
@@ -21,11 +22,12 @@ from ganseg_jax.evaluation.evidence import Images, Probabilities
 from ganseg_jax.files import resolve
 from ganseg_jax.jobs import begin
 from ganseg_jax.jobs.starts import Start, Trial, small
+from ganseg_jax.report.plots import plot_scores
 from ganseg_jax.report.tables import markdown_table
 
 LOG = logging.getLogger(__name__)
 
-ROWS, TABLE = "rows.jsonl", "table.md"
+ROWS, TABLE, PICTURE = "rows.jsonl", "table.md", "scores.png"
 """In the workdir: a row for each training and number of updates, and what follows from them."""
 
 TRUE = ("iou", "nmi")
@@ -181,6 +183,16 @@ def held_out(
         own = [row for row in rows if row["category"] == category]
         found |= regrets(own, step, fitted(others, step, names))
     return found
+
+
+def picture_of(rows: Sequence[Row], step: int) -> UInt8[np.ndarray, "h w 3"]:
+    """Returns a picture of scores at a step against the last IoU."""
+    points: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    for category, (terms, final) in _by_category(rows, step, "iou").items():
+        for row, iou in zip(terms, final, strict=True):
+            starts = points.setdefault(category, {})
+            starts.setdefault(row["start"], []).append((evidence.score(row), iou))
+    return plot_scores(points)
 
 
 def table_of(rows: Sequence[Row], step: int) -> str:

@@ -57,6 +57,8 @@ def test_the_table_names_the_best_term_first():
     first = next(line for line in table.splitlines() if line.startswith("| separation"))
     assert first.split("|")[2].strip() == "1.00"
     assert "| people | 0.800 | 0.800 |" in table
+    picture = starts.picture_of(ROWS, 200)
+    assert picture.std() > 10 and picture.shape[1] > picture.shape[0]  # Two panels.
 
 
 def test_rows_are_measured_once(puppets_dir, tmp_path):
