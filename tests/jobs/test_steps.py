@@ -10,6 +10,7 @@ import threading
 import pytest
 
 from ganseg_jax import checkpoints, files, loading
+from ganseg_jax.config import with_fields
 from ganseg_jax.config.file import save_config
 from ganseg_jax.config.states import State
 from ganseg_jax.errors import UserError
@@ -136,9 +137,11 @@ def test_rows_of_a_stage_that_was_trained_again_do_not_count(config, copied):
 
 def test_rows_with_other_settings_do_not_count(config, copied):
     steps.evaluate_steps(config, copied, [4], ["segmenter"])
-    measures = steps.Measures(config_with(evaluation__num_samples=9), copied)
-    measures.measured_by["evaluation.num_samples"] = 9
-    assert steps.rows_now(measures) == []
+    assert len(steps.rows_now(steps.Measures(config, copied))) == 1
+    for changed in ({"evaluation.num_samples": 9}, {"segmenter.refine": True}):
+        assert steps.rows_now(steps.Measures(with_fields(config, changed), copied)) == []
+    same = with_fields(config, {"evaluation.references": False, "evaluation.batch_size": 5})
+    assert len(steps.rows_now(steps.Measures(same, copied))) == 1
 
 
 def test_following_ends_with_the_training(config, copied, monkeypatch, caplog):

@@ -121,8 +121,9 @@ def test_what_does_not_fit_is_named_before_anything_is_trained(workdir, tmp_path
     with pytest.raises(UserError) as error:
         begin(config, tmp_path / "w")
     line = str(error.value)
-    assert line.startswith(f"gan.init_from={str(workdir)!r}: generator/params/")
-    assert "is of shape (" in line and "gan.dont_load=generator/params/" in line
+    assert line.startswith(f"gan.init_from={str(workdir)!r}: generator/")
+    assert "is of shape (4,) there and of shape (6,) here" in line and "more (generator/" in line
+    assert "gan.dont_load=generator/" in line
     assert "\n" not in line and not (tmp_path / "w").exists()
 
 
