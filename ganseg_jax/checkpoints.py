@@ -84,6 +84,10 @@ def _read_step(
     summed = (place / "state" / CHECKSUMS).exists()
     try:
         found = _read_from(manager, [step], directory, like)
+        if found is None:
+            raise UserError(
+                f"the checkpoint of step {step} in {directory} is damaged: take another step"
+            )
     except UserError as error:
         if _vanishes(place):
             raise Gone(f"{place} was deleted while it was read") from error
@@ -106,7 +110,11 @@ def _vanishes(place: epath.Path, seconds: float = 3.0) -> bool:
 
 def _read(directory: epath.Path, like: dict[str, Any]) -> tuple[int, dict[str, Any]] | None:
     manager = _manager(directory)
-    return _read_from(manager, sorted(manager.all_steps(), reverse=True), directory, like)
+    steps = sorted(manager.all_steps(), reverse=True)
+    found = _read_from(manager, steps, directory, like)
+    if found is None and steps:
+        raise unreadable(directory)
+    return found
 
 
 def _read_from(
@@ -128,8 +136,6 @@ def _read_from(
             warn_of_damage(directory / str(step), error)
             continue
         return step, {path: _at(restored["state"], path) for path in like}
-    if steps:
-        raise unreadable(directory)
     return None
 
 

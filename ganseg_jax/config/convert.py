@@ -45,6 +45,12 @@ def checked(config: Config) -> Config:
                 f"{name}.keep_every={stage.keep_every} must be a multiple of "
                 f"{name}.checkpoint_every={stage.checkpoint_every}, or 0"
             )
+    for name in ("gan", "segmenter"):
+        stage = getattr(config, name)
+        if stage.init_from and config.model.kind != "gan":
+            raise UserError(f"{name}.init_from={stage.init_from!r}: auto-encoders start afresh")
+        if stage.dont_load and not stage.init_from:
+            raise UserError(f"{name}.dont_load={stage.dont_load!r} needs {name}.init_from")
     decay = config.gan.concentration
     if (decay.decay_from or decay.decay_until) and decay.decay_from >= decay.decay_until:
         raise UserError(

@@ -13,8 +13,7 @@ from ganseg_jax.data import prepare
 from ganseg_jax.evaluation import backbone, dino, inception
 from ganseg_jax.files import resolve
 from ganseg_jax.models.build import check_networks
-from ganseg_jax.training import inputs, partition, segmenter
-from ganseg_jax.training.gan import changes_of
+from ganseg_jax.training import gan, inputs, partition, segmenter
 
 LOG = logging.getLogger(__name__)
 
@@ -28,7 +27,7 @@ def check(config: Config) -> None:
       UserError: naming the first field, of whatever stage, that makes no sense.
     """
     checked(config)
-    changes_of(config.gan)
+    gan.changes_of(config.gan)
     check_networks(config)
     if config.evaluation.protocols:
         from ganseg_jax.evaluation import protocols  # Slow to import.
@@ -40,6 +39,9 @@ def _check_weights(config: Config, workdir: epath.PathLike) -> None:
     """Raises `UserError` for given weights that are missing, damaged, or of another network."""
     if config.model.kind == "gan" and not inputs.has_begun(resolve(workdir) / "segmenter"):
         segmenter.check_backbone(config)
+        segmenter.check_start(config)
+    if config.model.kind == "gan" and not inputs.has_begun(resolve(workdir) / "gan"):
+        gan.check_start(config)
     if config.evaluation.backbone_checkpoint:
         backbone.load_feature_maps(config)
     if config.evaluation.dino_checkpoint:

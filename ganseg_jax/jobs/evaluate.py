@@ -1,5 +1,6 @@
 """Measures a trained run and writes its figures, pictures and report."""
 
+import json
 import logging
 from collections.abc import Mapping
 from typing import Any
@@ -25,7 +26,7 @@ from ganseg_jax.report.png import save_png
 from ganseg_jax.report.run_page import Run, run_report
 from ganseg_jax.report.sheets import segmentation_sheet
 from ganseg_jax.report.tables import plain_table
-from ganseg_jax.training import inputs, partition, provenance
+from ganseg_jax.training import inputs, partition, provenance, start
 from ganseg_jax.training import measured as measured_steps
 
 LOG = logging.getLogger(__name__)
@@ -156,12 +157,19 @@ def run_card(
                 "num_steps": schedule.num_steps,
                 "batch_size": schedule.batch_size,
                 "minutes": round(training_seconds(logs[name]) / 60, 1),
+                "started_from": _started_from(workdir / name),
                 "starts": files.read_rows(workdir / name / "starts.jsonl"),
             }
             for name, schedule in trained_stages(config).items()
         },
         "evaluation": provenance.facts(),
     }
+
+
+def _started_from(folder: epath.Path) -> dict[str, Any] | None:
+    """Returns the weights that a stage started from; None if it was initialised."""
+    path = folder / start.FILE
+    return json.loads(path.read_text()) if path.exists() else None
 
 
 def training_seconds(rows: list[dict[str, Any]]) -> float:

@@ -140,11 +140,23 @@ def _summary(run: Run) -> list[tuple[str, object]]:
         ("Parts", config.model.num_parts),
         *trained,
         ("Training time", minutes),
+        *_started_from(card["stages"]),
         ("Masks", "brought to the photos' edges" if card["refined"] else "as the network says"),
         *_origin(card),
         ("Seed", config.seed),
         ("Written", time.strftime("%Y-%m-%d %H:%M")),
     ]
+
+
+def _started_from(stages: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Returns rows of the weights that stages started from, if they were not initialised."""
+    rows = []
+    for name, stage in stages.items():
+        if facts := stage.get("started_from"):
+            step = f", step {facts['step']}" if "step" in facts else ""
+            kept = f"; {len(facts['left'])} weights initialised" if facts["left"] else ""
+            rows.append((f"{humanize(name)} from", f"{facts['init_from']}{step}{kept}"))
+    return rows
 
 
 def _origin(card: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -42,7 +42,7 @@ def plot_steps(rows: Sequence[Mapping[str, Any]]) -> UInt8[np.ndarray, "h w 3"]:
             axes.set_axis_off()
         for axes, name in zip(line, measures[stage], strict=False):
             _panel(axes, of_stage[stage], name)
-            axes.set_xlabel(f"updates, {humanize(stage)}", fontsize=9)
+            axes.set_xlabel(f"{humanize(stage)}, updates", fontsize=9)
     return rasterize(figure)
 
 

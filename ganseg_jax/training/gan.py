@@ -23,7 +23,7 @@ from ganseg_jax.models.discriminator import Discriminator
 from ganseg_jax.models.generator import Generator, GeneratorOutput
 from ganseg_jax.models.initialise import init_variables
 from ganseg_jax.report.sheets import sample_sheet
-from ganseg_jax.training import batches
+from ganseg_jax.training import batches, start
 from ganseg_jax.training.augmentation import CHANGES, Change, change_images
 from ganseg_jax.training.optimizer import adam, flat_norm
 from ganseg_jax.training.stage import Schedule, Stage
@@ -140,6 +140,35 @@ def generator_shapes(config: Config) -> Any:
     gan = Gan.of(config)
     latents, _ = example_inputs(gan)
     return jax.eval_shape(lambda: init_variables(gan.generator, config.seed, latents, train=True))
+
+
+def networks_of(state: GanState) -> dict[str, Any]:
+    """Returns the variables of a state's networks by their names, the average among them."""
+    networks = {"generator": state.generator, "discriminator": state.discriminator}
+    return networks if state.average is None else networks | {"average": state.average}
+
+
+def network_shapes(config: Config) -> dict[str, Any]:
+    """Returns the shapes of `networks_of` a config's state."""
+    shapes: GanState = jax.eval_shape(lambda: init_state(Gan.of(config), config.seed))
+    return networks_of(shapes)
+
+
+def begin_from(config: Config, state: GanState) -> tuple[GanState, dict[str, Any]]:
+    """Returns the state before the first step with the weights of `gan.init_from`, and whence.
+
+    Raises:
+      UserError: they cannot be read or do not fit.
+    """
+    networks, facts = start.networks_from("gan", config, networks_of(state), network_shapes)
+    begun = state_from_variables(Gan.of(config), networks["generator"], networks["discriminator"])
+    return dataclasses.replace(begun, average=networks.get("average")), facts
+
+
+def check_start(config: Config) -> None:
+    """Raises `UserError` if `gan.init_from` cannot be read or does not fit."""
+    if config.gan.init_from:
+        start.networks_from("gan", config, network_shapes(config), network_shapes)
 
 
 def state_from_variables(gan: Gan, generator: Any, discriminator: Any) -> GanState:
@@ -394,6 +423,7 @@ def outline(config: Config) -> Stage:
         schedule=Schedule.of(config.gan),
         seed=config.seed,
         init=lambda: init_state(gan, config.seed),
+        begin=functools.partial(begin_from, config) if config.gan.init_from else None,
         step=update_on,
         batch=("gan.batch_size", config.gan.batch_size),
         batches=batches.shapes_of_photos(config.image_size, config.gan.batch_size),

@@ -10,9 +10,10 @@ import numpy as np
 from etils import epath
 from jax.sharding import Mesh, Sharding
 
-from ganseg_jax import precision, prng
+from ganseg_jax import checkpoints as saved
+from ganseg_jax import files, precision, prng
 from ganseg_jax.files import resolve
-from ganseg_jax.training import compiling, inputs, loop, partition, work
+from ganseg_jax.training import compiling, inputs, loop, partition, start, work
 from ganseg_jax.training.batches import Batches
 from ganseg_jax.training.checkpoint import Checkpoints
 from ganseg_jax.training.stage import Stage
@@ -50,6 +51,11 @@ def train(
         partition.check_batch_size(*stage.batch, mesh)
     batches = stage.batches(mesh)
     state = stage.init()
+    if stage.begin is not None and not saved.steps(folder / "checkpoints"):
+        state, facts = stage.begin(state)
+        LOG.info("%s: starts from %s", stage.name, facts["init_from"])
+        if jax.process_index() == 0:
+            files.write_json(folder / start.FILE, facts)
     shardings = partition.state_shardings(state, mesh, stage.fsdp)
     state = partition.place(state, shardings)
     kept = stage.schedule.keep_every, stage.schedule.keep_best

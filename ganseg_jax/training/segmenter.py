@@ -23,7 +23,7 @@ from ganseg_jax.models.deeplab import DeepLabV3
 from ganseg_jax.models.generator import Generator
 from ganseg_jax.models.initialise import init_variables
 from ganseg_jax.report.sheets import segmentation_sheet
-from ganseg_jax.training import inputs
+from ganseg_jax.training import inputs, start
 from ganseg_jax.training.gan import sheet_latents
 from ganseg_jax.training.optimizer import adam, flat_norm
 from ganseg_jax.training.stage import Schedule, Stage
@@ -119,11 +119,34 @@ def init_state(
 
 def check_backbone(config: Config) -> None:
     """Raises `UserError` if `segmenter.backbone_checkpoint` cannot be read or does not fit."""
-    path, size = config.segmenter.backbone_checkpoint, config.image_size
-    if path:
-        image = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
-        init = functools.partial(build_segmenter(config).init, train=False)
-        _with_backbone(jax.eval_shape(init, jax.random.key(0), image), path)
+    if config.segmenter.backbone_checkpoint:
+        shapes = network_shapes(config)["segmenter"]
+        _with_backbone(shapes, config.segmenter.backbone_checkpoint)
+
+
+def network_shapes(config: Config) -> dict[str, Any]:
+    """Returns the shapes of a config's segmenter, by its name."""
+    size = config.image_size
+    image = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
+    init = functools.partial(build_segmenter(config).init, train=False)
+    return {"segmenter": jax.eval_shape(init, jax.random.key(0), image)}
+
+
+def begin_from(config: Config, state: SegmenterState) -> tuple[SegmenterState, dict[str, Any]]:
+    """Returns the state before the first step with `segmenter.init_from`, and whence.
+
+    Raises:
+      UserError: they cannot be read or do not fit.
+    """
+    own = {"segmenter": state.segmenter}
+    networks, facts = start.networks_from("segmenter", config, own, network_shapes)
+    return state_from_variables(Segmentation.of(config), networks["segmenter"]), facts
+
+
+def check_start(config: Config) -> None:
+    """Raises `UserError` if `segmenter.init_from` cannot be read or does not fit."""
+    if config.segmenter.init_from:
+        start.networks_from("segmenter", config, network_shapes(config), network_shapes)
 
 
 def _with_backbone(variables: Any, path: str) -> Any:
@@ -228,6 +251,7 @@ def outline(config: Config, generator: Any) -> Stage:
         schedule=Schedule.of(config.segmenter),
         seed=config.seed,
         init=lambda: init_state(segmentation, config.seed, config.segmenter.backbone_checkpoint),
+        begin=functools.partial(begin_from, config) if config.segmenter.init_from else None,
         step=lambda root, teacher, state, batch, split: step(
             segmentation, root, teacher, split, state
         ),

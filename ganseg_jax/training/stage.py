@@ -50,6 +50,8 @@ class Stage:
       schedule: its number of updates and intervals.
       seed: decides the root key.
       init: returns the state before the first update, as host arrays.
+      begin: state as initialised -> (state to start with, what that came from, fit for JSON), for a
+        stage without checkpoints; None to start with the former.
       step: (root key, constants, state, batch, sharding of batches) -> (state, scalars); pure, and
         `state.step` counts the updates.
       batch: name and value of the setting that says how many images an update has; None if batches
@@ -79,6 +81,7 @@ class Stage:
     batches: Callable[[Mesh], Batches] = no_batches
     inputs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     derived: bool = True
+    begin: Callable[[Any], tuple[Any, dict[str, Any]]] | None = None
     view: Callable[[Any, Any], Any] | None = None
     picture: Callable[[Any], np.ndarray] | None = None
     whole: tuple[str, ...] = ()

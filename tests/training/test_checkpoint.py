@@ -161,6 +161,19 @@ def test_checksums_are_those_of_sha256sum(tmp_path):
         assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
 
 
+def test_a_checkpoint_of_a_step_is_read_and_no_other(tmp_path):
+    saved(tmp_path / "c")
+    step, parts = checkpoints.read(tmp_path / "c", {"net": STATE["net"]}, step=2)
+    assert step == 2
+    np.testing.assert_array_equal(parts["net"]["kernel"], shifted(2)["net"]["kernel"])
+    assert checkpoints.steps(tmp_path / "c") == [2, 4] and checkpoints.steps(tmp_path / "d") == []
+    with pytest.raises(UserError, match="has no checkpoint of step 3: there is 2, 4"):
+        checkpoints.read(tmp_path / "c", {"net": STATE["net"]}, step=3)
+    damage(tmp_path / "c" / "2")
+    with pytest.raises(UserError, match="the checkpoint of step 2 in .*c is damaged: take another"):
+        checkpoints.read(tmp_path / "c", {"net": STATE["net"]}, step=2)
+
+
 def test_run_replaces_a_corrupt_checkpoint(tmp_path):
     whole = run(stage(), tmp_path)
     damage(tmp_path / "toy" / "checkpoints" / "6")
