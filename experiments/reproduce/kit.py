@@ -9,6 +9,7 @@ import dataclasses
 import json
 import pathlib
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +18,7 @@ from typing import Any
 from absl import flags
 
 from ganseg_jax import files
-from ganseg_jax.cli import app, config_flag
+from ganseg_jax.cli import app, config_flag, places
 from ganseg_jax.config import Config
 from ganseg_jax.config.convert import checked, from_mapping, nested
 from ganseg_jax.config.setting import flat, parsed
@@ -30,8 +31,16 @@ ESTIMATES = pathlib.Path(__file__).parents[1] / "results" / "tpu" / "steps.jsonl
 config's name."""
 
 FOUR_SETS = ("celeba_wild", "cub", "flowers", "taichi")
-COMPONENTS = ("full", "no_points", "no_background", "no_points_no_background", "no_concentration")
-COMPONENTS += ("no_area", "autoencoder_points", "autoencoder_masks")
+COMPONENTS = (
+    "full",
+    "no_points",
+    "no_background",
+    "no_points_no_background",
+    "no_concentration",
+    "no_area",
+    "autoencoder_points",
+    "autoencoder_masks",
+)
 
 TABLES: dict[str, tuple[tuple[str, str], ...]] = {
     "landmarks": (
@@ -208,12 +217,23 @@ def carry_out(runs: Sequence[Run], start: Start) -> list[Run]:
         print(f"[{number}/{len(runs)}] {run.folder}: {run.state()}", flush=True)
         code = start(run.command)
         if code:
-            print(f"{run.folder} ended with code {code}; the same command resumes", file=sys.stderr)
+            again = "put right what it says" if code == 2 else "the same command resumes"
+            print(f"{run.folder} ended with code {code}: {again}", file=sys.stderr)
             # A signal's number is negative here; shells add it to 128.
             raise SystemExit(code if code > 0 else 128 - code)
         if run.figures() is None:
             left_out.append(run)
     return left_out
+
+
+def start_process(command: Sequence[str]) -> int:
+    """Runs a command and returns its exit code; SIGTERM is passed on, so that it can save."""
+    with subprocess.Popen(command) as process:
+        before = signal.signal(signal.SIGTERM, lambda *_: process.send_signal(signal.SIGTERM))
+        try:
+            return process.wait()
+        finally:
+            signal.signal(signal.SIGTERM, before)
 
 
 def table_of(table: str, runs: Sequence[Run]) -> Table:
@@ -269,7 +289,7 @@ def main(table: str) -> None:
             raise UserError(f"--seeds={','.join(seeds.value)} must be whole numbers, such as 0,1,2")
         runs = plan(
             table,
-            root.value,
+            places.required(root),
             sets=sets.value,
             seeds=[int(seed) for seed in seeds.value],
             variant=variant.value,
@@ -281,7 +301,7 @@ def main(table: str) -> None:
             for run in runs:
                 print(shlex.join(run.command))
         if not (dry_run.value or tell.value):
-            left_out = carry_out(runs, lambda command: subprocess.run(command).returncode)
+            left_out = carry_out(runs, start_process)
             for run in left_out:
                 print(f"{run.folder} has no figures: its losses became infinite")
         if not dry_run.value:

@@ -235,7 +235,9 @@ def read_parameters(path: epath.PathLike) -> dict[str, Any]:
       UserError: it cannot be read, or does not hold named hyperparameters.
     """
     try:
-        content = json.loads(resolve(path).read_text(encoding="utf-8-sig"))
+        content = json.loads(
+            resolve(path).read_bytes().decode("utf-8-sig")
+        )  # Some editors put a mark first.
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read as parameters.json: {error}") from error
     if not isinstance(content, dict):

@@ -73,7 +73,7 @@ def test_an_interrupted_table_resumes_and_is_told(tmp_path, capsys):
     with pytest.raises(SystemExit) as stopped:
         kit.carry_out(runs, first)
     assert stopped.value.code == 143
-    assert "parts_4/seed_0 ended with code 143; the same command resumes" in capsys.readouterr().err
+    assert "parts_4/seed_0 ended with code 143: the same command resumes" in capsys.readouterr().err
     caption, _, rows = kit.status(runs)
     assert caption == "2 of 6 runs finished"
     assert [row[1] for row in rows[:4]] == [
@@ -96,6 +96,13 @@ def test_a_signal_is_an_exit_code_of_its_own(tmp_path):
     with pytest.raises(SystemExit) as stopped:
         kit.carry_out(runs, Trainer(runs, stop_at=1, code=-9))
     assert stopped.value.code == 137
+
+
+def test_sigterm_is_passed_on():
+    program = "import os, signal, sys, time\n"
+    program += "signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))\n"
+    program += "os.kill(os.getppid(), signal.SIGTERM)\ntime.sleep(60)"
+    assert kit.start_process([sys.executable, "-c", program]) == 143
 
 
 def test_a_run_without_figures_is_left_out(tmp_path):
