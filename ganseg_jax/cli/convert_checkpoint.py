@@ -11,8 +11,6 @@ further with a larger number of steps. Only writing files of PyTorch (.model, .p
 installed.
 """
 
-import json
-from pathlib import Path
 from typing import Any
 
 from absl import flags
@@ -58,7 +56,9 @@ def _import() -> None:
             name: weights.section(content, name, _INPUT.value)
             for name in ("generator", "discriminator")
         }
-        workdir.import_gan(config, parts, _read_parameters(places.required(_PARAMETERS)), target)
+        workdir.import_gan(
+            config, parts, workdir.read_parameters(places.required(_PARAMETERS)), target
+        )
     else:
         workdir.import_segmenter(config, workdir.segmenter_from(content), target)
     print(f"{_INPUT.value} is now the {_KIND.value} of {target}")
@@ -75,18 +75,6 @@ def _export() -> None:
     else:
         weights.write(_EXPORT.value, {"detector": workdir.export_segmenter(_WORKDIR.value)})
     print(f"the {_KIND.value} of {_WORKDIR.value} is now in {_EXPORT.value}")
-
-
-def _read_parameters(path: str) -> dict[str, Any]:
-    from ganseg_jax.errors import UserError
-
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as parameters.json: {error}") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path} must hold named hyperparameters")
-    return content
 
 
 def _write_parameters(path: str, hyperparameters: dict[str, Any]) -> None:

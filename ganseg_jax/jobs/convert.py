@@ -1,5 +1,6 @@
 """Converted checkpoints as workdirs, and the way back."""
 
+import json
 import logging
 from collections.abc import Mapping
 from typing import Any
@@ -225,3 +226,20 @@ def segmenter_from(content: Variables) -> Mapping[str, Any]:
     if isinstance(nested, Mapping):
         return nested
     return strip_prefix(content, "detector.")
+
+
+def read_parameters(path: epath.PathLike) -> dict[str, Any]:
+    """Reads a published `parameters.json`.
+
+    Raises:
+      UserError: it cannot be read, or does not hold named hyperparameters.
+    """
+    try:
+        content = json.loads(
+            resolve(path).read_bytes().decode("utf-8-sig")
+        )  # Some editors put a mark first.
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read as parameters.json: {error}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} must hold named hyperparameters")
+    return content
