@@ -161,14 +161,15 @@ def _choose(config: Config, folder: epath.Path, before: list[Tried], seconds: fl
     short = trial.config.gan.num_steps
     rounds: list[tuple[int, Sequence[Start]]] = [(short, CANDIDATES)]
     going: dict[Start, Iterator[Predict]] = {}
-    made = 0
+    paces: list[float] = []
     for steps, starts in rounds:
         compared = []
         for start in starts:
             found = tried.get((start, steps))
-            # A training takes about as long as those before, a longer one LENGTH times.
-            expected = (time.monotonic() - begun) / max(made, 1) * steps / short
-            if found is None and made and time.monotonic() - begun + expected > seconds:
+            # The first training compiles; what others take is the shortest time until now.
+            expected = min(paces, default=0.0) * steps / short
+            start_time = time.monotonic()
+            if found is None and paces and start_time - begun + expected > seconds:
                 LOG.info("the time allows no further trainings: %s left out", start.name)
                 continue
             if found is None:
@@ -176,7 +177,7 @@ def _choose(config: Config, folder: epath.Path, before: list[Tried], seconds: fl
                     to_come = [n for n in (short, LENGTH * short) if n >= steps]
                     going[start] = trial.train(start, config.seed, to_come)
                 found, picture = trial.measure(start, steps, next(going[start]))
-                made += steps // short
+                paces.append((time.monotonic() - start_time) * short / steps)
                 tried[start, steps] = found
                 if jax.process_index() == 0:
                     save_png(folder / _picture(start), picture)
