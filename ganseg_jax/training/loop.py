@@ -187,6 +187,9 @@ def _train(
             f"{stage.name}: interrupted at step {step}; the same command resumes from step {saved}",
             code=130,
         ) from None
+    # In the last step, or while its state was saved: the next stage must not begin.
+    if partition.anywhere(bool(stopped), after=state):
+        raise Stopped(f"{stage.name}: asked to end; saved at step {step}", code=143)
     return state
 
 

@@ -106,6 +106,17 @@ def test_sigterm_saves_and_ends(tmp_path):
     assert run(stage(), tmp_path)["total"] == total_after(6)
 
 
+def test_sigterm_in_the_last_step_ends_the_run_before_the_next_stage(tmp_path):
+    def terminated(state, scalars):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return state, scalars
+
+    with pytest.raises(Stopped, match="asked to end; saved at step 6") as stopped:
+        run(stage(step=add_but(6, terminated)), tmp_path)
+    assert stopped.value.code == 143
+    assert run(stage(), tmp_path)["total"] == total_after(6)
+
+
 def test_ctrl_c_says_from_where_the_run_resumes(tmp_path):
     def interrupted(state, scalars):
         raise KeyboardInterrupt
