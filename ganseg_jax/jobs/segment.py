@@ -109,7 +109,8 @@ def segment_folder(
     content = {"photos": records, "skipped": skipped}
     files.write_json(output / "parts.json", content, indent=1, ensure_ascii=False)
     files.write_whole(output / "parts.csv", outputs.table(content))
-    LOG.info("%d photos segmented in %s; %d skipped", len(records), output, len(skipped))
+    photos = "1 photo" if len(records) == 1 else f"{len(records)} photos"
+    LOG.info("%s segmented in %s; %d skipped", photos, output, len(skipped))
     return content
 
 
