@@ -32,6 +32,9 @@ GAIN = 0.3
 GAIN_OF_MERGING = 0.03
 """Share by which `separation` must rise for a part to be given to the background."""
 
+LEAST_SEPARATION = 0.01
+"""Of masks that follow photos at all; trainings that had just begun came to 0.04 and more."""
+
 BAND = 3
 """Pixels on both sides of the border that the term `separation` looks at."""
 
@@ -119,7 +122,8 @@ def background_parts(images: Images, labels: Int[np.ndarray, "n s s"]) -> list[i
     """Finds parts that paint background: without them, colours at the border differ more.
 
     The part without which `separation` is highest is given to the background, as long as that
-    raises it by `GAIN_OF_MERGING` or more, and at least one part is left.
+    raises it by `GAIN_OF_MERGING` or more, and at least one part is left. Masks at whose border
+    colours hardly differ (`LEAST_SEPARATION`) follow no photo, and nothing is said about them.
 
     Args:
       images: photos, at the size of the labels.
@@ -139,7 +143,7 @@ def background_parts(images: Images, labels: Int[np.ndarray, "n s s"]) -> list[i
     while len(left := [part for part in np.unique(labels) if part]) > 1:
         without = {int(part): separated(np.where(labels == part, 0, labels)) for part in left}
         part = max(without, key=lambda part: without[part])
-        if without[part] < (1 + GAIN_OF_MERGING) * now:
+        if now < LEAST_SEPARATION or without[part] < (1 + GAIN_OF_MERGING) * now:
             break
         labels, now = np.where(labels == part, 0, labels), without[part]
         found.append(part)

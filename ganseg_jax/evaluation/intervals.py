@@ -174,6 +174,10 @@ def difference(one: Figure, other: Figure) -> Difference | None:
     if len(one.each) < 2 or not np.isfinite(value):
         return None
     drawn = _redrawn(other) - _redrawn(one)
+    # A draw may have no image that counts.
+    drawn = drawn[np.isfinite(drawn)]
+    if len(drawn) < 2:
+        return None
     # Rounding must not make equal figures differ.
     as_far = np.abs(drawn - value) >= abs(value) - 1e-12
     return Difference(value, *_ends(drawn), p=float((as_far.sum() + 1) / (len(drawn) + 1)))

@@ -56,9 +56,7 @@ def settle(config: Config, workdir: epath.PathLike) -> None:
     partition.wait_for_all("parts were looked at")
 
 
-def load_measured(
-    config: Config, workdir: epath.PathLike, state: loading.State = loading.NEWEST
-) -> Segmenter:
+def load_measured(config: Config, workdir: epath.PathLike) -> Segmenter:
     """Loads the segmenter that figures are measured with: its parts, less those of the background.
 
     Unlike `load_segmenter` it neither names nor merges parts, and it always computes with JAX.
@@ -66,12 +64,11 @@ def load_measured(
     Args:
       config: of the run.
       workdir: of the run.
-      state: of the run's networks.
 
     Raises:
       UserError: as `load_segmenter` does.
     """
-    segmenter = loading.load_segmenter(workdir, named=False, engine="jax", state=state)
+    segmenter = loading.load_segmenter(workdir, named=False, engine="jax")
     segmenter.groups = parts.groups_without(hidden(config, workdir), config.model.num_parts)
     return segmenter
 

@@ -15,7 +15,7 @@ from etils import epath
 from jaxtyping import UInt8
 
 from ganseg_jax import files, pixels, refinement
-from ganseg_jax.config import Config, with_fields
+from ganseg_jax.config import Config, flat, with_fields
 from ganseg_jax.config.convert import checked
 from ganseg_jax.data import pipeline
 from ganseg_jax.errors import UserError
@@ -24,7 +24,7 @@ from ganseg_jax.evaluation.evidence import Images, Probabilities
 from ganseg_jax.files import resolve
 from ganseg_jax.report.png import save_png
 from ganseg_jax.report.sheets import segmentation_sheet
-from ganseg_jax.training import gan, inputs, segmenter
+from ganseg_jax.training import gan, inputs, partition, segmenter
 from ganseg_jax.training.brief import Brief
 
 LOG = logging.getLogger(__name__)
@@ -107,16 +107,36 @@ def resolved(config: Config, workdir: epath.PathLike, seconds: float = math.inf)
         return config
     folder = resolve(workdir) / FOLDER
     content = _read(folder / FILE)
+    partition.wait_for_all("starts are read")  # Before one process writes.
+    if inputs.has_begun(resolve(workdir) / "gan"):
+        # Too late to choose; without a choice the GAN began as an older version has it.
+        return checked(Start(**content["chosen"]).of(config)) if "chosen" in content else config
+    decided_by = _deciding(config)
+    if content and content.get("decided_by") != decided_by:
+        LOG.info("how parts begin was chosen for other settings or photos: it is chosen again")
+        forget(workdir)
+        content = {}
     if "chosen" in content:
         return checked(Start(**content["chosen"]).of(config))
-    if inputs.has_begun(resolve(workdir) / "gan"):
-        return config  # Too late to choose.
-    chosen = _choose(config, folder, [Tried.of(row) for row in content.get("tried", [])], seconds)
+    if jax.process_count() > 1:
+        seconds = math.inf  # Clocks differ, and all processes must train the same.
+    content = {"decided_by": decided_by, "tried": content.get("tried", [])}
+    chosen = _choose(config, folder, content, seconds)
     LOG.info("chosen: a %s", chosen.name)
     if jax.process_index() == 0:
-        tried = _read(folder / FILE).get("tried", [])
-        files.write_json(folder / FILE, {"tried": tried, "chosen": dataclasses.asdict(chosen)})
+        files.write_json(folder / FILE, content | {"chosen": dataclasses.asdict(chosen)})
     return checked(chosen.of(config))
+
+
+def _deciding(config: Config) -> dict[str, Any]:
+    """Returns what the short trainings depend on, as JSON gives it back."""
+    dataset = config.dataset
+    kept = ("seed", "image_size", "dtype", "model", "discriminator", "starts", "gan", "segmenter")
+    values = {k: v for k, v in flat(small(config)).items() if k.partition(".")[0] in kept}
+    values |= {"dataset.name": dataset.name, "dataset.augment": dataset.augment}
+    values["photos"] = pipeline.fingerprint(dataset.name, dataset.data_dir)
+    plain: dict[str, Any] = json.loads(json.dumps(values))
+    return plain
 
 
 def forget(workdir: epath.PathLike) -> None:
@@ -147,13 +167,14 @@ def _picture(start: Start) -> str:
     return f"{start.name.replace(' ', '_')}.png"
 
 
-def _choose(config: Config, folder: epath.Path, before: list[Tried], seconds: float) -> Start:
+def _choose(config: Config, folder: epath.Path, content: dict[str, Any], seconds: float) -> Start:
     """Tries the candidates, then the better half of them for longer (successive halving).
 
-    What was tried before, with as many updates, is not tried again.
+    What was tried before, with as many updates, is not tried again. Keeps what each came to in
+    `content["tried"]` and in the file.
     """
     begun, trial = time.monotonic(), Trial(small(config))
-    tried = {(found.start, found.steps): found for found in before}
+    tried = {(found.start, found.steps): found for found in map(Tried.of, content["tried"])}
     LOG.info(
         "how parts begin: short trainings from %d starts at %d px, compared without labels",
         *(len(CANDIDATES), trial.config.image_size),
@@ -167,7 +188,8 @@ def _choose(config: Config, folder: epath.Path, before: list[Tried], seconds: fl
         for start in starts:
             found = tried.get((start, steps))
             # The first training compiles; what others take is the shortest time until now.
-            expected = min(paces, default=0.0) * steps / short
+            to_do = (steps - short if start in going else steps) / short
+            expected = min(paces, default=0.0) * to_do
             start_time = time.monotonic()
             if found is None and paces and start_time - begun + expected > seconds:
                 LOG.info("the time allows no further trainings: %s left out", start.name)
@@ -177,12 +199,12 @@ def _choose(config: Config, folder: epath.Path, before: list[Tried], seconds: fl
                     to_come = [n for n in (short, LENGTH * short) if n >= steps]
                     going[start] = trial.train(start, config.seed, to_come)
                 found, picture = trial.measure(start, steps, next(going[start]))
-                paces.append((time.monotonic() - start_time) * short / steps)
+                paces.append((time.monotonic() - start_time) / to_do)
                 tried[start, steps] = found
+                content["tried"] = [dataclasses.asdict(each) for each in tried.values()]
                 if jax.process_index() == 0:
                     save_png(folder / _picture(start), picture)
-                    rows = [dataclasses.asdict(each) for each in tried.values()]
-                    files.write_json(folder / FILE, {"tried": rows})
+                    files.write_json(folder / FILE, content)
             LOG.info("%s after %d updates: score %.3f", start.name, steps, found.score)
             compared.append(found)
         if compared:

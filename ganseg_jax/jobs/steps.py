@@ -16,7 +16,7 @@ from ganseg_jax.config.states import State, Weights, part_of
 from ganseg_jax.errors import UserError
 from ganseg_jax.evaluation import intervals
 from ganseg_jax.files import resolve
-from ganseg_jax.jobs import backgrounds, measure
+from ganseg_jax.jobs import measure
 from ganseg_jax.jobs.begin import prepare_data
 from ganseg_jax.jobs.evaluate import trained_stages
 from ganseg_jax.models.build import build_generator
@@ -86,7 +86,8 @@ class Measures:
         return self._of_samples(jax.device_put(variables))
 
     def _photos(self, state: State) -> Mapping[str, float]:
-        segmenter = backgrounds.load_measured(self.config, self.workdir, state)
+        # All parts as they are: which ones paint background is found of a finished segmenter.
+        segmenter = loading.load_segmenter(self.workdir, named=False, engine="jax", state=state)
         return measure.measure_photos(self.config, segmenter, self._load).figures
 
 

@@ -98,6 +98,10 @@ def test_parts_that_paint_background_are_found(images):
     # One part is always left, and photos without any part have none to find.
     assert evidence.background_parts(images, (painted == 1).astype(int)) == []
     assert evidence.background_parts(images, np.zeros_like(right)) == []
+    # Nor is anything said about parts of single pixels, which have no border to speak of.
+    tiny = np.zeros_like(right)
+    tiny[:, 4, 4], tiny[:, 4, 5] = 1, 2
+    assert evidence.background_parts(images, tiny) == []
 
 
 def test_contrast_by_hand():

@@ -162,3 +162,13 @@ def test_what_is_saved_comes_back(tmp_path):
     (tmp_path / "p.npz").write_bytes(b"no archive")
     with pytest.raises(UserError, match=r"p.npz is damaged .*: evaluate again"):
         intervals.load(tmp_path / "p.npz")
+
+
+def test_draws_without_any_image_that_counts_are_left_out_of_both():
+    seen = np.array([True, False, False, False, False])
+    one = intervals.mean_of(np.arange(5.0), seen)
+    other = intervals.mean_of(np.arange(5.0) + 1, seen)
+    found = intervals.difference(one, other)
+    # The one image that counts differs by 1, in every draw that has it.
+    assert (found.value, found.low, found.high) == (1, 1, 1)
+    assert found.p == pytest.approx(1 / 1001, rel=1) and found.p > 1 / 1001

@@ -72,6 +72,19 @@ def test_the_better_half_goes_on_and_the_best_is_chosen_once(config, scored, tmp
     assert not (tmp_path / "starts").exists()
 
 
+def test_a_choice_for_other_settings_is_not_taken_over(config, scored, tmp_path):
+    starts.resolved(config, tmp_path)
+    scored.clear()
+    other = with_fields(config, {"model.num_parts": 2})
+    for changed, trained in ((config, 0), (other, 6), (config, 6)):
+        starts.resolved(changed, tmp_path)
+        assert len(scored) == trained, changed
+        scored.clear()
+    # Once the GAN has begun, what it began with counts.
+    (tmp_path / "gan" / "checkpoints" / "5").mkdir(parents=True)
+    assert starts.resolved(other, tmp_path).gan.point_layout == "row" and not scored
+
+
 def test_a_choice_that_was_cut_off_resumes_with_the_same_figures(
     config, scored, tmp_path, monkeypatch
 ):
@@ -105,6 +118,8 @@ def test_what_needs_no_choice_is_left_alone(config, tmp_path):
     assert starts.resolved(given, tmp_path) is given
     (tmp_path / "gan" / "checkpoints" / "5").mkdir(parents=True)
     assert starts.resolved(config, tmp_path) is config  # An older run's GAN.
+    (tmp_path / "gan" / "checkpoints" / "5").rmdir()
+    (tmp_path / "gan" / "checkpoints").rmdir()
     (tmp_path / "starts").mkdir()
     (tmp_path / "starts" / "starts.json").write_text("{")
     with pytest.raises(UserError, match="starts.json is damaged .*: remove it to choose again"):
@@ -114,6 +129,7 @@ def test_what_needs_no_choice_is_left_alone(config, tmp_path):
 def test_the_gan_begins_as_chosen(config, tmp_path, monkeypatch):
     (tmp_path / "starts").mkdir()
     chosen = {"tried": [], "chosen": {"layout": "row", "spread": 0.5}}
+    chosen["decided_by"] = starts._deciding(config)
     (tmp_path / "starts" / "starts.json").write_text(json.dumps(chosen))
     begun = {}
     monkeypatch.setattr(harness, "train", lambda stage, *_: begun.update({stage.name: stage}))
