@@ -86,13 +86,12 @@ def test_weights_to_begin_with_are_checked_before_the_gan_is_trained(classifier,
     assert not (tmp_path / "W").exists()
 
 
-def test_an_evaluation_has_a_row_for_it(classifier, config, monkeypatch):
+def test_an_evaluation_has_a_row_for_it(classifier, config):
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (6, 16, 16, 3), np.uint8)
     truth = np.zeros((6, 16, 16), np.int32)
     truth[:, 4:12, 4:8], truth[:, 4:12, 8:12] = 1, 2
     split = pipeline.Split(images, [str(i) for i in range(6)], segmentation=truth)
-    monkeypatch.setattr(measure, "load_split", lambda *arguments, **keywords: split)
     fields = {
         "evaluation.protocols": ("people_parts",),
         "dataset.name": "people_ccp",
@@ -109,7 +108,10 @@ def test_an_evaluation_has_a_row_for_it(classifier, config, monkeypatch):
             return self.probabilities(photos).argmax(-1)
 
     assert "people_parts" in protocols.fit_protocols("people_ccp")
-    ((_, columns, rows),) = measure.measure_photos(with_fields(config, fields), Segmenter()).tables
+    measured = measure.measure_photos(
+        with_fields(config, fields), Segmenter(), load=lambda config, name: split
+    )
+    ((_, columns, rows),) = measured.tables
     (row,) = (row for row in rows if "feature factorization" in row[0])
     assert row[0] == "reference: feature factorization"
     values = [value for value in row[1:] if value is not None]
