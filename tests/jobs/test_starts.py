@@ -15,6 +15,7 @@ from ganseg_jax.training import brief, gan, harness
 from tests.one_stage import WITH_ONE_STAGE
 from tests.tiny_config import config_with
 
+SHOWN = starts.SHOWN
 FOUR = tuple(
     starts.Start(layout, spread)
     for layout, spread in (("disc", 0.25), ("column", 0.75), ("row", 0.75), ("disc", 0.5))
@@ -36,10 +37,22 @@ def config(puppets_dir):
 
 @pytest.fixture
 def scored(monkeypatch):
-    """Scores starts by their layout's name, a column best; returns what was trained."""
+    """Trains nothing and scores starts by their layout; returns what was to be trained."""
     trained = []
+    photos = np.random.default_rng(0).integers(0, 256, (SHOWN, 8, 8, 3), np.uint8)
 
     class Trial(starts.Trial):
+        def __init__(self, config):
+            self.config, self.photos = config, photos
+
+        def train(self, start, seed, steps):
+            for step in steps:
+                shift = len(start.name) + step
+                yield lambda images, shift=shift: np.roll(np.eye(4)[images[..., 0] % 4], shift, 1)
+
+        def refine(self, images, probabilities):
+            return probabilities
+
         def measure(self, start, steps, predict):
             trained.append((start.name, steps))
             found, picture = super().measure(start, steps, predict)
@@ -156,6 +169,18 @@ def test_brief_trainings_are_those_of_the_harness_and_share_a_program(config, tm
     for mine, theirs in zip(leaves(state), leaves(trained), strict=True):
         np.testing.assert_array_equal(mine, theirs)
     assert program.program._cache_size() == 1
+
+
+def test_a_longer_training_is_that_which_goes_on(config):
+    config = with_fields(config, {"starts.num_steps": 1})
+    trial = starts.Trial(starts.small(config))
+    on = [predict(trial.photos) for predict in trial.train(FOUR[1], 0, [1, 3])]
+    (alone,) = (predict(trial.photos) for predict in trial.train(FOUR[1], 0, [3]))
+    np.testing.assert_array_equal(on[1], alone)
+    assert not np.array_equal(on[0], on[1])
+    found, picture = trial.measure(FOUR[1], 3, lambda images: alone[: len(images)])
+    assert set(found.terms) == set(evidence.NAMES) and found.score == evidence.score(found.terms)
+    assert picture.ndim == 3
 
 
 def leaves(state):
