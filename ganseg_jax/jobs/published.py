@@ -130,7 +130,7 @@ def beside_the_paper(config: Config, figures: Mapping[str, float]) -> Table:
             if ours is not None:
                 less = None if theirs is None else round(ours - theirs, 4)
                 rows.append([f"{caption}: {title}", theirs, ours, less])
-    if all(row[1] is None for row in rows):
+    if rows and all(row[1] is None for row in rows):
         LOG.warning("The paper has no figure of %s with K = %d.", name, parts)
     caption = f"The published checkpoint on {name}, K = {parts}"
     return caption, ["figure", "paper", "here", "difference"], rows
