@@ -25,6 +25,7 @@ STEPS = flags.DEFINE_list("steps", ["200", "600"], "Updates of the GAN at which 
 def main() -> None:
     from ganseg_jax import files
     from ganseg_jax.config import with_fields
+    from ganseg_jax.config.convert import checked
     from ganseg_jax.errors import UserError
     from ganseg_jax.files import resolve
     from ganseg_jax.jobs.starts import Start
@@ -39,6 +40,8 @@ def main() -> None:
             f"--starts, --seeds and --steps look like disc:0.25, 0,1 and 200,600: {error}"
         ) from error
     config = with_fields(CONFIG.value, {"starts.num_steps": steps[0]})
+    for start in begun:
+        checked(start.of(config))
     rows = starts.collect(config, WORKDIR.value, begun, seeds, steps, CATEGORY.value)
     table = "\n".join(f"## At {step} updates\n\n{starts.table_of(rows, step)}" for step in steps)
     files.write_whole(resolve(WORKDIR.value) / starts.TABLE, table)
@@ -48,11 +51,13 @@ def main() -> None:
 
 
 def _pairs(entries: list[str]) -> list[tuple[str, str]]:
-    pairs = [tuple(entry.split(":")) for entry in entries]
-    for pair in pairs:
-        if len(pair) != 2:
-            raise ValueError(f"{':'.join(pair)!r} has no spread")
-    return pairs  # type: ignore[return-value]
+    pairs = []
+    for entry in entries:
+        layout, colon, spread = entry.partition(":")
+        if not colon:
+            raise ValueError(f"{entry!r} has no spread")
+        pairs.append((layout, spread))
+    return pairs
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ WORKDIR = places.define_output("trained", "Folder of the run.", name="workdir")
 LAYOUT = flags.DEFINE_enum(
     "layout", None, ["disc", "column", "row"],
     "How parts begin: a disc in the middle, a column for things that stand upright, or a row; left "
-    "out, short trainings choose.",
+    "out, short trainings choose (below 15 minutes, the photos' shape).",
 )  # fmt: skip
 SET = flags.DEFINE_multi_string("set", [], "FIELD=VALUE: any setting, such as gan.batch_size=16.")
 STAGES = setting_flags.define_stage_choices()
