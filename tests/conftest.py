@@ -1,5 +1,6 @@
 """Every test sees four CPU devices, so that nothing silently assumes one."""
 
+import gc
 import os
 import pathlib
 
@@ -13,7 +14,7 @@ if "xla_force_host_platform_device_count" not in flags:
 if "xla_backend_optimization_level" not in flags:
     # Tests compile much and compute little: code that is a third as fast in a quarter of the time.
     flags += " --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-    flags += " --xla_cpu_use_fusion_emitters=false"
+    flags += " --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
 os.environ["XLA_FLAGS"] = flags
 # XLA's threads on CPUs: a device that waits for the others at a collective blocks one of them, and
 # with as few threads as cores all of them may wait for each other.
@@ -22,7 +23,9 @@ os.environ.setdefault("NPROC", "32")
 # What several tests, processes or runs compile is compiled once; every entry point takes it too.
 compiled = pathlib.Path(__file__).parents[1] / ".pytest_cache" / "xla"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(compiled))
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.05")
+# Traces live for seconds: collected rarely, they are not looked through again and again.
+gc.set_threshold(100_000, 50, 50)
 
 import tests.typechecked  # noqa: E402
 

@@ -44,7 +44,7 @@ def start(watched: bool = True) -> None:
     unordered = jax.process_count() > 1 and jax.default_backend() == "cpu"
     cache = None if unordered else _CACHE.value or None
     jax.config.update("jax_compilation_cache_dir", cache)
-    if cache:
+    if cache and "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
     if jax.default_backend() == "cpu":
         keep_freed_memory()

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import jaxlib
 import pytest
+from absl import flags
 
 from ganseg_jax.cli import startup
 
@@ -64,3 +65,23 @@ print(kept, by_default, faults())
     assert kept == str(platform.libc_ver()[0] == "glibc")
     if kept == "True":
         assert int(then) < 0.1 * int(by_default)
+
+
+@pytest.mark.parametrize(("given", "expected"), [("0.25", 0.25), (None, 0.5)])
+def test_programs_are_kept_from_the_compile_time_given_on(monkeypatch, given, expected):
+    name = "jax_persistent_cache_min_compile_time_secs"
+    before = {key: getattr(jax.config, key) for key in (name, "jax_compilation_cache_dir")}
+    monkeypatch.setattr(startup.processes, "join", lambda *_: None)
+    monkeypatch.setattr(startup, "keep_freed_memory", lambda: True)
+    monkeypatch.delenv(name.upper(), raising=False)
+    if given:
+        monkeypatch.setenv(name.upper(), given)
+        jax.config.update(name, float(given))  # As JAX does when it is imported.
+    flags.FLAGS.mark_as_parsed()
+    try:
+        startup.start()
+        assert getattr(jax.config, name) == expected
+    finally:
+        flags.FLAGS.unparse_flags()
+        for key, value in before.items():
+            jax.config.update(key, value)
