@@ -261,7 +261,9 @@ def sample_batches(
     """Returns endless batches {"image", "label"}, reshuffled every epoch, photos among them."""
     source = _Samples(images, labels, photos)
     dataset = grain.MapDataset.source(source).seed(seed).shuffle().repeat()
-    return iter(dataset.batch(batch_size, drop_remainder=True).to_iter_dataset())
+    # Grain would keep 500 batches ready by itself, gigabytes of large images.
+    options = grain.ReadOptions(num_threads=2, prefetch_buffer_size=2)
+    return iter(dataset.batch(batch_size, drop_remainder=True).to_iter_dataset(options))
 
 
 def declare(

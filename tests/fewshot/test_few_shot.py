@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+import time
 
 import jax
 import numpy as np
@@ -327,3 +328,20 @@ def test_photos_have_their_share_and_pixels_without_label_teach_nothing():
     targets[..., :2, :] = soft[..., :2, :] / 255
     gradient = jax.grad(autoshot.soft_cross_entropy)(np.ones((1, 1, 3, 2), np.float32), targets)
     assert np.abs(gradient[0, 0, :2]).min() > 0 and not gradient[0, 0, 2].any()
+
+
+def test_few_batches_are_read_ahead(monkeypatch):
+    read = []
+    one_sample = autoshot._Samples.__getitem__
+
+    def noted(self, index):
+        read.append(index)
+        return one_sample(self, index)
+
+    monkeypatch.setattr(autoshot._Samples, "__getitem__", noted)
+    images = np.zeros((8, 4, 4, 3), np.uint8)
+    batches = autoshot.sample_batches(images, np.zeros((8, 4, 4, 2), np.uint8), 4, 0)
+    for _ in range(3):
+        next(batches)
+    time.sleep(0.1)  # For what is read in the background.
+    assert 3 * 4 <= len(read) <= 6 * 4

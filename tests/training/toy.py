@@ -27,7 +27,8 @@ def add(fold, state, batch):
 
 def numbers():
     """0, 1, 2, ... in an order of its own, without end."""
-    return iter(grain.MapDataset.range(10).seed(1).shuffle().repeat().to_iter_dataset())
+    options = grain.ReadOptions(num_threads=2, prefetch_buffer_size=2)  # Not 500, as by default.
+    return iter(grain.MapDataset.range(10).seed(1).shuffle().repeat().to_iter_dataset(options))
 
 
 @dataclasses.dataclass(frozen=True)
