@@ -131,7 +131,7 @@ def regions(where: str, drawn: Any) -> list:
     if any(len(flat) % 2 or len(flat) < 6 for flat in drawn):
         raise UserError(f"{where}: a polygon needs three or more pairs of coordinates")
     rings = [common.points_of([flat[i : i + 2] for i in range(0, len(flat), 2)]) for flat in drawn]
-    return [lambda size, r=ring: raster.inside_polygon(r, size) for ring in rings]
+    return [lambda size, r=ring: raster.inside_coco_polygon(r, size) for ring in rings]
 
 
 class Writer:
