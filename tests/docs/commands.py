@@ -31,9 +31,9 @@ def name_of(path: pathlib.Path) -> str:
     return str(path.relative_to(ROOT))
 
 
-def fenced(path: pathlib.Path) -> list[tuple[str, str]]:
+def fenced(text: str) -> list[tuple[str, str]]:
     """(language, text) of each fenced block."""
-    return re.findall(r"^```(\S*)[^\n]*\n(.*?)^```", path.read_text(), re.DOTALL | re.MULTILINE)
+    return re.findall(r"^```(\S*)[^\n]*\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
 
 
 def lines_of(text: str, prompt: bool = False) -> list[list[str]]:
@@ -48,9 +48,14 @@ def lines_of(text: str, prompt: bool = False) -> list[list[str]]:
 
 
 def commands(path: pathlib.Path) -> list[list[str]]:
-    """The words of all commands of a document: in blocks, indented ones too, and in its text."""
-    text, found = path.read_text(), []
-    for language, block in fenced(path):
+    """The words of all commands of a document."""
+    return commands_of(path.read_text())
+
+
+def commands_of(text: str) -> list[list[str]]:
+    """Those in blocks, indented ones too, and in the text."""
+    found = []
+    for language, block in fenced(text):
         if language in SHELLS:
             found += lines_of(block, prompt=language == "console")
     rest = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
@@ -58,16 +63,22 @@ def commands(path: pathlib.Path) -> list[list[str]]:
         first = shlex.split(block.splitlines()[0].rstrip("\\"), comments=True)
         if first and is_program(first[0]):
             found += lines_of(re.sub(r"^    ", "", block, flags=re.MULTILINE))
-    for span in spans(path):
+    for span in spans(text):
         words = span.split()
         if len(words) > 1 and is_program(words[0]):
             found.append(shlex.split(span))
     return found
 
 
-def spans(path: pathlib.Path) -> list[str]:
+def links_of(text: str) -> list[str]:
+    """The files that a document links to, without the place in them."""
+    links = re.findall(r"\]\(([^)#]+)[^)]*\)", text)
+    return [link for link in links if "://" not in link]
+
+
+def spans(text: str) -> list[str]:
     """What stands between backticks in the text."""
-    rest = re.sub(r"^```.*?^```", "", path.read_text(), flags=re.DOTALL | re.MULTILINE)
+    rest = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
     return [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", rest)]
 
 

@@ -57,7 +57,7 @@ def test_examples_of_help_are_taken(verb):
 def test_flags_in_the_text_are_taken():
     known, fields, wrong = commands.all_flags(), flat(Config()), []
     for path in commands.DOCUMENTS:
-        for span in commands.spans(path):
+        for span in commands.spans(path.read_text()):
             if commands.is_program(span.split()[0]):
                 continue  # Checked as a command.
             for flag in re.findall(r"(?<![\w-])--([a-z][\w.-]*)", span):
@@ -72,7 +72,7 @@ def test_settings_in_the_text_exist():
     fields, wrong = flat(Config()), []
     sections = {name.rpartition(".")[0] for name in fields}
     for path in commands.DOCUMENTS:
-        for span in commands.spans(path):
+        for span in commands.spans(path.read_text()):
             name = span.partition("=")[0].removeprefix("--config.")
             if re.fullmatch(rf"(?:{SECTIONS})(?:\.[a-z_]+)+", name):
                 if name not in fields and name not in sections and not name.endswith(".py"):

@@ -4,13 +4,13 @@ import re
 
 import pytest
 
-from tests.docs.commands import DOCUMENTS, ROOT, fenced, name_of, spans
+from tests.docs.commands import DOCUMENTS, ROOT, fenced, links_of, name_of, spans
 
 
 def run(path):
     """Runs the Python blocks of a document top to bottom; the names that they leave."""
     names: dict = {}
-    for language, block in fenced(path):
+    for language, block in fenced(path.read_text()):
         if language == "python":
             exec(compile(block, name_of(path), "exec"), names)
     return names
@@ -25,7 +25,7 @@ def test_every_python_block_is_run_somewhere():
 @pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
 def test_blocks_say_what_they_are(path):
     known = {"sh", "console", "python", "json", "text", "bibtex", "{toctree}", "{eval-rst}"}
-    assert {language for language, _ in fenced(path)} <= known
+    assert {language for language, _ in fenced(path.read_text())} <= known
 
 
 def test_the_snippets_for_jax_programs_run_top_to_bottom():
@@ -40,11 +40,10 @@ def test_the_snippets_for_jax_programs_run_top_to_bottom():
 @pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
 def test_links_and_named_files_are_there(path):
     text = path.read_text()
-    links = [link for link in re.findall(r"\]\(([^)#]+)[^)]*\)", text) if "://" not in link]
-    for link in links:
+    for link in links_of(text):
         assert (path.parent / link).exists(), link
     places = (ROOT, ROOT / "ganseg_jax", path.parent)
-    for name in spans(path):
+    for name in spans(text):
         if re.fullmatch(
             r"(?:\w+/)*\w+\.(?:py|sh|yaml)|(?:ganseg_jax|configs|experiments|tests)/[\w/]+", name
         ):

@@ -67,7 +67,9 @@ def test_own_photos(tmp_path):
     assert list((tmp_path / "samples").rglob("*.png"))
 
     (block,) = [
-        text for language, text in commands.fenced(ROOT / "README.md") if language == "python"
+        text
+        for language, text in commands.fenced((ROOT / "README.md").read_text())
+        if language == "python"
     ]
     names = {}
     exec(block.replace("workdirs/demo", str(tmp_path / "mine")), names)
