@@ -4,11 +4,12 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 1)')
 
-.PHONY: help setup demo test lint format lock test-lower-bounds clean
+.PHONY: help setup demo docs test lint format lock test-lower-bounds clean
 
 help:
 	@echo "make setup   .venv with everything in it"
 	@echo "make demo    the whole job on built-in data: GAN, segmenter, evaluation, report"
+	@echo "make docs    the documents as a site, build/site/index.html"
 	@echo "make test    all tests"
 	@echo "make lint    formatting, lint rules and types"
 
@@ -27,6 +28,11 @@ $(STAMP): requirements.txt requirements.lock requirements-dev.txt pyproject.toml
 demo: setup
 	$(BIN)/python -m experiments.pipeline --config=configs/puppets.py --workdir=workdirs/demo
 	@echo "Open workdirs/demo/report.html"
+
+# Warnings are errors: a link without a target, a name that is gone.
+docs: setup
+	$(BIN)/python -m sphinx -c docs -b html -W --keep-going -q -d build/doctrees . build/site
+	@echo "Open build/site/index.html"
 
 # In the order of the folders: files with few tests, which would come last, take longest. One worker
 # more than cores, since some wait for the disk or for processes of their own.

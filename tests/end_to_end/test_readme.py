@@ -1,100 +1,30 @@
-"""The README's commands are ones that the programs take, and those for own photos do the job."""
+"""The README's commands for own photos do the job, and so does its code."""
 
-import importlib
 import pathlib
 import re
-import shlex
 import subprocess
 import sys
 
 import numpy as np
-import pytest
-from absl import flags
 
 from configs import image_folder
-from ganseg_jax.cli import completion
-from ganseg_jax.cli.verbs import verbs
 from ganseg_jax.config import flat, freeze
 from ganseg_jax.data.builders.puppets import render
 from ganseg_jax.report.png import save_png
+from tests.docs import commands
 from tests.one_stage import WITH_ONE_STAGE
 from tests.tiny_config import config_with
 
 ROOT = pathlib.Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text()
-
-
-def blocks(language):
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
-
-
-def programs():
-    """(name, arguments) of every entry point that the README's shell blocks start."""
-    found = []
-    for block in blocks("sh"):
-        text = block.replace("\\\n", " ")
-        for line in text.splitlines():
-            for name, rest in re.findall(r"-m experiments\.(\w+)([^\"#;&]*)", line):
-                found.append((name, shlex.split(rest)))
-    return found
 
 
 def command(name):
     """The arguments of the first command that starts an entry point and reads PHOTOS or `mine`."""
-    return next(given for program, given in programs() if program == name and "mine" in str(given))
-
-
-@pytest.mark.parametrize(("name", "arguments"), programs())
-def test_programs_take_these_flags(name, arguments, monkeypatch):
-    import ganseg_jax.cli.app  # noqa: F401  Its flags are everyone's.
-
-    monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(sys, "argv", [name, *arguments])
-    before = set(flags.FLAGS)
-    importlib.import_module(f"ganseg_jax.cli.{name}")
-    try:
-        # Raises for an unknown flag, a missing required one, and a config field that is not there.
-        without_a_name = flags.FLAGS(sys.argv)[1:]
-        assert not without_a_name or "workdirs" in flags.FLAGS
-    finally:
-        flags.FLAGS.unparse_flags()
-        for flag in set(flags.FLAGS) - before:
-            delattr(flags.FLAGS, flag)
-        del sys.modules[f"ganseg_jax.cli.{name}"]
-
-
-def verbs_used():
-    """(verb, arguments) of each `ganseg` in the README's shell blocks."""
-    lines = "".join(blocks("sh")).replace("\\\n", " ").splitlines()
-    found = [re.search(r"bin/ganseg (\w+)(.*)", line) for line in lines]
-    return [(match[1], shlex.split(match[2])) for match in found if match]
-
-
-@pytest.mark.parametrize(("verb", "arguments"), verbs_used())
-def test_verbs_take_these_flags(verb, arguments):
-    known = completion.flags_of(verbs()[verb].module)
-    given = [word.partition("=")[0] for word in arguments if word.startswith("--")]
-    assert all(f"{name}=" in known or name == "--out" for name in given)
-    (place,) = [word for word in arguments if not word.startswith("--")]
-    assert (
-        place == "PHOTOS" or place in ("people", "workdirs/mine") and verb in ("studio", "export")
+    return next(
+        words[3:]
+        for words in commands.commands(ROOT / "README.md")
+        if words[1:3] == ["-m", f"experiments.{name}"] and "mine" in str(words)
     )
-
-
-def test_make_targets_exist():
-    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    named = set(re.findall(r"`?make ([a-z-]+)`?", README)) - {"from"}
-    assert {"setup", "demo", "test", "lint"} <= named
-    assert named <= targets
-
-
-def test_named_files_exist():
-    paths = re.findall(
-        r"(?:configs|experiments|ganseg_jax)/[\w/]+(?:\.py|\.png|\.webp|\.md|\.sh|\.yaml)?", README
-    )
-    assert paths
-    for path in paths:
-        assert (ROOT / path).exists(), path
 
 
 def overrides():
@@ -136,7 +66,11 @@ def test_own_photos(tmp_path):
     start("sample")
     assert list((tmp_path / "samples").rglob("*.png"))
 
-    (block,) = blocks("python")
+    (block,) = [
+        text
+        for language, text in commands.fenced((ROOT / "README.md").read_text())
+        if language == "python"
+    ]
     names = {}
     exec(block.replace("workdirs/demo", str(tmp_path / "mine")), names)
     assert names["labels"].shape == (2, 100, 80) and names["labels"].dtype == np.int32

@@ -1,0 +1,61 @@
+"""The documents: their code runs, their links and the modules that they name are there."""
+
+import re
+
+import pytest
+
+from tests.docs.commands import DOCUMENTS, ROOT, fenced, links_of, name_of, spans
+
+
+def run(path):
+    """Runs the Python blocks of a document top to bottom; the names that they leave."""
+    names: dict = {}
+    for language, block in fenced(path.read_text()):
+        if language == "python":
+            exec(compile(block, name_of(path), "exec"), names)
+    return names
+
+
+def test_every_python_block_is_run_somewhere():
+    """README's in `tests/end_to_end/test_readme.py`, the others here."""
+    with_code = {name_of(path) for path in DOCUMENTS if "```python" in path.read_text()}
+    assert with_code == {"README.md", "docs/jax.md"}
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
+def test_blocks_say_what_they_are(path):
+    known = {"sh", "console", "python", "json", "text", "bibtex", "{toctree}", "{eval-rst}"}
+    assert {language for language, _ in fenced(path.read_text())} <= known
+
+
+def test_the_snippets_for_jax_programs_run_top_to_bottom():
+    names = run(ROOT / "docs" / "jax.md")
+    assert names["slope"].shape == names["points"].shape and abs(names["slope"]).max() > 0
+    # Parts moved to the right by a tenth of the image's width.
+    shift = names["moved"].part_centers - names["out"].part_centers
+    assert abs(shift[..., 0]).max() < 1e-5 and abs(shift[..., 1] - 0.2).max() < 1e-5
+    assert int(names["state"].step) == 1
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
+def test_links_and_named_files_are_there(path):
+    text = path.read_text()
+    for link in links_of(text):
+        assert (path.parent / link).exists(), link
+    places = (ROOT, ROOT / "ganseg_jax", path.parent)
+    for name in spans(text):
+        if re.fullmatch(
+            r"(?:\w+/)*\w+\.(?:py|sh|yaml)|(?:ganseg_jax|configs|experiments|tests)/[\w/]+", name
+        ):
+            assert any((place / name).exists() for place in places), name
+
+
+def test_names_beside_a_file_are_defined_in_it():
+    text = (ROOT / "docs" / "how_it_works.md").read_text()
+    found = re.findall(r"`([\w/]+\.py)`((?:, `\w+`)+)", text)
+    table = re.search(r"\| step \|.*?\n\n", text, re.DOTALL)[0].strip().splitlines()[2:]
+    assert len(found) > 12 and all(re.search(r"`[\w/]+\.py`", row) for row in table)
+    for file, names in found:
+        code = (ROOT / "ganseg_jax" / file).read_text()
+        for name in re.findall(r"\w+", names):
+            assert re.search(rf"(def|class) {name}\b", code), f"{file}: {name}"
