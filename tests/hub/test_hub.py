@@ -255,6 +255,7 @@ def test_hubs_that_refuse_or_are_not_there(hub, published, monkeypatch):
     monkeypatch.delenv("HF_TOKEN")
     with pytest.raises(UserError, match="pushing needs a token that may write: run `hf auth log"):
         push("people", "ann/people")
+    monkeypatch.setattr("time.sleep", lambda _: None)  # It asks six times.
     template = "http://127.0.0.1:9/{repo_id}/resolve/{revision}/{filename}"
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
