@@ -1,8 +1,9 @@
 """Measures a trained run and writes its figures, pictures and report."""
 
+import dataclasses
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import jax
@@ -20,7 +21,6 @@ from ganseg_jax.jobs.begin import prepare_data
 from ganseg_jax.models.build import build_generator
 from ganseg_jax.precision import of_products
 from ganseg_jax.report.curves import curves
-from ganseg_jax.report.legend import with_legend
 from ganseg_jax.report.page import write_report
 from ganseg_jax.report.png import save_png
 from ganseg_jax.report.run_page import Run, run_report
@@ -55,16 +55,17 @@ def evaluate(config: Config, workdir: epath.PathLike) -> dict[str, float]:
     # The same arithmetic wherever figures are computed.
     segmenter = backgrounds.load_measured(config, workdir)
     hidden = backgrounds.hidden(config, workdir)
-    known = parts.read(workdir, config.model.num_parts)
     with of_products(config.evaluation.precision):
         measured = measure.measure_photos(config, segmenter)
         figures, notes = dict(measured.figures), []
-        sheet = segmentation_sheet(measured.photos, segmenter(measured.photos), measured.truth)
-        if known is not None:
-            numbers = [n for n in range(1, len(known) + 1) if n not in hidden]
-            names = [parts.name_of(known, n) for n in numbers]
-            sheet = with_legend(sheet, ["background", *names])
-        pictures = {"segmented": sheet}
+        classes = parts.shown_as(workdir, config.model.num_parts + 1)
+        seen = dataclasses.replace(classes, groups=_groups_of(classes.groups, hidden))
+        predictions = segmenter(measured.photos)
+        pictures = {
+            "segmented": segmentation_sheet(
+                measured.photos, predictions, measured.truth, classes=seen
+            )
+        }
         # An auto-encoder draws nothing: its masks of photos are all there is to measure.
         if config.model.kind == "gan":
             generator = build_generator(config)
@@ -76,7 +77,7 @@ def evaluate(config: Config, workdir: epath.PathLike) -> dict[str, float]:
             placed = jax.device_put(variables)
             figures |= measure.measure_samples(config, generator, placed)
             pictures["embeddings"] = plots.plot_embeddings(
-                measure.embed_parts(config, generator, placed)
+                measure.embed_parts(config, generator, placed), classes
             )
     if (table := measure.fid_table(config, figures)) is not None:
         measured.tables.append(table)
@@ -120,6 +121,11 @@ def evaluate(config: Config, workdir: epath.PathLike) -> dict[str, float]:
     write_report(workdir / "report.html", run_report(run))
     LOG.info("Report: %s", workdir / "report.html")
     return written
+
+
+def _groups_of(groups: tuple[int, ...], hidden: Collection[int]) -> tuple[int, ...]:
+    """Returns the groups of the classes that are left where some parts are background already."""
+    return tuple(group for number, group in enumerate(groups) if number not in hidden)
 
 
 def figure_lines(written: Mapping[str, float]) -> list[str]:
