@@ -197,7 +197,12 @@ def explain(error: Exception, place: str) -> NoReturn:
         line = f"may not be read or written with this token: make one at {tokens} that may"
     elif constants.HF_HUB_OFFLINE:
         line = "is not in the cache, and HF_HUB_OFFLINE forbids to ask for it: unset it once"
-    elif status is None and isinstance(error, known.LocalEntryNotFoundError | ConnectionError):
+    elif "xet" in str(error).lower():
+        line = (
+            f"cannot be had or sent by Xet from {constants.ENDPOINT}, which may not know it: set "
+            f"HF_HUB_DISABLE_XET=1 ({_first_line(error)})"
+        )
+    elif status is None and isinstance(error, known.LocalEntryNotFoundError):
         cause = _first_line(error.__cause__ or error)
         line = f"is not in the cache, and {constants.ENDPOINT} cannot be reached ({cause})"
     else:

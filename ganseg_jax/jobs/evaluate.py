@@ -7,7 +7,9 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 import jax
+import numpy as np
 from etils import epath
+from jaxtyping import UInt8
 
 from ganseg_jax import files, loading, parts
 from ganseg_jax.config import Config
@@ -18,13 +20,14 @@ from ganseg_jax.evaluation.protocols import split_counts
 from ganseg_jax.files import resolve
 from ganseg_jax.jobs import backgrounds, measure, starts
 from ganseg_jax.jobs.begin import prepare_data
+from ganseg_jax.jobs.sample import draw_picture
 from ganseg_jax.models.build import build_generator
 from ganseg_jax.precision import of_products
 from ganseg_jax.report.curves import curves
 from ganseg_jax.report.page import write_report
-from ganseg_jax.report.png import save_png
+from ganseg_jax.report.png import encode_png, save_png
 from ganseg_jax.report.run_page import Run, run_report
-from ganseg_jax.report.sheets import segmentation_sheet
+from ganseg_jax.report.sheets import SAMPLE_ROWS, segmentation_sheet
 from ganseg_jax.report.tables import plain_table
 from ganseg_jax.training import inputs, partition, provenance, start
 from ganseg_jax.training import measured as measured_steps
@@ -33,6 +36,8 @@ LOG = logging.getLogger(__name__)
 
 METRICS = "evaluation/metrics.json"
 """What was measured, flat: figures, their counts, and the ends of their intervals."""
+
+_SAMPLES = 16
 
 PER_IMAGE = "evaluation/per_image.npz"
 """What each photo adds to each figure; see `evaluation.intervals`."""
@@ -74,6 +79,11 @@ def evaluate(config: Config, workdir: epath.PathLike) -> dict[str, float]:
             if hidden:
                 said = ", ".join(map(str, hidden))
                 notes.append(f"These parts paint background, and count as such: {said}.")
+            if parts.read(workdir, config.model.num_parts) is not None:
+                # The pictures of training know nothing of what the parts are called since.
+                pictures["samples"] = draw_picture(
+                    generator, variables, _SAMPLES, classes, SAMPLE_ROWS
+                )
             placed = jax.device_put(variables)
             figures |= measure.measure_samples(config, generator, placed)
             pictures["embeddings"] = plots.plot_embeddings(
@@ -113,7 +123,9 @@ def evaluate(config: Config, workdir: epath.PathLike) -> dict[str, float]:
         logs=logs,
         pictures=pictures,
         has_truth=measured.truth is not None,
-        samples=_sample_sheets(workdir / next(iter(logs)) / "samples"),
+        samples=_sample_sheets(
+            workdir / next(iter(logs)) / "samples", pictures.pop("samples", None)
+        ),
         steps=_steps_picture(workdir),
         sizes=pipeline.split_sizes(config.dataset.name, config.dataset.data_dir),
         starts=starts.pictures(workdir),
@@ -206,8 +218,18 @@ def _steps_picture(workdir: epath.Path) -> bytes | None:
     return picture.read_bytes() if there else None
 
 
-def _sample_sheets(folder: epath.Path) -> list[tuple[int, bytes]]:
-    """Returns (step, PNG) of the last picture, one of the middle, and the first."""
+def _sample_sheets(
+    folder: epath.Path, newest: UInt8[np.ndarray, "h w 3"] | None
+) -> list[tuple[int, bytes]]:
+    """Returns (step, PNG) of the last picture, one of the middle, and the first.
+
+    Args:
+      folder: of the pictures of training.
+      newest: what is shown in place of the last one.
+    """
     sheets = sorted(folder.glob("*.png")) if folder.exists() else []
     chosen = sorted({0, len(sheets) // 2, len(sheets) - 1}, reverse=True) if sheets else []
-    return [(int(sheets[i].stem.rsplit("_", 1)[1]), sheets[i].read_bytes()) for i in chosen]
+    found = [(int(sheets[i].stem.rsplit("_", 1)[1]), sheets[i].read_bytes()) for i in chosen]
+    if found and newest is not None:
+        found[0] = (found[0][0], encode_png(newest))
+    return found

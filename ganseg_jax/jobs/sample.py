@@ -1,7 +1,7 @@
 """Draws samples of a generator: images, masks, latents, and how single latents move."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -23,7 +23,7 @@ from ganseg_jax.pixels import to_uint8
 from ganseg_jax.precision import EXACT, of_products
 from ganseg_jax.report.classes import Classes, usual
 from ganseg_jax.report.png import save_label_png, save_png
-from ganseg_jax.report.sheets import sample_sheet
+from ganseg_jax.report.sheets import SAMPLE_ROWS, sample_sheet
 
 LOG = logging.getLogger(__name__)
 
@@ -126,26 +126,36 @@ def interpolations(latents: Latents, seed: int) -> Latents:
 
 
 def draw_picture(
-    generator: Generator, variables: Variables, count: int, classes: Classes, seed: int = 0
+    generator: Generator,
+    variables: Variables,
+    count: int,
+    classes: Classes,
+    rows: Sequence[str] = ("image", "overlay"),
+    seed: int = 0,
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """Returns a small picture of a model: generated images, and their parts over them.
+    """Returns a picture of a model: generated images, and their parts over them.
 
     Args:
       generator: the module.
       variables: its variables.
       count: number of samples.
       classes: what the parts are shown as.
+      rows: of `report.sheets.sample_sheet`.
       seed: decides the latents.
     """
     latents = sample_latents(prng.root_key(seed), count, generator.noise_dim)
     outputs = [out for _, out in _in_batches(generator, variables, latents)]
-    return _sheet(generator, outputs, count, classes, rows=("image", "overlay"))
+    return _sheet(generator, outputs, count, classes, rows)
 
 
 def _sheet(
-    generator: Generator, outputs: list[GeneratorOutput], most: int, classes: Classes, **rows: Any
+    generator: Generator,
+    outputs: list[GeneratorOutput],
+    most: int,
+    classes: Classes,
+    rows: Sequence[str] = SAMPLE_ROWS,
 ) -> UInt8[np.ndarray, "h w 3"]:
     out = jax.tree.map(lambda *x: np.concatenate(x)[:most], *outputs)
     drawn = out.image, out.masks, out.points, out.part_centers
     columns, grid = INTERPOLATION_STEPS, generator.grid
-    return sample_sheet(*drawn, columns, grid=grid, classes=classes, **rows)
+    return sample_sheet(*drawn, columns, grid=grid, classes=classes, rows=rows)

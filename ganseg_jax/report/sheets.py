@@ -15,6 +15,8 @@ from ganseg_jax.report.palette import palette
 
 Picture = UInt8[np.ndarray, "y x 3"]
 
+SAMPLE_ROWS = ("image", "points", "overlay", "masks")
+
 _GAP, _BLOCK_GAP = 3, 12  # pixels
 _PAPER, _TEXT = (14, 16, 20), (205, 210, 220)
 
@@ -29,7 +31,7 @@ def sample_sheet(
     grid: str = "corners",
     photos: UInt8[np.ndarray, "n s s 3"] | None = None,
     classes: Classes | None = None,
-    rows: Sequence[str] = ("image", "points", "overlay", "masks"),
+    rows: Sequence[str] = SAMPLE_ROWS,
 ) -> Picture:
     """Shows generated samples: rows of images, images with points, masks overlaid, and masks.
 

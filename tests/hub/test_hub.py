@@ -263,6 +263,19 @@ def test_hubs_that_refuse_or_are_not_there(hub, published, monkeypatch):
         packed.find(PLACE)
 
 
+def test_a_hub_without_xet_says_how_to_do_without(hub, undrawn, monkeypatch):
+    from huggingface_hub import constants
+
+    pytest.importorskip("hf_xet")
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
+    try:
+        push("people", "ann/people")
+    except UserError as error:
+        assert "which may not know it: set HF_HUB_DISABLE_XET=1" in str(error)
+    else:  # Before version 2 the library asks the hub what it takes.
+        assert "weights.safetensors" in files_of(hub)
+
+
 def test_what_push_does_not_touch(hub, published, tmp_path):
     from tests.hub.stand_in import Repository
 
