@@ -23,6 +23,8 @@ include_patterns = [
     "experiments/results/**",
 ]
 exclude_patterns = [".*", "build", "workdirs", "data", "docs/_*"]
+# Tables that programs write; the README beside them shows them.
+exclude_patterns += ["experiments/results/*/[a-z]*.md"]
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 myst_heading_anchors = 4
