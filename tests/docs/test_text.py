@@ -9,7 +9,6 @@ from ganseg_jax.chips import CHIPS
 from ganseg_jax.cli import config_flag
 from tests.docs.commands import DOCUMENTS, ROOT, fenced, links_of, name_of, spans
 
-
 FILE = r"(?:\w+/)*\w+\.(?:py|sh|yaml)|(?:ganseg_jax|configs|experiments|tests)/[\w/]+"
 
 
