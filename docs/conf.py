@@ -23,6 +23,8 @@ include_patterns = [
     "experiments/results/**",
 ]
 exclude_patterns = [".*", "build", "workdirs", "data", "docs/_*"]
+# Tables that programs write; the README beside them shows them.
+exclude_patterns += ["experiments/results/*/[a-z]*.md"]
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 myst_heading_anchors = 4
@@ -36,6 +38,7 @@ autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
+napoleon_use_rtype = False  # Words before a colon are not always a type.
 napoleon_attr_annotations = False  # The class's line has them; reST stumbles over "*b d".
 python_maximum_signature_line_length = 80
 

@@ -32,6 +32,11 @@ UPRIGHT, SQUEEZED = 1.25, 2.5
 """Height over width from which photos are taken to show upright things; the longer over the shorter
 side from which a photo suffers from being made square."""
 
+FLAT = 10.0
+"""Standard deviation of a photo's values (0 to 255) below which there is hardly anything to see.
+1,897 street photos have 34 and more; 700 of them at 6 % of their brightness, from which a GAN
+learnt black images, have 2 to 6."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Seen:
@@ -42,12 +47,14 @@ class Seen:
       width: likewise.
       hash: see `likeness.difference_hash`.
       tile: a small picture of it, in the middle of a square.
+      contrast: standard deviation of its values, 0 to 127.5.
     """
 
     height: int
     width: int
     hash: int
     tile: UInt8[np.ndarray, "t t 3"]
+    contrast: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,6 +111,8 @@ class Checked:
         stretched = int((np.maximum(aspects, 1 / aspects) >= SQUEEZED).sum())
         if stretched:
             lines.append(f"odd: {stretched} photos are {SQUEEZED:g} times longer than wide or more")
+        if flat := sum(seen.contrast < FLAT for seen in self.photos.values()):
+            lines.append(f"flat: {flat} photos are nearly of one colour, or very dark or bright")
         if self.duplicates:
             spare = sum(len(group) - 1 for group in self.duplicates)
             lines.append(f"near-duplicates: {spare} photos look like another one:")
@@ -196,8 +205,9 @@ def _read(path: pathlib.Path, max_megapixels: float) -> Seen | str:
     except OSError as error:
         return error.strerror or str(error)
     tile = ImageOps.pad(photo.image, (TILE, TILE), Image.Resampling.BOX)
-    bits = likeness.difference_hash(np.asarray(photo.image))
-    return Seen(photo.height, photo.width, bits, np.asarray(tile))
+    pixels = np.asarray(photo.image)
+    bits = likeness.difference_hash(pixels)
+    return Seen(photo.height, photo.width, bits, np.asarray(tile), float(pixels.std()))
 
 
 @contextlib.contextmanager

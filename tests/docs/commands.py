@@ -25,6 +25,8 @@ DOCUMENTS = sorted(
     ]
 )
 SHELLS = ("sh", "bash", "console")
+ANY_FIELD = ("FIELD", "NAME")
+"""What stands for the name of any setting."""
 
 
 def name_of(path: pathlib.Path) -> str:
@@ -175,8 +177,8 @@ def setting_of(module) -> None:
 
 
 def known_setting(name: str) -> None:
-    """Fails for a setting that is none; FIELD stands for any."""
-    assert name in ("FIELD", "NAME") or name in flat(Config()), f"no setting {name}"
+    """Fails for a setting that is none."""
+    assert name in ANY_FIELD or name in flat(Config()), f"no setting {name}"
 
 
 def parse(name: str, arguments: list[str]) -> list[str]:

@@ -1,10 +1,15 @@
 """The documents: their code runs, their links and the modules that they name are there."""
 
+import json
 import re
 
 import pytest
 
+from ganseg_jax.chips import CHIPS
+from ganseg_jax.cli import config_flag
 from tests.docs.commands import DOCUMENTS, ROOT, fenced, links_of, name_of, spans
+
+FILE = r"(?:\w+/)*\w+\.(?:py|sh|yaml)|(?:ganseg_jax|configs|experiments|tests)/[\w/]+"
 
 
 def run(path):
@@ -44,9 +49,8 @@ def test_links_and_named_files_are_there(path):
         assert (path.parent / link).exists(), link
     places = (ROOT, ROOT / "ganseg_jax", path.parent)
     for name in spans(text):
-        if re.fullmatch(
-            r"(?:\w+/)*\w+\.(?:py|sh|yaml)|(?:ganseg_jax|configs|experiments|tests)/[\w/]+", name
-        ):
+        # Words in capitals stand for the reader's own.
+        if re.fullmatch(FILE, name) and not re.search(r"\b[A-Z]+\b", name):
             assert any((place / name).exists() for place in places), name
 
 
@@ -59,3 +63,18 @@ def test_names_beside_a_file_are_defined_in_it():
         code = (ROOT / "ganseg_jax" / file).read_text()
         for name in re.findall(r"\w+", names):
             assert re.search(rf"(def|class) {name}\b", code), f"{file}: {name}"
+
+
+def test_the_page_of_tpu_slices_says_what_was_measured():
+    text = (ROOT / "docs" / "tpu.md").read_text()
+    for kind, chip in CHIPS.items():
+        row = (kind, chip.flops / 1e12, chip.bandwidth / 1e9, chip.memory / 2**30)
+        assert "| {} | {:g} | {:g} | {:g} |".format(*row) in text
+    (line,) = (ROOT / "experiments/results/tpu/steps.jsonl").read_text().splitlines()
+    known = json.loads(line)
+    step, with_penalty = known["estimated_ms"], known["estimated_ms_with_gradient_penalty"]
+    assert f"| {step} ms; {with_penalty} ms in every 16th" in text
+    gan = config_flag.named(known["config"]).gan
+    assert gan.gradient_penalty.interval == 16
+    minutes = gan.num_steps * (15 * step + with_penalty) / 16 / 60_000
+    assert f"{gan.num_steps:,} steps, by that estimate | {minutes:.0f} minutes" in text

@@ -33,16 +33,23 @@ def folder(tmp_path):
     photo(0).resize((90, 120)).save(tmp_path / "photos" / "again.jpg", quality=60)
     (tmp_path / "photos" / "broken.jpg").write_bytes(b"none")
     photo(9, 300, 60).save(tmp_path / "photos" / "long.png")
+    photo(10).point(lambda value: value // 16).save(tmp_path / "photos" / "dark.png")
     return tmp_path / "photos"
 
 
 def test_a_folder_is_looked_at(folder, tmp_path):
     checked = check.check(folder, progress=False)
-    assert len(checked.photos) == 8 and checked.skipped == {"broken.jpg": "not an image"}
+    assert len(checked.photos) == 9 and checked.skipped == {"broken.jpg": "not an image"}
     assert checked.duplicates == [["0.png", "again.jpg"]]
     assert checked.layout == "column"
     text = "\n".join(checked.lines(64))
-    for said in ("8 photos, 0 of them with masks", "few:", "small: 7 photos", "odd: 1 photos"):
+    counted = (
+        "9 photos, 0 of them with masks",
+        "small: 8 photos",
+        "odd: 1 photos",
+        "flat: 1 photos",
+    )
+    for said in (*counted, "few:"):
         assert said in text
     check.save_contact_sheet(checked, tmp_path / "sheet.png")
     assert Image.open(tmp_path / "sheet.png").width > 8 * check.TILE
@@ -53,7 +60,7 @@ def test_an_archive_is_looked_at_like_its_folder(folder, tmp_path):
     with tarfile.open(tmp_path / "photos.tar", "w") as archive:
         archive.add(folder, "photos")
     checked = check.check(tmp_path / "photos.tar", progress=False)
-    assert len(checked.photos) == 8 and "photos/long.png" in checked.photos
+    assert len(checked.photos) == 9 and "photos/long.png" in checked.photos
     for name, said in (("none.tar", "does not exist"), ("photos/broken.jpg", "sound tar archive")):
         with pytest.raises(UserError, match=f"{name} .*{said}"):
             check.check(tmp_path / name, progress=False)
