@@ -131,7 +131,7 @@ def test_exports_come_back_pixel_for_pixel(tmp_path, kind):
     writer = export.Export(kind, tmp_path, classes)
     for name, labels in maps.items():
         Image.new("RGB", size[::-1]).save(tmp_path / f"{name}.jpg")
-        writer.add(f"{name}.jpg", labels)
+        writer.add(f"{name}.jpg", labels, f"{name}.png")
     writer.finish()
     found = read_labels(tmp_path, classes)
     assert found.names == sorted(maps)
