@@ -1,6 +1,7 @@
 """Every way to load a trained network: `load_generator`, `load_segmenter`.
 
-Networks come from a run's workdir, a few-shot folder or a packed model. Nothing is drawn, and only
+Networks come from a run's workdir, a few-shot folder or a packed model, which a model hub may have
+(`hf://owner/name`). Nothing is drawn, and only
 the weights that are asked for are read.
 """
 
@@ -36,7 +37,8 @@ def load_generator(
     """Loads a generator: `(module, variables)`, for `module.apply(variables, latents, ...)`.
 
     Args:
-      workdir: of a run; or a packed model: its folder, or the name of one of the package.
+      workdir: of a run; or a packed model: its folder, the name of one of the package, or
+        `hf://owner/name` of one of a hub.
       step: of the GAN's checkpoint; None for the newest.
       weights: "averaged" or "raw"; by default the average if there is one.
 
@@ -80,7 +82,8 @@ def load_segmenter(
 
     Args:
       workdir: of a run; the folder that `experiments.few_shot` wrote (`W/few_shot`), for its U-Net;
-        or a packed model: its folder, or the name of one of the package (`"people"`).
+        or a packed model: its folder, the name of one of the package (`"people"`), or one of a hub,
+        `"hf://owner/name"` or `"hf://owner/name@revision"`.
       named: whether its parts are those that a person made of them (`ganseg_jax.parts`): named,
         merged, left out; else they are the network's.
       engine: what computes; by default onnxruntime on a CPU, if it and onnx are installed and the
@@ -89,7 +92,7 @@ def load_segmenter(
 
     Raises:
       UserError: none was trained there, a few-shot one is not finished, what is known of the
-        parts does not fit, or there is no such state.
+        parts does not fit, there is no such state, or a hub does not give the model.
     """
     segmenter = _load_segmenter(workdir, engine, state)
     known = parts.read(workdir, segmenter.num_classes - 1) if named else None
@@ -100,10 +103,10 @@ def load_segmenter(
 
 
 def _load_segmenter(workdir: epath.PathLike, engine: Engine | None, state: State) -> Segmenter:
-    if is_few_shot(workdir):
-        _check_only(workdir, state)
-        return _few_shot_segmenter(workdir, engine)
     place = packed.find(workdir)
+    if is_few_shot(place or workdir):
+        _check_only(workdir, state)
+        return _few_shot_segmenter(place or workdir, engine)
     if place is not None:
         _check_only(workdir, state)
         config, variables = packed.load(place, "segmenter")

@@ -3,7 +3,8 @@
 A packed model holds `config.json`, the run's config, and `weights.npz`, generator and segmenter in
 float16, to sample from and to segment with, but not to train on; or, exported,
 `weights.safetensors` in float32. That of few-shot segmentation has the few-shot settings and no
-generator. Those in `pretrained/` are known by name: `ganseg_jax.load_segmenter("people")`.
+generator. Those in `pretrained/` are known by name: `ganseg_jax.load_segmenter("people")`; those of
+a model hub by `hf://owner/name` (`ganseg_jax.hub`).
 """
 
 import json
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from ganseg_jax import files
+from ganseg_jax import files, hub
 from ganseg_jax.config import Config, with_fields
 from ganseg_jax.config import file as config_file
 from ganseg_jax.config.convert import nested
@@ -25,6 +26,10 @@ WEIGHTS = "weights.npz"
 SAFETENSORS = "weights.safetensors"
 METRICS = "metrics.json"
 """What was measured, if it was; nothing needs it."""
+ABOUT = "about.json"
+"""What `about` returns, if it is there."""
+PART_NAMES = "parts.json"
+"""What `ganseg_jax.parts` keeps."""
 _PRETRAINED = epath.Path(__file__).parent / "pretrained"
 
 
@@ -45,16 +50,31 @@ def named(name: str) -> epath.Path:
 
 
 def find(place: epath.PathLike) -> epath.Path | None:
-    """Returns the packed model that a folder or a name stands for, or None.
+    """Returns the folder of the packed model that a folder or a name stands for, or None.
 
-    A folder that holds a model or a run goes before a model of the package of the same name.
+    A folder that holds a model or a run goes before a model of the package of the same name. A
+    model of a hub is fetched.
+
+    Raises:
+      UserError: a hub has no such model; see `hub.fetch`.
     """
+    if hub.is_named(place):
+        needed = (("config.json",), (WEIGHTS, SAFETENSORS))
+        return hub.fetch(str(place), needed, (PART_NAMES, ABOUT, METRICS))
     folder = resolve(place)
     if weights_file(folder) is not None:
         return folder
     if (folder / "config.json").exists() or str(place) not in names():
         return None
     return _PRETRAINED / str(place)
+
+
+def short_name(place: epath.PathLike) -> str:
+    """Returns a short name of a model for people: the last part of its place."""
+    if hub.is_named(place):
+        return hub.named(place).repository.split("/")[1]
+    found = find(place)
+    return (resolve(place) if found is None else found).resolve().name
 
 
 def is_packaged(folder: epath.PathLike) -> bool:
@@ -79,7 +99,7 @@ def about(place: epath.PathLike) -> dict[str, Any]:
     answers for photos that it is for; see `jobs.familiar`.
     """
     folder = find(place)
-    path = None if folder is None else folder / "about.json"
+    path = None if folder is None else folder / ABOUT
     if path is None or not path.exists():
         return {}
     content: dict[str, Any] = json.loads(path.read_text())

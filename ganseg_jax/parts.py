@@ -2,7 +2,7 @@
 
 They are kept in `parts.json` with the model: in a run's `gan/` (trained again, a GAN has other
 parts), in a few-shot folder, or beside a packed model. If nothing may be written there, as beside
-the models of the package, the file lies in a folder of the user.
+the models of the package and of hubs, the file lies in a folder of the user.
 """
 
 import dataclasses
@@ -17,12 +17,13 @@ import numpy as np
 from etils import epath
 from jaxtyping import UInt8
 
-from ganseg_jax import files, packed
+from ganseg_jax import files, hub, packed
 from ganseg_jax.errors import UserError
 from ganseg_jax.files import resolve
+from ganseg_jax.report.classes import Classes, usual
 from ganseg_jax.report.palette import palette
 
-FILE = "parts.json"
+FILE = packed.PART_NAMES
 MOST_LETTERS = 60
 _COLOR = re.compile(r"#[0-9a-f]{6}")
 
@@ -44,38 +45,32 @@ class Part:
     hidden: bool = False
 
 
-@dataclasses.dataclass(frozen=True)
-class Classes:
-    """Holds what a segmenter makes of its network's classes.
-
-    Attributes:
-      names: of the classes that are left, background first.
-      colors: likewise.
-      groups: for each class of the network, the class that it becomes.
-    """
-
-    names: tuple[str, ...]
-    colors: UInt8[np.ndarray, "c 3"]
-    groups: tuple[int, ...]
-
-
 def file_of(place: epath.PathLike) -> epath.Path:
-    """Returns the file that holds what is known of a model's parts, or that will.
+    """Returns the file that what is known of a model's parts is written to.
 
     Args:
       place: of a model, as `loading` takes it.
     """
+    beside = _beside(place)
+    own = _own_file(place, beside)
+    if own.exists() or packed.is_packaged(beside) or hub.is_named(place):
+        return own
+    if not files.is_remote(beside) and not os.access(beside, os.W_OK):
+        return own
+    return beside / FILE
+
+
+def _beside(place: epath.PathLike) -> epath.Path:
     found = packed.find(place)
     beside = resolve(place) if found is None else found
     for stage in ("gan", "autoencoder"):
         if found is None and (beside / stage).is_dir():
             beside = beside / stage
-    own = user_folder() / "parts" / f"{_identity(place, beside)}.json"
-    if own.exists() or packed.is_packaged(beside):
-        return own
-    if not files.is_remote(beside) and not os.access(beside, os.W_OK):
-        return own
-    return beside / FILE
+    return beside
+
+
+def _own_file(place: epath.PathLike, beside: epath.Path) -> epath.Path:
+    return user_folder() / "parts" / f"{_identity(place, beside)}.json"
 
 
 def user_folder() -> epath.Path:
@@ -95,6 +90,8 @@ def read(place: epath.PathLike, count: int) -> tuple[Part, ...] | None:
       UserError: the file is damaged or belongs to other parts.
     """
     path = file_of(place)
+    if not path.exists():
+        path = _beside(place) / FILE  # As it came with a model that may not be written to.
     if not path.exists():
         return None
     try:
@@ -147,15 +144,30 @@ def name_of(parts: Sequence[Part], number: int) -> str:
     return parts[number - 1].name or f"part {number}"
 
 
+def shown_as(place: epath.PathLike, names: Sequence[str] | int) -> Classes:
+    """Returns what pictures show a model's parts as.
+
+    Args:
+      place: of the model.
+      names: of its network's classes, background first, or their number.
+
+    Raises:
+      UserError: what is known of the parts is damaged or belongs to others.
+    """
+    count = names if isinstance(names, int) else len(names)
+    known = read(place, count - 1)
+    return usual(names) if known is None else classes_of(known)
+
+
 def classes_of(parts: Sequence[Part]) -> Classes:
     """Returns names, colours and groups of the classes that the parts make."""
-    usual = palette(len(parts) + 1)
-    names, colors, places = ["background"], [usual[0]], dict[int, int]()
+    colors_of = palette(len(parts) + 1)
+    names, colors, places = ["background"], [colors_of[0]], dict[int, int]()
     for number, part in enumerate(parts, start=1):
         if part.into is None and not part.hidden:
             places[number] = len(names)
             names.append(name_of(parts, number))
-            colors.append(_rgb(part.color) if part.color else usual[number])
+            colors.append(_rgb(part.color) if part.color else colors_of[number])
     groups = [
         0 if part.hidden else places.get(part.into or number, 0)
         for number, part in enumerate(parts, start=1)
@@ -210,5 +222,10 @@ def _identity(place: epath.PathLike, folder: epath.Path) -> str:
     """Returns a name for a model whose file lies elsewhere."""
     if packed.is_packaged(folder):
         return folder.name
+    if hub.is_named(place):  # Other weights have other parts.
+        weights = packed.weights_file(folder)
+        content = b"" if weights is None else weights.read_bytes()
+        name = hub.named(place).repository.replace("/", "--")
+        return f"{name}-{hashlib.sha256(content).hexdigest()[:12]}"
     digest = hashlib.sha256(os.path.realpath(folder).encode()).hexdigest()[:12]
     return f"{resolve(place).name}-{digest}"

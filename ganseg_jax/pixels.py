@@ -1,5 +1,6 @@
 """Pixels as numbers, and images, probabilities and label maps at other sizes."""
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -210,6 +211,15 @@ def _every_most_probable(
             better = resized > best
             band[better], best[better] = label, resized[better]
     return labels
+
+
+_MOST_ASPECT = 0.02
+"""How far the aspects of a mask and its image may differ, as a logarithm."""
+
+
+def same_aspect(size: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Says whether two (height, width) are of one image, resized."""
+    return abs(math.log(size[1] * other[0] / (size[0] * other[1]))) <= _MOST_ASPECT
 
 
 def resize_labels(

@@ -225,6 +225,8 @@ def _checked(images: Any) -> np.ndarray:
             "images must be uint8 (N, H, W, 3), one photo (H, W, 3) or a list of photos, not "
             f"{images.dtype} {images.shape}"
         )
+    if 0 in images.shape[1:3]:
+        raise ValueError(f"a photo needs at least one pixel, and these are {images.shape}")
     return images
 
 

@@ -17,7 +17,7 @@ interop
 data
 evaluation
 report
-checkpoints forward runtime
+checkpoints forward runtime hub
 segmenter packed
 parts
 loading

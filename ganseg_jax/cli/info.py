@@ -2,13 +2,13 @@
 
 python -m ganseg_jax.cli.info --model=M
 
-M is a model of the package (people), or the folder of a run, of a few-shot result or of a packed
-model.
+M is a model of the package (people), the folder of a run, of a few-shot result or of a packed
+model, or hf://owner/name of a model hub.
 """
 
 from ganseg_jax.cli import app, places
 
-MODEL = places.define_inputs("model", "A model of the package, or a folder.")
+MODEL = places.define_inputs("model", "A model of the package, a folder, or hf://owner/name.")
 
 
 def main() -> None:

@@ -42,8 +42,8 @@ def define_model() -> Callable[[], str]:
     model = flags.DEFINE_string(
         "model",
         None,
-        "A trained model: a model of the package (people), or the folder of a run, of a few-shot "
-        "result or of a packed model.",
+        "A trained model: a model of the package (people), the folder of a run, of a few-shot "
+        "result or of a packed model, or hf://owner/name of a model hub.",
     )
     workdir = define_workdir(required=False)
     name = flags.DEFINE_string("pretrained", None, "A model of the package in place of a workdir.")
@@ -51,7 +51,7 @@ def define_model() -> Callable[[], str]:
         _INPUTS[:] = [ModelArgument(model)]
 
     def place() -> str:
-        from ganseg_jax import packed
+        from ganseg_jax import hub, packed
 
         given = [flag for flag in (model, workdir, name) if flag.value]
         if len(given) != 1:
@@ -62,7 +62,7 @@ def define_model() -> Callable[[], str]:
                 else f"which model? Give --model={packed.names()[0]}, which comes with the "
                 "package, or --model=WORKDIR"
             )
-        if name.value:
+        if name.value and not hub.is_named(name.value):
             return str(packed.named(name.value))
         if model.value and not packed.is_model(model.value):
             raise UserError(no_model(model.value))

@@ -56,6 +56,7 @@ LOG_EVERY = 10
 def main() -> None:
     from tqdm import tqdm
 
+    from ganseg_jax import parts
     from ganseg_jax.data.layout import skipped_lines
     from ganseg_jax.fewshot import projection, results
     from ganseg_jax.fewshot.perceptual import load_perceptual
@@ -93,7 +94,8 @@ def main() -> None:
             source, variables, photos, settings, head=head, batch_size=BATCH_SIZE.value,
             distance=distance, progress=progress, log_every=LOG_EVERY,
         )  # fmt: skip
-    project.write(output, names, made, skipped, None if head is None else head.classes)
+    classes = None if head is None else parts.shown_as(folder, head.classes)
+    project.write(output, names, made, skipped, classes)
     LOG.info("%d photos in %s, mean squared error %.4f", len(names), output, made.errors.mean())
 
 

@@ -24,7 +24,7 @@ import logging
 from absl import flags
 from etils import epath
 
-from ganseg_jax import packed
+from ganseg_jax import hub, packed, parts
 from ganseg_jax.cli import app, places
 from ganseg_jax.errors import UserError, command
 
@@ -48,22 +48,25 @@ def main() -> None:
             raise UserError(f"--{flag.name}={flag.value} must be at least 1")
     if FOR_LABELLING.value and INTERPOLATE.value:
         raise UserError("--interpolate does not go together with --for_labelling")
-    generator, variables = load_generator(MODEL())
+    place = MODEL()
+    generator, variables = load_generator(place)
     if jax.process_index():
         return
     if FOR_LABELLING.value:
         _write_to_label(generator, variables, _output("to_label"))
     else:
-        write_samples(
-            generator, variables, _output("generated"), NUM.value, SEED.value, INTERPOLATE.value
-        )
+        classes = parts.shown_as(place, generator.num_parts + 1)
+        drawn = NUM.value, SEED.value, INTERPOLATE.value
+        write_samples(generator, variables, _output("generated"), *drawn, classes)
 
 
 def _output(default: str) -> epath.Path:
     if OUTPUT.value:
         return epath.Path(OUTPUT.value)
-    # A model of the package is no place to write to.
+    # A model of the package or of a hub is no place to write to.
     name = flags.FLAGS.pretrained or flags.FLAGS.model or flags.FLAGS.workdir
+    if hub.is_named(name):
+        return epath.Path(f"{packed.short_name(name)}_{default}")
     if name in packed.names() and packed.find(name) != epath.Path(name):
         return epath.Path(f"{name}_{default}")
     return epath.Path(name) / default

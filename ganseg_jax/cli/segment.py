@@ -29,7 +29,9 @@ its group is a hole, which LabelMe's own converters fill).
 Centres are centres of mass of the parts' probabilities, in pixels of the photo; areas count pixels
 of the label map. Photos are read as for training: turned as the camera noted, transparency put on
 white, masks (folders such as `masks/`, files such as `NAME_mask.png`) and hidden files left alone.
-Where `a.jpg` and `a.png` lie in one folder their results are named `a.jpg.png` and `a.png.png`.
+Where `a.jpg` and `a.png` lie in one folder their results are named `a.jpg.png` and `a.png.png`, and
+their entries in parts.json have that name as "file". With --watch a result keeps its name if a
+photo of the same name comes later.
 """
 
 import contextlib
@@ -123,7 +125,11 @@ def _segment(scratch: pathlib.Path) -> None:
         )
         if WATCH.value:
             with contextlib.suppress(KeyboardInterrupt):
-                segment_arriving(inputs.sources[0], OUTPUT.value, segment)
+                segment_arriving(
+                    inputs.sources[0],
+                    OUTPUT.value,
+                    lambda photos, before: segment(photos, before=before),
+                )
         if found is not None:
             content = segment(found)
             line = None if place else warning(content, packed.about(model), "this model")

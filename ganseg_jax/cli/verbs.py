@@ -54,6 +54,8 @@ _ALL = (
     Verb("info", "info", "M", "say what a model is", "people"),
     Verb("export", "export", "M --format=F --out=FILE", "take a model away",
          "people --format=onnx --out=people.onnx"),
+    Verb("push", "push", "M OWNER/NAME [--private] [--dry_run]", "publish a model on a model hub",
+         "mymodel me/mymodel"),
     Verb("studio", "studio", "M", "a page to play with a model", "people"),
     Verb("doctor", "doctor", "", "find what is wrong with this machine", ""),
     Verb("completion", "completion", "bash|zsh|fish", "print shell completion", "bash"),

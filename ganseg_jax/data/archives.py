@@ -1,7 +1,9 @@
 """Tar archives of photos and data sets."""
 
+import lzma
 import pathlib
 import tarfile
+import zlib
 
 from ganseg_jax.errors import UserError
 
@@ -20,5 +22,6 @@ def unpack(archive: pathlib.Path, folder: pathlib.Path) -> None:
             f"{archive} is neither a folder nor a complete tar archive; unpack it and give the "
             "folder instead"
         ) from error
-    except (tarfile.TarError, EOFError) as error:
+    # ValueError: of damaged names and numbers.
+    except (tarfile.TarError, EOFError, lzma.LZMAError, zlib.error, ValueError) as error:
         raise UserError(f"{archive} cannot be unpacked: {error}") from error

@@ -14,16 +14,13 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar
 import numpy as np
 from PIL import Image, ImageOps, TiffImagePlugin
 
-from ganseg_jax.config.schema import Dataset
 from ganseg_jax.data import depth
 from ganseg_jax.data.depth import ImageError
+from ganseg_jax.data.limits import MAX_MEGAPIXELS, check_pixels
 
 MAX_STORED_SIDE = 512
 WHOLE = 2**30
 """A `max_side` that no photo has."""
-MAX_MEGAPIXELS = Dataset.max_megapixels
-"""Photos of more pixels are refused, unless a higher limit is given."""
-
 REDUCED = 1.5
 """How many times as large as needed a JPEG is decoded at least, where it can be decoded smaller.
 
@@ -169,7 +166,7 @@ def open_photo(
       ImageError: the data is no image or is cut off, or it has too many pixels.
     """
     header = _open(data, load=False)
-    _check_pixels(header.size, max_megapixels)
+    check_pixels(header, data, max_megapixels)
     width, height = _file_size(header)[:: -1 if _turned(header) else 1]
     if longest is not None:
         _reduce(header, longest, shortest)
@@ -180,12 +177,13 @@ def open_photo(
 
 @_raises_image_errors
 def upright_size(data: bytes) -> tuple[int, int]:
-    """Returns (height, width) of a photo as a viewer shows it; its pixels are not decoded.
+    """Returns (height, width) of a photo as a viewer shows it, in most formats without decoding it.
 
     Raises:
-      ImageError: the data is no image.
+      ImageError: the data is no image, or it has more than `MAX_MEGAPIXELS`.
     """
     header = _open(data, load=False)
+    check_pixels(header, data, MAX_MEGAPIXELS)  # Whether a PNG is turned may stand at its end.
     width, height = _file_size(header)[:: -1 if _turned(header) else 1]
     return height, width
 
@@ -201,7 +199,7 @@ def open_image(data: bytes) -> Image.Image:
     image = _open(data, load=False)
     if isinstance(image, depth.DeepTiff):
         raise ImageError("a TIFF of floats in several channels")
-    _check_pixels(image.size, MAX_MEGAPIXELS)
+    check_pixels(image, data, MAX_MEGAPIXELS)
     image.load()
     return image
 
@@ -233,7 +231,7 @@ def stored_image(
       ImageError: if the data is no image or is cut off, or it has too many pixels.
     """
     header = _open(data, load=False)
-    _check_pixels(header.size, max_megapixels)
+    check_pixels(header, data, max_megapixels)
     turned = camera_rotation and depth.orientation(header) != 1
     plain = (
         header.mode == "RGB"
@@ -272,7 +270,9 @@ def looks_like_labels(data: bytes, *, strict: bool = False) -> bool:
       ImageError: if it is no image.
     """
     image = _open(data, load=False)
-    _check_pixels(image.size, MAX_MEGAPIXELS)
+    check_pixels(image, data, MAX_MEGAPIXELS)
+    if isinstance(image, depth.DeepTiff):
+        return False
     image.thumbnail((256, 256), Image.Resampling.NEAREST, reducing_gap=None)
     pixels = np.asarray(image)
     colours = pixels.reshape(pixels.shape[0] * pixels.shape[1], -1)
@@ -291,7 +291,7 @@ def image_size(
       ImageError: if the data is no image, or if it has too many pixels.
     """
     image = _open(data, load=False)
-    _check_pixels(image.size, max_megapixels)
+    check_pixels(image, data, max_megapixels)
     width, height = _file_size(image)
     return (width, height) if camera_rotation and _turned(image) else (height, width)
 
@@ -344,17 +344,6 @@ def _open_otherwise(data: bytes):
         raise ImageError('HEIC needs pillow-heif: pip install "ganseg-jax[heic]"') from error
     pillow_heif.register_heif_opener()
     return Image.open(io.BytesIO(data))
-
-
-def _check_pixels(size: tuple[int, int], max_megapixels: float) -> None:
-    if min(size) < 1:
-        raise ImageError("it has no pixels")
-    megapixels = size[0] * size[1] / 1e6
-    if megapixels > max_megapixels:
-        raise ImageError(
-            f"it has {megapixels:.4g} megapixels, more than max_megapixels={max_megapixels:g}: "
-            "raise that or make the image smaller"
-        )
 
 
 def _turned(image: Any) -> bool:

@@ -23,11 +23,13 @@ class Mask:
       values: of the pixels, -1 if there are only colours.
       colors: RGB of the pixels, if the mask has a palette or is a colour picture.
       indexed: whether it has a palette.
+      lossy: whether the file's format blurs values, as JPEG does.
     """
 
     values: Integer[np.ndarray, "h w"]
     colors: UInt8[np.ndarray, "h w 3"] | None = None
     indexed: bool = False
+    lossy: bool = False
 
     def used_palette(self) -> dict[int, Color]:
         """Returns the colours of the palette's entries that pixels use, by index."""
@@ -39,6 +41,11 @@ class Mask:
 
 
 def decode_mask(data: bytes) -> Mask:
+    """Decodes a mask as `_decoded` does, and says whether its values may be blurred."""
+    return dataclasses.replace(_decoded(data), lossy=data[:3] == b"\xff\xd8\xff")
+
+
+def _decoded(data: bytes) -> Mask:
     """Decodes a mask of 1 to 32 bits, grey, indexed or coloured; transparent pixels are 0.
 
     A picture that is black or white all over is a mask by its alpha. -1, and the highest value of
@@ -105,6 +112,8 @@ def to_labels(
     mask: Mask, legend: Legend | None = None, known: int | None = None
 ) -> UInt8[np.ndarray, "h w"]:
     """Returns a decoded mask's classes; see `read_label_map`."""
+    if mask.lossy:
+        return _sharpened(mask)
     if legend is not None and legend.colors and mask.colors is None:
         grey = np.repeat(mask.values[..., None], 3, axis=-1)
         if set(np.unique(mask.values).tolist()) <= {c[0] for c in legend.colors if len({*c}) == 1}:
@@ -144,6 +153,19 @@ def to_labels(
     elif (steps := _steps(values, known)) is not None:
         labels = np.round(labels * (steps / 255)).astype(np.int64)
     return labels.astype(np.uint8)
+
+
+def _sharpened(mask: Mask) -> UInt8[np.ndarray, "h w"]:
+    """Returns the foreground of a black and white JPEG."""
+    grey = mask.values if mask.colors is None else mask.colors.astype(np.int64)
+    far = np.minimum(abs(grey), abs(grey - 255)) > _BLURRED
+    if far.mean() > _MOST_BLURRED or grey.max() < 255 - _BLURRED:
+        raise ImageError("a JPEG blurs the values of a label map: save it as PNG")
+    return (grey.reshape(*mask.values.shape, -1).mean(-1) > 127).astype(np.uint8)
+
+
+_BLURRED, _MOST_BLURRED = 40, 0.05
+"""Most of a black and white JPEG is this near to black or white."""
 
 
 def _steps(values: np.ndarray, known: int | None) -> int | None:

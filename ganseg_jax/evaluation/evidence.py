@@ -4,7 +4,7 @@ Each term needs photos and a segmenter, nothing else. `experiments/results/start
 each predicts the figures that are measured with labels.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
@@ -118,36 +118,44 @@ def score(found: Mapping[str, float], weights: Mapping[str, float] | None = None
     return sum(weight * found[name] for name, weight in weights.items())
 
 
-def background_parts(images: Images, labels: Int[np.ndarray, "n s s"]) -> list[int]:
+def background_parts(images: Images, *maps: Int[np.ndarray, "n s s"]) -> list[int]:
     """Finds parts that paint background: without them, colours at the border differ more.
 
-    The part without which `separation` is highest is given to the background, as long as that
-    raises it by `GAIN_OF_MERGING` or more, and at least one part is left. Masks at whose border
-    colours hardly differ (`LEAST_SEPARATION`) follow no photo, and nothing is said about them.
+    The part without which `separation` rises most is given to the background, as long as it rises
+    by `GAIN_OF_MERGING` or more, and at least one part is left. Each of the maps must say so: what
+    a network finds is blurred at thin parts, and what refinement makes of it takes in what looks
+    alike. Masks at whose border colours hardly differ (`LEAST_SEPARATION`) follow no photo, and
+    nothing is said about them.
 
     Args:
       images: photos, at the size of the labels.
-      labels: their parts, 0 for background.
+      maps: labels of the same parts, 0 for background, such as plain and refined ones.
 
     Returns:
       The labels of these parts, in the order in which they were found.
     """
     colors = images.astype(np.float32) / 255
 
-    def separated(labels: np.ndarray) -> float:
-        pairs = zip(colors, labels > 0, strict=True)
+    def separated(labels: np.ndarray, without: Collection[int]) -> float:
+        pairs = zip(colors, (labels > 0) & ~np.isin(labels, list(without)), strict=True)
         return float(np.mean([separation(image, mask) for image, mask in pairs]))
 
     found: list[int] = []
-    now = separated(labels)
-    while len(left := [part for part in np.unique(labels) if part]) > 1:
-        without = {int(part): separated(np.where(labels == part, 0, labels)) for part in left}
-        part = max(without, key=lambda part: without[part])
-        if now < LEAST_SEPARATION or without[part] < (1 + GAIN_OF_MERGING) * now:
+    left = sorted({int(part) for labels in maps for part in np.unique(labels)} - {0})
+    now = [separated(labels, ()) for labels in maps]
+    while len(left) > 1 and min(now) >= LEAST_SEPARATION:
+        then = {part: [separated(labels, [*found, part]) for labels in maps] for part in left}
+        part = max(left, key=lambda part: _least_gain(then[part], now))
+        if _least_gain(then[part], now) < GAIN_OF_MERGING:
             break
-        labels, now = np.where(labels == part, 0, labels), without[part]
         found.append(part)
+        left.remove(part)
+        now = then[part]
     return found
+
+
+def _least_gain(then: Sequence[float], now: Sequence[float]) -> float:
+    return min(one / other - 1 for one, other in zip(then, now, strict=True))
 
 
 def follows(probabilities: Probabilities) -> float:

@@ -2,7 +2,14 @@
 
 import dataclasses
 import importlib.metadata
+import json
 from collections.abc import Mapping
+
+_LICENCES = {
+    *("mit", "apache-2.0", "bsd-2-clause", "bsd-3-clause", "unlicense", "gpl-3.0", "agpl-3.0"),
+    *("cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0", "cc-by-nc-nd-4.0"),
+}
+"""As hubs call them."""
 
 FIGURES = (
     "foreground_iou",
@@ -13,6 +20,9 @@ FIGURES = (
     "foreground_ari",
 )
 """Of `metrics.json`: those of the segmenter."""
+
+TAGS = ("image-segmentation", "part-segmentation", "ganseg", "jax")
+"""By which hubs find a model."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,13 +57,22 @@ def versions(*packages: str) -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in packages}
 
 
-def card(facts: Facts, content: str, loading: str) -> str:
+def licence_lines(licence: str) -> list[str]:
+    """Returns a licence as the front matter of a card names it."""
+    known = "-".join(licence.lower().split())
+    if known in _LICENCES:
+        return [f"license: {known}"]
+    return ["license: other", f"license_name: {json.dumps(licence, ensure_ascii=False)}"]
+
+
+def card(facts: Facts, content: str, loading: str, picture: str = "") -> str:
     """Returns a model card.
 
     Args:
       facts: about the model.
       content: what the files hold, in Markdown.
       loading: Python that loads them.
+      picture: file of a picture beside the card, if there is one.
     """
     size = f"{facts.image_size} x {facts.image_size} pixels"
     seen = f"Photos of any size are resized to {size}" if facts.image_size else "Any size is fine"
@@ -75,12 +94,15 @@ def card(facts: Facts, content: str, loading: str) -> str:
             "---",
             "library_name: ganseg_jax",
             "pipeline_tag: image-segmentation",
-            f"license: {'mit' if facts.licence == 'MIT' else 'other'}",
+            *licence_lines(facts.licence),
+            "tags:",
+            *(f"- {tag}" for tag in TAGS),
             "---",
             f"# {facts.name}",
             "",
             "Finds the parts of an object in photos. It was trained by ganseg_jax.",
             "",
+            *([f"![Generated images and their parts]({picture})", ""] if picture else []),
             content,
             "",
             "## Data",

@@ -92,7 +92,7 @@ def export(
             f"--format={kind} keeps the config's refinement: load_segmenter(...).refine changes it"
         )
     if not ending:
-        content = _write_weights(place, kind, output)
+        content = write_weights(place, kind, output)
         segmenter = loading.load_segmenter(output, engine="jax")
         written, example = content, _FOLDER.format(file=output.name)
         text = f"Weights and settings: {', '.join(f'`{path.name}`' for path in written)}."
@@ -102,7 +102,7 @@ def export(
         if refine is not None:
             segmenter.refine = refine
         if kind == "page":
-            name = epath.Path(place).name
+            name = packed.short_name(place)
             text, example, used, data = _page(segmenter, target.name, name, onnxruntime_web)
         else:
             text, example, used, data = _WRITERS[kind](segmenter, target.name)
@@ -119,10 +119,6 @@ def facts_of(
     """Returns what the card says about a model."""
     found = packed.find(place)
     folder = found or files.resolve(place)
-    measured: dict[str, float] = {}
-    for path in (folder / "metrics.json", folder / "evaluation" / "metrics.json"):
-        if path.exists():
-            measured = json.loads(path.read_text())
     if loading.is_few_shot(folder):
         taught = loading.few_shot_config(folder)[1]
         generated, photos = len(taught["images"]), len(taught.get("photos_used", []))
@@ -146,13 +142,13 @@ def facts_of(
     own = found is not None and found in map(packed.named, packed.names())
     parts = range(1, segmenter.num_classes)
     return Facts(
-        name=epath.Path(place).name or str(place),
+        name=packed.short_name(place),
         data=data,
         classes=segmenter.classes or ("background", *(f"part {i}" for i in parts)),
         image_size=segmenter.image_size,
         network=network,
         refined=refined,
-        figures=measured,
+        figures=_figures(folder),
         licence=licence or ("MIT" if own else "Not stated: ask who made the model"),
         versions={"ganseg_jax": __version__, **used},
     )
@@ -223,8 +219,20 @@ _WRITERS: dict[str, Callable[[Segmenter, str], Written]] = {
 }
 
 
-def _write_weights(place: epath.PathLike, kind: str, output: epath.Path) -> list[epath.Path]:
-    """Writes weights and settings: half precision in a folder, float32 in safetensors."""
+def write_weights(place: epath.PathLike, kind: str, output: epath.Path) -> list[epath.Path]:
+    """Writes weights and settings, and what else is known of a model.
+
+    Args:
+      place: what `load_segmenter` takes.
+      kind: "folder", in half precision, or "safetensors", in float32.
+      output: folder to write to.
+
+    Returns:
+      The files that were written.
+
+    Raises:
+      UserError: there is no model, it is an auto-encoder, or the folder cannot be written.
+    """
     name = packed.WEIGHTS if kind == "folder" else packed.SAFETENSORS
     found = packed.find(place)
     folder = found or files.resolve(place)
@@ -243,4 +251,17 @@ def _write_weights(place: epath.PathLike, kind: str, output: epath.Path) -> list
     written = [output / name, output / "config.json"]
     if (known := parts.read(place, segmenter.num_classes - 1)) is not None:
         written.append(parts.write(output, known))
+    for name, content in ((packed.METRICS, _figures(folder)), (packed.ABOUT, packed.about(place))):
+        if content:
+            files.write_json(output / name, content)
+            written.append(output / name)
     return written
+
+
+def _figures(folder: epath.Path) -> dict[str, float]:
+    """Returns what was measured of the model in a folder, empty if nothing was."""
+    measured: dict[str, float] = {}
+    for path in (folder / packed.METRICS, folder / "evaluation" / packed.METRICS):
+        if path.exists():
+            measured = json.loads(path.read_text())
+    return measured

@@ -4,6 +4,7 @@ The whole way from photo bytes to labels is in it. Resizing is the arithmetic th
 describes, whose products are exact on every platform.
 """
 
+import math
 from typing import Any
 
 import jax
@@ -22,8 +23,9 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 def artefact(segmenter: Segmenter) -> bytes:
     """Returns the serialised program: `jax.export.deserialize(artefact).call(photos)`.
 
-    It takes uint8 (N, H, W, 3) of any N, H and W and returns labels, int32 (N, H, W), and
-    probabilities, float32 (N, H, W, C). The weights are in it.
+    It takes uint8 (N, H, W, 3) and returns labels, int32 (N, H, W), and probabilities, float32
+    (N, H, W, C). N is 1 or more, H and W are from 1 to `longest_side`; calling it with others
+    raises a ValueError that names the side. The weights are in it.
 
     Raises:
       UserError: flatbuffers is not installed, or the segmenter has no size of its own.
@@ -39,13 +41,23 @@ def artefact(segmenter: Segmenter) -> bytes:
         probabilities = resize(seen, *photos.shape[1:3])
         return jnp.argmax(probabilities, -1).astype(jnp.int32), probabilities
 
-    batch, height, width = export.symbolic_shape("n, h, w")
+    most = longest_side(size)
+    limits = [f"h <= {most}", f"w <= {most}"]
+    batch, height, width = export.symbolic_shape("n, h, w", constraints=limits)
     photos = jax.ShapeDtypeStruct((batch, height, width, 3), jnp.uint8)
     program = export.export(jax.jit(segment), platforms=PLATFORMS)(photos)
     try:
         return bytes(program.serialize())
     except ImportError as error:
         raise UserError('StableHLO needs flatbuffers: pip install "ganseg-jax[export]"') from error
+
+
+def longest_side(size: int) -> int:
+    """Returns the longest side of a photo, in pixels, that can be resized to `size` in int32.
+
+    Twice the sum of the weights, 2 * 2 n^2 / S, must fit.
+    """
+    return min(math.isqrt(2**29 * size), 2**29 // size)
 
 
 def shrink_bytes(photos: Array, size: int) -> Array:
@@ -89,14 +101,21 @@ def _weights(before: Any, after: Any) -> Int[Array, "after before"]:
 
 
 def _pieces(weights: Array) -> list[Array]:
-    """Returns round(2^22 w(o, i) / sum_i w(o, i)) in three pieces, the highest first."""
+    """Returns round(2^22 w(o, i) / sum_i w(o, i)) in three pieces, the highest first.
+
+    It divides bit by bit, so that nothing is larger than twice the sum: int32 is all there is.
+    """
     total = jnp.sum(weights, 1, keepdims=True)
     pieces, left = [], weights
-    for bits in WEIGHT_BITS[:-1]:
-        left = left * 2**bits
-        pieces.append(left // total)
-        left = left - pieces[-1] * total
-    pieces.append((left * 2 ** (WEIGHT_BITS[-1] + 1) + total) // (2 * total))
+    for bits in WEIGHT_BITS:
+        piece = left // total
+        left = left - piece * total
+        for _ in range(bits):
+            left = 2 * left
+            bit = (left >= total).astype(jnp.int32)
+            piece, left = 2 * piece + bit, left - bit * total
+        pieces.append(piece)
+    pieces[-1] = pieces[-1] + (2 * left >= total)
     return pieces
 
 

@@ -37,8 +37,6 @@ from ganseg_jax.report.palette import palette
 CLASSES_FILE = "classes.json"
 
 MASK_SUFFIX = "_mask.png"
-_MOST_ASPECT = 0.02
-"""How far the aspects of a mask and its image may differ, as a logarithm."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -299,7 +297,7 @@ def read_class_map(
     """
     mask = _decode(path)
     height, width = mask.values.shape
-    if abs(np.log(width * size[0] / (height * size[1]))) > _MOST_ASPECT:
+    if not pixels.same_aspect((height, width), size):
         raise UserError(f"{path} is {width}x{height}, its image {size[1]}x{size[0]}")
     if len(classes) > 1 and set(np.unique(mask.values)) == {0, UNLABELLED} and legend is None:
         # What paint programs make of a mask; as labels, it would have no labelled part.

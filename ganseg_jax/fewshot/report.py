@@ -9,12 +9,13 @@ import jax
 import numpy as np
 from jaxtyping import Int, Integer, UInt8
 
-from ganseg_jax import files
+from ganseg_jax import files, parts
 from ganseg_jax.data.pipeline import Split
 from ganseg_jax.fewshot.comparison import PHRASES, Comparison, Taught
 from ganseg_jax.fewshot.pipeline import FewShot
 from ganseg_jax.fewshot.train import UNLABELLED
 from ganseg_jax.report import overlays
+from ganseg_jax.report.classes import Classes
 from ganseg_jax.report.legend import with_legend
 from ganseg_jax.report.page import Report, write_report
 from ganseg_jax.report.sheets import default_scale, segmentation_sheet, sheet
@@ -47,21 +48,25 @@ def write(
       dataset: its name.
     """
     shots, classes = len(few.labelled.names) + len(few.photos), few.labelled.classes
-    shown = []
+    shown, drawn_as = [], parts.shown_as(few.folder, classes)
     if photos is not None:
         some = photos.images[:SHEET_IMAGES]
         caption = "Photos, their parts by the auto-shot network"
         caption += "." if truth is None else ", and the ground truth."
-        known = None if truth is None else _without_void(truth[:SHEET_IMAGES])
-        shown.append((caption, segmentation_sheet(some, segmenter(some), known)))
+        known = None
+        if truth is not None:
+            known = drawn_as.of_labels(_without_void(truth[:SHEET_IMAGES]))
+        shown.append((caption, segmentation_sheet(some, segmenter(some), known, classes=drawn_as)))
     if few.photos:
-        shown.append(_labelled_photos(few, segmenter, found))
+        shown.append(_labelled_photos(few, segmenter, found, drawn_as))
     if taught is not None:
         images, soft = (np.asarray(array[:SHEET_IMAGES]) for array in taught.samples)
         caption = (
             "Generated images, the auto-shot network's parts, and the head's labels they taught."
         )
-        shown.append((caption, segmentation_sheet(images, segmenter(images), soft.argmax(-1))))
+        taught_labels = drawn_as.of_labels(soft.argmax(-1))
+        picture = segmentation_sheet(images, segmenter(images), taught_labels, classes=drawn_as)
+        shown.append((caption, picture))
     metrics = {name: value for name, value in figures.items() if name != "num_images"}
     lead = (
         f"{len(classes) - 1} parts from {_labels_of(few)}; the auto-shot network then needs one "
@@ -109,7 +114,9 @@ def _without_void(labels: Integer[np.ndarray, "n h w"]) -> Int[np.ndarray, "n h 
     return np.where(labels == UNLABELLED, -1, labels.astype(np.int32))
 
 
-def _labelled_photos(few: FewShot, segmenter: Segment, found: Comparison) -> tuple[str, np.ndarray]:
+def _labelled_photos(
+    few: FewShot, segmenter: Segment, found: Comparison, classes: Classes
+) -> tuple[str, np.ndarray]:
     """Returns caption and sheet of the labelled photos."""
     some, photos = slice(0, SHEET_IMAGES), few.photos
     scale = default_scale(photos.images.shape[1])
@@ -117,9 +124,10 @@ def _labelled_photos(few: FewShot, segmenter: Segment, found: Comparison) -> tup
     labels = overlays.enlarge(_without_void(photos.labels[some]), scale)
 
     def drawn(numbers: np.ndarray) -> np.ndarray:
-        return overlays.overlay_labels(pictures, overlays.enlarge(numbers[some], scale))
+        shown = overlays.enlarge(classes.of_labels(numbers[some]), scale)
+        return overlays.overlay_labels(pictures, shown, classes.colors)
 
-    marked = overlays.overlay_labels(pictures, labels)
+    marked = overlays.overlay_labels(pictures, classes.of_labels(labels), classes.colors)
     # Grey where nothing is labelled.
     marked = np.where((labels < 0)[..., None], marked // 4 + 96, marked).astype(np.uint8)
     rows = {"photo": pictures, "labels": marked, "predicted": drawn(segmenter(photos.images[some]))}
@@ -130,7 +138,7 @@ def _labelled_photos(few: FewShot, segmenter: Segment, found: Comparison) -> tup
     if (labels < 0).any():
         caption += " Grey pixels are not labelled."
     picture = sheet(rows, names=photos.names[some])
-    return caption, with_legend(picture, few.labelled.classes)
+    return caption, with_legend(picture, classes.names, classes.colors)
 
 
 def _tables(found: Comparison) -> list[Any]:

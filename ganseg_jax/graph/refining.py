@@ -21,17 +21,21 @@ def refine(nodes: Nodes, images: str, probabilities: str) -> str:
     def number(value: float) -> str:
         return nodes.constant(value)
 
-    flat, rows, cols = (
-        nodes.integers(0, 0, -1),
-        _strides(nodes, images, 2),
-        _strides(nodes, images, 3),
-    )
+    rows, cols = _strides(nodes, images, 2), _strides(nodes, images, 3)
+
+    def flat(x: str) -> str:
+        # No -1, which says nothing where there are no photos. And no Concat: onnxruntime puts a -1
+        # in the place of a length that it finds in one (findings/onnxruntime_reshape_empty.sh).
+        sides = nodes.apply("Slice", nodes.apply("Shape", x), nodes.integers(0), nodes.integers(3))
+        width = nodes.apply("Mul", nodes.side(x, 3), nodes.integers(0, 0, 1))
+        factors = nodes.apply("Max", width, nodes.integers(1))
+        return nodes.apply("Reshape", x, nodes.apply("Mul", sides, factors))
 
     def of_references(x: str) -> str:
-        return nodes.apply("Reshape", _every(nodes, _every(nodes, x, 2, rows), 3, cols), flat)
+        return flat(_every(nodes, _every(nodes, x, 2, rows), 3, cols))
 
     colors = nodes.apply("Mul", nodes.apply("Add", images, number(1)), number(0.5))
-    similarity = _similarity(nodes, nodes.apply("Reshape", colors, flat), of_references(colors))
+    similarity = _similarity(nodes, flat(colors), of_references(colors))
     offsets = refinement.neighbors()
     affinity = []
     for offset, near in zip(offsets, _shifted(nodes, colors, offsets), strict=True):

@@ -5,7 +5,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from etils import epath
@@ -22,7 +22,7 @@ LOG = logging.getLogger(__name__)
 def segment_arriving(
     source: epath.PathLike,
     output: epath.PathLike,
-    segment: Callable[[Photos], dict[str, Any]],
+    segment: Callable[[Photos, Mapping[str, Any]], dict[str, Any]],
     seconds: float = 1.0,
     rounds: int | None = None,
 ) -> int:
@@ -33,7 +33,8 @@ def segment_arriving(
     Args:
       source: the folder; it may be empty at first.
       output: folder of the results.
-      segment: segments photos and returns the content of `parts.json`.
+      segment: segments photos, given the entries of those before, and returns the content of
+        `parts.json`.
       seconds: between two looks.
       rounds: looks to make; None for no end.
 
@@ -68,10 +69,13 @@ def segment_arriving(
 
 
 def _with_new(
-    done: dict[str, Any], ready: list[str], segment: Callable[[Photos], Any], photos: Photos
+    done: dict[str, Any],
+    ready: list[str],
+    segment: Callable[[Photos, Mapping[str, Any]], Any],
+    photos: Photos,
 ) -> dict[str, Any]:
     try:
-        made = segment(photos)
+        made = segment(photos, done["photos"])
     except UserError as error:  # None of them can be read.
         LOG.warning("%s", error)
         made = {"photos": {}, "skipped": dict.fromkeys(ready, str(error))}

@@ -44,8 +44,11 @@ def settle(config: Config, workdir: epath.PathLike) -> None:
         segmenter = loading.load_segmenter(
             workdir, named=False, engine="jax", state=loading.State("segmenter")
         )
-        segmenter.refine = False
-        found = evidence.background_parts(photos, segmenter(photos))
+        maps = []
+        for refine in sorted({False, config.segmenter.refine}):
+            segmenter.refine = refine
+            maps.append(segmenter(photos))
+        found = evidence.background_parts(photos, *maps)
         if found:
             parts.write(workdir, [parts.Part(hidden=n in found) for n in range(1, count + 1)])
             said = ", ".join(map(str, sorted(found)))

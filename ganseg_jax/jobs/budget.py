@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -111,8 +111,36 @@ def fit(config: Config, speed: Speed, seconds: float) -> tuple[Config, float]:
 
 def scaled(config: Config, share: float) -> Config:
     """Returns the config with that share of its updates; what happens in them keeps its place."""
+    fields = _steps(config, share, ("gan", "segmenter", "self_training"))
+    decay = config.gan.concentration
+    for field in ("decay_from", "decay_until"):
+        fields[f"gan.concentration.{field}"] = round(getattr(decay, field) * share)
+    changed: Config = with_fields(config, fields)
+    return changed
+
+
+def rest_within(config: Config, speed: Speed, slower: float, seconds: float) -> dict[str, int]:
+    """Returns the settings with which the stages after the GAN fit into what time is left.
+
+    Never more updates, and no fewer than `LEAST_SHARE` of them; nothing if all fit.
+
+    Args:
+      config: of the run.
+      speed: measured before it.
+      slower: how many times as long updates take by now.
+      seconds: left for these stages.
+    """
+    rest = tuple(name for name in speed.seconds(config) if name != "gan")
+    starting = sum(speed.starts[name] for name in rest)
+    stepping = sum(speed.seconds(config)[name] for name in rest) - starting
+    share = (seconds / slower - starting) / stepping if stepping else 1.0
+    return {} if share >= 1 else _steps(config, max(share, LEAST_SHARE), rest)
+
+
+def _steps(config: Config, share: float, names: Sequence[str]) -> dict[str, int]:
+    """Returns the fields that give stages a share of their updates, and what goes with these."""
     fields: dict[str, int] = {}
-    for name in ("gan", "segmenter", "self_training"):
+    for name in names:
         steps = getattr(config, name).num_steps
         if not steps:
             continue
@@ -121,11 +149,7 @@ def scaled(config: Config, share: float) -> Config:
         fields[f"{name}.num_steps"] = wanted
         fields[f"{name}.checkpoint_every"] = fields[f"{name}.sample_every"] = every
         fields[f"{name}.log_every"] = max(1, min(getattr(config, name).log_every, every))
-    decay = config.gan.concentration
-    for field in ("decay_from", "decay_until"):
-        fields[f"gan.concentration.{field}"] = round(getattr(decay, field) * share)
-    changed: Config = with_fields(config, fields)
-    return changed
+    return fields
 
 
 def choose(

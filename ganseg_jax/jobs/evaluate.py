@@ -1,12 +1,15 @@
 """Measures a trained run and writes its figures, pictures and report."""
 
+import dataclasses
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import jax
+import numpy as np
 from etils import epath
+from jaxtyping import UInt8
 
 from ganseg_jax import files, loading, parts
 from ganseg_jax.config import Config
@@ -17,14 +20,14 @@ from ganseg_jax.evaluation.protocols import split_counts
 from ganseg_jax.files import resolve
 from ganseg_jax.jobs import backgrounds, measure, starts
 from ganseg_jax.jobs.begin import prepare_data
+from ganseg_jax.jobs.sample import draw_picture
 from ganseg_jax.models.build import build_generator
 from ganseg_jax.precision import of_products
 from ganseg_jax.report.curves import curves
-from ganseg_jax.report.legend import with_legend
 from ganseg_jax.report.page import write_report
-from ganseg_jax.report.png import save_png
+from ganseg_jax.report.png import encode_png, save_png
 from ganseg_jax.report.run_page import Run, run_report
-from ganseg_jax.report.sheets import segmentation_sheet
+from ganseg_jax.report.sheets import SAMPLE_ROWS, segmentation_sheet
 from ganseg_jax.report.tables import plain_table
 from ganseg_jax.training import inputs, partition, provenance, start
 from ganseg_jax.training import measured as measured_steps
@@ -33,6 +36,8 @@ LOG = logging.getLogger(__name__)
 
 METRICS = "evaluation/metrics.json"
 """What was measured, flat: figures, their counts, and the ends of their intervals."""
+
+_SAMPLES = 16
 
 PER_IMAGE = "evaluation/per_image.npz"
 """What each photo adds to each figure; see `evaluation.intervals`."""
@@ -55,16 +60,17 @@ def evaluate(config: Config, workdir: epath.PathLike) -> dict[str, float]:
     # The same arithmetic wherever figures are computed.
     segmenter = backgrounds.load_measured(config, workdir)
     hidden = backgrounds.hidden(config, workdir)
-    known = parts.read(workdir, config.model.num_parts)
     with of_products(config.evaluation.precision):
         measured = measure.measure_photos(config, segmenter)
         figures, notes = dict(measured.figures), []
-        sheet = segmentation_sheet(measured.photos, segmenter(measured.photos), measured.truth)
-        if known is not None:
-            numbers = [n for n in range(1, len(known) + 1) if n not in hidden]
-            names = [parts.name_of(known, n) for n in numbers]
-            sheet = with_legend(sheet, ["background", *names])
-        pictures = {"segmented": sheet}
+        classes = parts.shown_as(workdir, config.model.num_parts + 1)
+        seen = dataclasses.replace(classes, groups=_groups_of(classes.groups, hidden))
+        predictions = segmenter(measured.photos)
+        pictures = {
+            "segmented": segmentation_sheet(
+                measured.photos, predictions, measured.truth, classes=seen
+            )
+        }
         # An auto-encoder draws nothing: its masks of photos are all there is to measure.
         if config.model.kind == "gan":
             generator = build_generator(config)
@@ -73,10 +79,15 @@ def evaluate(config: Config, workdir: epath.PathLike) -> dict[str, float]:
             if hidden:
                 said = ", ".join(map(str, hidden))
                 notes.append(f"These parts paint background, and count as such: {said}.")
+            if parts.read(workdir, config.model.num_parts) is not None:
+                # The pictures of training know nothing of what the parts are called since.
+                pictures["samples"] = draw_picture(
+                    generator, variables, _SAMPLES, classes, SAMPLE_ROWS
+                )
             placed = jax.device_put(variables)
             figures |= measure.measure_samples(config, generator, placed)
             pictures["embeddings"] = plots.plot_embeddings(
-                measure.embed_parts(config, generator, placed)
+                measure.embed_parts(config, generator, placed), classes
             )
     if (table := measure.fid_table(config, figures)) is not None:
         measured.tables.append(table)
@@ -112,7 +123,9 @@ def evaluate(config: Config, workdir: epath.PathLike) -> dict[str, float]:
         logs=logs,
         pictures=pictures,
         has_truth=measured.truth is not None,
-        samples=_sample_sheets(workdir / next(iter(logs)) / "samples"),
+        samples=_sample_sheets(
+            workdir / next(iter(logs)) / "samples", pictures.pop("samples", None)
+        ),
         steps=_steps_picture(workdir),
         sizes=pipeline.split_sizes(config.dataset.name, config.dataset.data_dir),
         starts=starts.pictures(workdir),
@@ -120,6 +133,11 @@ def evaluate(config: Config, workdir: epath.PathLike) -> dict[str, float]:
     write_report(workdir / "report.html", run_report(run))
     LOG.info("Report: %s", workdir / "report.html")
     return written
+
+
+def _groups_of(groups: tuple[int, ...], hidden: Collection[int]) -> tuple[int, ...]:
+    """Returns the groups of the classes that are left where some parts are background already."""
+    return tuple(group for number, group in enumerate(groups) if number not in hidden)
 
 
 def figure_lines(written: Mapping[str, float]) -> list[str]:
@@ -200,8 +218,18 @@ def _steps_picture(workdir: epath.Path) -> bytes | None:
     return picture.read_bytes() if there else None
 
 
-def _sample_sheets(folder: epath.Path) -> list[tuple[int, bytes]]:
-    """Returns (step, PNG) of the last picture, one of the middle, and the first."""
+def _sample_sheets(
+    folder: epath.Path, newest: UInt8[np.ndarray, "h w 3"] | None
+) -> list[tuple[int, bytes]]:
+    """Returns (step, PNG) of the last picture, one of the middle, and the first.
+
+    Args:
+      folder: of the pictures of training.
+      newest: what is shown in place of the last one.
+    """
     sheets = sorted(folder.glob("*.png")) if folder.exists() else []
     chosen = sorted({0, len(sheets) // 2, len(sheets) - 1}, reverse=True) if sheets else []
-    return [(int(sheets[i].stem.rsplit("_", 1)[1]), sheets[i].read_bytes()) for i in chosen]
+    found = [(int(sheets[i].stem.rsplit("_", 1)[1]), sheets[i].read_bytes()) for i in chosen]
+    if found and newest is not None:
+        found[0] = (found[0][0], encode_png(newest))
+    return found

@@ -23,8 +23,14 @@ COLUMNS = ("photo", "height", "width", "part", "name", "center_row", "center_col
 class Output(Protocol):
     """Makes files of label maps, one photo after the other."""
 
-    def add(self, image: str, labels: Integer[np.ndarray, "h w"]) -> None:
-        """Adds the label map of a photo, given by its path below the input."""
+    def add(self, image: str, labels: Integer[np.ndarray, "h w"], result: str) -> None:
+        """Adds the label map of a photo.
+
+        Args:
+          image: its path below the input.
+          labels: its label map.
+          result: name of its label map's file.
+        """
 
     def finish(self) -> None:
         """Writes what belongs to all photos."""
@@ -50,7 +56,7 @@ class Cutouts:
         self._root, self._output, self._most = root, output, max_megapixels
         self._names = ["".join(c if c.isalnum() else "_" for c in name) for name in classes]
 
-    def add(self, image: str, labels: Integer[np.ndarray, "h w"]) -> None:
+    def add(self, image: str, labels: Integer[np.ndarray, "h w"], result: str) -> None:
         """Writes the parts of a photo; one that it does not show has no file.
 
         Raises:

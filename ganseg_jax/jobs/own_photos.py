@@ -86,15 +86,17 @@ def train_on(
     Raises:
       UserError: something else was asked for when the workdir was begun, or as `run_all` does.
     """
+    begun = time.monotonic()
     folder = resolve(workdir)
     plan = _read(folder / PLAN)
+    speed = None
     if plan is None:
         if (folder / "config.json").exists():
             raise UserError(
                 f"{folder} holds a run that another command began: use that command, or another "
                 "--out"
             )
-        config = _choose(asked, folder, named)
+        config, speed = _choose(asked, folder, named)
         plan = {"asked": _plain(asked), "config": nested(flat(config)), "looked": False}
         files.write_json(folder / PLAN, plan)
     else:
@@ -104,10 +106,17 @@ def train_on(
         config = checked(with_fields(config, asked.fields | plan.get("changed", {})))
     if not plan["looked"] and "gan" not in keep:
         config = _look(config, folder, plan)
+    if speed is not None and not {"gan", "segmenter", "self_training"} & {*keep, *retrain}:
+        minutes = MINUTES if asked.minutes is None else asked.minutes
+        until = begun + 60 * minutes * (1 - budget.SPARE)
+        config = _in_time(config, folder, plan, speed, until)
     return train.run_all(config, folder, None, keep, retrain)
 
 
-def _choose(asked: Asked, folder: epath.Path, named: Callable[[str], Config]) -> Config:
+def _choose(
+    asked: Asked, folder: epath.Path, named: Callable[[str], Config]
+) -> tuple[Config, budget.Speed | None]:
+    """Returns the settings and, if they are to fit a time, the speed that was measured."""
     begun = time.monotonic()
     layout = asked.layout or "auto"
     if layout == "auto" and asked.minutes is not None and asked.minutes < ENOUGH_TO_CHOOSE:
@@ -135,7 +144,7 @@ def _choose(asked: Asked, folder: epath.Path, named: Callable[[str], Config]) ->
     gan = starts.resolved(smallest, folder, 60 * CHOOSING * minutes if timed else math.inf).gan
     chosen = {"gan.point_layout": gan.point_layout, "gan.point_spread": gan.point_spread}
     if not timed:
-        return build(asked.size or smallest.image_size)
+        return build(asked.size or smallest.image_size), None
     sizes = (asked.size,) if asked.size else budget.sizes()
     minutes = max(minutes / 2, minutes - (time.monotonic() - begun) / 60)
     config, speed = budget.choose(build, sizes, minutes)
@@ -144,7 +153,7 @@ def _choose(asked: Asked, folder: epath.Path, named: Callable[[str], Config]) ->
     total = budget.minutes_told(sum(speed.seconds(config).values()))
     steps = [f"{name} {getattr(config, name).num_steps}" for name in speed.updates]
     LOG.info("%d px, steps: %s: about %s", config.image_size, ", ".join(steps), total)
-    return config
+    return config, speed
 
 
 def _look(config: Config, folder: epath.Path, plan: dict[str, Any]) -> Config:
@@ -171,6 +180,39 @@ def _look(config: Config, folder: epath.Path, plan: dict[str, Any]) -> Config:
         (folder / "gan").rename(folder / "gan_first_try")
     files.write_json(folder / PLAN, plan)
     return config
+
+
+def _in_time(
+    config: Config, folder: epath.Path, plan: dict[str, Any], speed: budget.Speed, until: float
+) -> Config:
+    """Trains the GAN; if that took longer than was measured, the later stages get fewer updates.
+
+    Other programs may have slowed it down, and will slow down what follows as much. What the user
+    gave a number of updates keeps it, and what is left is kept in the plan for a run that resumes.
+
+    Args:
+      config: of the run.
+      folder: of the run.
+      plan: of the run; its changed settings grow.
+      speed: measured before.
+      until: when training should end, in the seconds of `time.monotonic`.
+    """
+    begun = time.monotonic()
+    train.train_stages(config, folder, ["gan"])
+    now = time.monotonic()
+    made = config.gan.num_steps - max(1, config.gan.num_steps // TENTH)
+    slower = max(1.0, (now - begun) / (speed.starts["gan"] + made * speed.updates["gan"]))
+    fewer = budget.rest_within(config, speed, slower, until - now)
+    fields = {name: value for name, value in fewer.items() if name not in plan["asked"]["fields"]}
+    if not fields or jax.process_count() > 1:  # Processes would have to agree on the time.
+        return config
+    shown = ", ".join(
+        f"{name} {fields[key]}" for name in speed.updates if (key := f"{name}.num_steps") in fields
+    )
+    LOG.info("the GAN took %.1f times as long as measured; fewer steps follow: %s", slower, shown)
+    plan["changed"] = plan.get("changed", {}) | fields
+    files.write_json(folder / PLAN, plan)
+    return checked(with_fields(config, fields))
 
 
 def _told(fields: dict[str, Any]) -> str:

@@ -23,6 +23,7 @@ from ganseg_jax.files import write_json
 from ganseg_jax.geometry import resize_bilinear
 from ganseg_jax.pixels import to_uint8, to_unit_range
 from ganseg_jax.report import overlays
+from ganseg_jax.report.classes import Classes, usual
 from ganseg_jax.report.legend import with_legend
 from ganseg_jax.report.png import save_label_png, save_png
 from ganseg_jax.report.sheets import default_scale, sheet
@@ -157,26 +158,32 @@ def write(
     names: list[str],
     made: Reconstructions,
     skipped: dict[str, str],
-    classes: tuple[str, ...] | None = None,
+    classes: Classes | None = None,
 ) -> None:
     """Writes reconstructions, label maps, sheet, errors, and latents last.
 
     Raises:
       UserError: a file cannot be written.
     """
+    labels = made.labels
+    if labels is not None:
+        classes = classes or usual(int(labels.max(initial=0)) + 1)
+        labels = classes.of_labels(labels)
     for i, name in enumerate(names):
         save_png(output / "reconstructions" / f"{name}.png", made.images[i])
-        if made.labels is not None:
-            save_label_png(output / "labels" / f"{name}.png", made.labels[i])
+        if labels is not None and classes is not None:
+            save_label_png(output / "labels" / f"{name}.png", labels[i], classes.colors)
     scale = default_scale(made.photos.shape[1])
     shown = slice(0, SHEET_PHOTOS)
     photos, images = (overlays.enlarge(x[shown], scale) for x in (made.photos, made.images))
     rows = {"photo": photos, "reconstruction": images}
-    if made.labels is not None:
-        labels = overlays.enlarge(made.labels[shown], scale)
-        rows["parts"] = overlays.overlay_labels(photos, labels)
+    if labels is not None and classes is not None:
+        enlarged = overlays.enlarge(labels[shown], scale)
+        rows["parts"] = overlays.overlay_labels(photos, enlarged, classes.colors)
     picture = sheet(rows, names=names[shown])
-    save_png(output / "sheet.png", with_legend(picture, classes) if classes else picture)
+    if classes is not None:
+        picture = with_legend(picture, classes.names, classes.colors)
+    save_png(output / "sheet.png", picture)
     content = {
         "photos": {n: {"squared_error": float(e)} for n, e in zip(names, made.errors, strict=True)},
         "skipped": skipped,

@@ -1,7 +1,7 @@
 """Draws samples of a generator: images, masks, latents, and how single latents move."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -21,8 +21,9 @@ from ganseg_jax.loading import Variables
 from ganseg_jax.models.generator import Generator, GeneratorOutput
 from ganseg_jax.pixels import to_uint8
 from ganseg_jax.precision import EXACT, of_products
+from ganseg_jax.report.classes import Classes, usual
 from ganseg_jax.report.png import save_label_png, save_png
-from ganseg_jax.report.sheets import sample_sheet
+from ganseg_jax.report.sheets import SAMPLE_ROWS, sample_sheet
 
 LOG = logging.getLogger(__name__)
 
@@ -38,6 +39,7 @@ def write_samples(
     count: int,
     seed: int,
     interpolate: bool = False,
+    classes: Classes | None = None,
 ) -> None:
     """Writes samples; see `experiments.sample` for the files.
 
@@ -48,6 +50,7 @@ def write_samples(
       count: number of samples; sample i does not depend on it.
       seed: decides the latents.
       interpolate: also draw how z_point and z_app move.
+      classes: what the parts are shown as, and counted as in label maps (`parts.shown_as`).
 
     Raises:
       UserError: the folder holds samples already, or cannot be written.
@@ -55,24 +58,27 @@ def write_samples(
     output = resolve(output)
     if (output / LATENTS_FILE).exists():
         raise UserError(f"{output} holds samples already: choose another --output, or remove it")
+    classes = classes or usual(generator.num_parts + 1)
     latents = sample_latents(prng.root_key(seed), count, generator.noise_dim)
     names = [f"sample_{i:04d}" for i in range(count)]
     shown = []
     with tqdm(total=count, desc="sampling", unit=" images", disable=None) as bar:
         for start, out in _in_batches(generator, variables, latents):
             chosen = names[start : start + len(out.image)]
-            labels = np.argmax(out.masks, -1)
+            labels = classes.of_masks(np.asarray(out.masks)).argmax(-1)
             for name, picture, label in zip(chosen, to_uint8(out.image), labels, strict=True):
                 save_png(output / "images" / f"{name}.png", picture)
-                save_label_png(output / "masks" / f"{name}.png", label)
+                save_label_png(output / "masks" / f"{name}.png", label, classes.colors)
             if start < SHEET_SAMPLES:
                 shown.append(out)
             bar.update(len(chosen))
-    save_png(output / "samples.png", _sheet(generator, shown, SHEET_SAMPLES))
+    save_png(output / "samples.png", _sheet(generator, shown, SHEET_SAMPLES, classes))
     if interpolate:
         moving = interpolations(latents, seed)
         frames = [out for _, out in _in_batches(generator, variables, moving)]
-        save_png(output / "interpolation.png", _sheet(generator, frames, len(moving.z_point)))
+        save_png(
+            output / "interpolation.png", _sheet(generator, frames, len(moving.z_point), classes)
+        )
     # The latents last: a folder with this file is complete.
     save_latents(output, names, latents_to_arrays(latents))
     LOG.info("%d samples in %s", count, output)
@@ -119,10 +125,37 @@ def interpolations(latents: Latents, seed: int) -> Latents:
     return jax.tree.map(lambda *x: jnp.concatenate(x), way("z_point"), way("z_app"))
 
 
+def draw_picture(
+    generator: Generator,
+    variables: Variables,
+    count: int,
+    classes: Classes,
+    rows: Sequence[str] = ("image", "overlay"),
+    seed: int = 0,
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Returns a picture of a model: generated images, and their parts over them.
+
+    Args:
+      generator: the module.
+      variables: its variables.
+      count: number of samples.
+      classes: what the parts are shown as.
+      rows: of `report.sheets.sample_sheet`.
+      seed: decides the latents.
+    """
+    latents = sample_latents(prng.root_key(seed), count, generator.noise_dim)
+    outputs = [out for _, out in _in_batches(generator, variables, latents)]
+    return _sheet(generator, outputs, count, classes, rows)
+
+
 def _sheet(
-    generator: Generator, outputs: list[GeneratorOutput], most: int
+    generator: Generator,
+    outputs: list[GeneratorOutput],
+    most: int,
+    classes: Classes,
+    rows: Sequence[str] = SAMPLE_ROWS,
 ) -> UInt8[np.ndarray, "h w 3"]:
     out = jax.tree.map(lambda *x: np.concatenate(x)[:most], *outputs)
-    return sample_sheet(
-        out.image, out.masks, out.points, out.part_centers, INTERPOLATION_STEPS, grid=generator.grid
-    )
+    drawn = out.image, out.masks, out.points, out.part_centers
+    columns, grid = INTERPOLATION_STEPS, generator.grid
+    return sample_sheet(*drawn, columns, grid=grid, classes=classes, rows=rows)

@@ -4,7 +4,7 @@ import collections
 import itertools
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -42,6 +42,7 @@ def segment_folder(
     output: epath.PathLike,
     max_megapixels: float = images.MAX_MEGAPIXELS,
     formats: Sequence[str] = (),
+    before: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Segments all photos of a folder or tar archive; see `experiments.segment` for what it writes.
 
@@ -52,17 +53,18 @@ def segment_folder(
       max_megapixels: of a photo that is not left out.
       formats: of labelling tools, in which label maps are written too, of `export.FORMATS`; or
         `outputs.CUTOUTS`.
+      before: entries of `parts.json` of photos whose results are in the output already, and stay.
 
     Returns:
-      The content of `parts.json`.
+      The content of `parts.json`, without those.
 
     Raises:
       UserError: there are no photos, none of them can be read, or a result cannot be written.
     """
     if not isinstance(source, Photos):
         with open_photos(source, output) as found:
-            return segment_folder(segmenter, found, output, max_megapixels, formats)
-    found, output, results = source, resolve(output), result_names(source.names)
+            return segment_folder(segmenter, found, output, max_megapixels, formats, before)
+    found, output, results = source, resolve(output), result_names(source.names, before or {})
     records: dict[str, Any] = {}
     skipped, unreadable = dict(found.skipped), dict[str, str]()
     notes: collections.Counter[str] = collections.Counter()
@@ -89,7 +91,7 @@ def segment_folder(
                 for kind in formats
             ]
         for writer in exports:
-            writer.add(photo.name, labels)
+            writer.add(photo.name, labels, results[photo.name])
         if len(shown) < SHEET_PHOTOS:
             shown.append((photo.name, _tile(photo.picture), _tile(overlay)))
     skipped |= unreadable
@@ -119,11 +121,31 @@ def names_of(segmenter: Segmenter, parts: int) -> list[str]:
     return list(segmenter.classes or ["background", *(f"part {i + 1}" for i in range(parts))])
 
 
-def result_names(names: Sequence[str]) -> dict[str, str]:
-    """Returns the name of each photo's PNG files; it keeps the ending if that alone is unique."""
-    stems = {name: name.removesuffix(epath.Path(name).suffix) for name in names}
+def result_names(names: Sequence[str], before: Mapping[str, Any] | None = None) -> dict[str, str]:
+    """Returns the name of each photo's PNG files, of which no two are the same.
+
+    It is the photo's without its ending if no other photo has that one, else with it.
+
+    Args:
+      names: of the photos.
+      before: entries of `parts.json` of other photos, whose results keep their names.
+    """
+    stems = {name: _stem(name) for name in (*names, *(before or {}))}
     counts = collections.Counter(stems.values())
-    return {n: f"{stem if counts[stem] == 1 else n}.png" for n, stem in stems.items()}
+    used = {entry.get("file", f"{stems[name]}.png") for name, entry in (before or {}).items()}
+    results = {}
+    for name in names:
+        alone = counts[stems[name]] == 1 and stems[name] not in stems  # No photo is called so.
+        result = f"{stems[name] if alone else name}.png"
+        while result in used:
+            result = f"{result.removesuffix('.png')}_.png"
+        used.add(result)
+        results[name] = result
+    return results
+
+
+def _stem(name: str) -> str:
+    return name.removesuffix(epath.Path(name).suffix)
 
 
 def _predictions(
@@ -180,7 +202,10 @@ def _write(
         }
         for part in range(1, parts + 1)
     ]
-    return {"height": photo.height, "width": photo.width, "parts": entries}, overlay, labels
+    entry = {"height": photo.height, "width": photo.width, "parts": entries}
+    if name != f"{_stem(photo.name)}.png":
+        entry["file"] = name
+    return entry, overlay, labels
 
 
 def _tile(picture: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "t t 3"]:

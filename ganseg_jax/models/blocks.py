@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ganseg_jax import geometry
-from ganseg_jax.models.convolution import Conv, convolve
+from ganseg_jax.models.convolution import Conv, convolve, convolve_plainly
 from ganseg_jax.models.initialise import Initialiser, he_leaky, ones, zeros
 from ganseg_jax.precision import Precision
 
@@ -51,6 +51,11 @@ def _moments(
       x: a map, float32.
       near: a guess of the mean, such as the running one; no gradient flows into it.
     """
+    return _moments_near(x, jax.lax.stop_gradient(near))
+
+
+@jax.custom_jvp
+def _moments_near(x: Array, near: Array) -> tuple[Array, Array]:
     axes = tuple(range(x.ndim - 1))
 
     def twice(x: Array, near: Array) -> tuple[Array, Array]:
@@ -63,10 +68,20 @@ def _moments(
         square = jnp.mean(jnp.square(away), axes)
         return near + mean, jnp.maximum(square - jnp.square(mean), 0.0)
 
-    moments: tuple[Array, Array] = jax.lax.platform_dependent(
-        x, jax.lax.stop_gradient(near), tpu=once, default=twice
-    )
+    moments: tuple[Array, Array] = jax.lax.platform_dependent(x, near, tpu=once, default=twice)
     return moments
+
+
+@_moments_near.defjvp
+def _moments_near_jvp(
+    primals: tuple[Array, Array], tangents: tuple[Array, Array]
+) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+    # One form for all platforms: differentiating both would take half of a step's tracing. The
+    # mean's own change is left out of the variance's, since deviations sum to 0.
+    (x, near), (dx, _) = primals, tangents
+    axes = tuple(range(x.ndim - 1))
+    mean, var = _moments_near(x, near)
+    return (mean, var), (jnp.mean(dx, axes), 2 * jnp.mean((x - mean) * dx, axes))
 
 
 class BatchNorm(nn.Module):
@@ -207,24 +222,21 @@ class StyleConv(nn.Module):
         def make_map(weights: Array, embeddings: Array) -> Array:
             return jnp.einsum("bhwk,bke->bhwe", weights, embeddings)
 
-        def apart(weights: Array, embeddings: Array, kernel: Array, bias: Array) -> list[Array]:
+        def apart(weights: Array, embeddings: Array, kernel: Array) -> list[Array]:
             x = make_map(weights, embeddings)
-            layers = zip(split(kernel), split(bias), strict=True)
-            return [leaky_relu(convolve(x, kernel) + bias) for kernel, bias in layers]
+            return [convolve_plainly(x, kernel) for kernel in split(kernel)]
 
-        def together(weights: Array, embeddings: Array, kernel: Array, bias: Array) -> list[Array]:
+        def together(weights: Array, embeddings: Array, kernel: Array) -> list[Array]:
             if channels < 4 * parts:
-                x = convolve(make_map(weights, embeddings), kernel)
-            else:
-                kernels = jnp.einsum("ijef,bke->bijkf", kernel, embeddings)
-                kernels = kernels.reshape(-1, 9 * parts, features)  # [B, 9K, F]
-                x = jnp.einsum("bhwi,bif->bhwf", neighbourhoods(weights), kernels)
-            return split(leaky_relu(x + bias))
+                return split(convolve(make_map(weights, embeddings), kernel))
+            kernels = jnp.einsum("ijef,bke->bijkf", kernel, embeddings)
+            kernels = kernels.reshape(-1, 9 * parts, features)  # [B, 9K, F]
+            return split(jnp.einsum("bhwi,bif->bhwf", neighbourhoods(weights), kernels))
 
         hidden: list[Array] = jax.lax.platform_dependent(
-            weights, embeddings, kernel, bias, tpu=apart, default=together
+            weights, embeddings, kernel, tpu=apart, default=together
         )
-        return hidden
+        return [leaky_relu(x + bias) for x, bias in zip(hidden, split(bias), strict=True)]
 
 
 class StyleFeatures(nn.Module):

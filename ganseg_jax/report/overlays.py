@@ -21,11 +21,13 @@ def enlarge(values: Shaped[np.ndarray, "n h w ..."], scale: int) -> Shaped[np.nd
     return np.repeat(np.repeat(np.asarray(values), scale, axis=1), scale, axis=2)
 
 
-def color_masks(masks: Float[np.ndarray, "n h w c"]) -> Images:
+def color_masks(
+    masks: Float[np.ndarray, "n h w c"], colors: UInt8[np.ndarray, "c 3"] | None = None
+) -> Images:
     """Draws soft masks as the mixture of the classes' colours, the background dark."""
     masks = np.asarray(masks, np.float32)
-    colors = palette(masks.shape[-1]).astype(np.float32)
-    return np.clip(np.round(masks @ colors), 0, 255).astype(np.uint8)
+    colors = palette(masks.shape[-1]) if colors is None else colors
+    return np.clip(np.round(masks @ colors.astype(np.float32)), 0, 255).astype(np.uint8)
 
 
 def color_labels(
@@ -42,14 +44,18 @@ def color_labels(
 
 
 def overlay_masks(
-    images: Images, masks: Float[np.ndarray, "n h w c"], opacity: float = 0.65
+    images: Images,
+    masks: Float[np.ndarray, "n h w c"],
+    colors: UInt8[np.ndarray, "c 3"] | None = None,
+    opacity: float = 0.65,
 ) -> Images:
     """Draws soft masks over images of their size, each pixel as opaque as it is foreground."""
     masks = np.asarray(masks, np.float32)
-    colors = palette(masks.shape[-1])[1:].astype(np.float32)
+    colors = palette(masks.shape[-1]) if colors is None else colors
     parts = masks[..., 1:]
     foreground = np.clip(parts.sum(-1, keepdims=True), 0, 1)
-    mixed = _pale(images, foreground) * (1 - opacity * foreground) + opacity * (parts @ colors)
+    colored = parts @ colors[1:].astype(np.float32)
+    mixed = _pale(images, foreground) * (1 - opacity * foreground) + opacity * colored
     return np.clip(np.round(mixed), 0, 255).astype(np.uint8)
 
 
@@ -73,6 +79,7 @@ def draw_points(
     part_centers: Float[np.ndarray, "n k 2"],
     pixels: int | None = None,
     grid: str = "corners",
+    colors: UInt8[np.ndarray, "k 3"] | None = None,
 ) -> Images:
     """Draws points as small discs tied to their part's centre, a larger disc, in its colour.
 
@@ -84,6 +91,7 @@ def draw_points(
         and 1 lie. By default that of `images`.
       grid: 'corners' where -1 and 1 are the centres of the first and last pixel, 'centers' where
         they are the image's edges.
+      colors: of the parts, if not those of `palette`.
 
     Returns:
       New images; what falls outside is not drawn.
@@ -91,10 +99,11 @@ def draw_points(
     side = images.shape[1]
     pixels = pixels or side
     span = (pixels - 1) / pixels if grid == "corners" else 1.0
-    colors = [(int(r), int(g), int(b)) for r, g, b in palette(points.shape[1] + 1)[1:]]
+    colors = palette(points.shape[1] + 1)[1:] if colors is None else colors
+    rgb = [(int(r), int(g), int(b)) for r, g, b in colors]
     radius = max(2.0, side / 52)
     drawn = [
-        _draw(image, _to_canvas(some, side, span), _to_canvas(center, side, span), colors, radius)
+        _draw(image, _to_canvas(some, side, span), _to_canvas(center, side, span), rgb, radius)
         for image, some, center in zip(images, points, part_centers, strict=True)
     ]
     return np.stack(drawn) if drawn else images

@@ -13,26 +13,35 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from ganseg_jax.evaluation.equivariance import EquivarianceErrors, mean_where_measured
+from ganseg_jax.report.classes import Classes, usual
 from ganseg_jax.report.measures import humanize, measure_of
 from ganseg_jax.report.palette import palette
 
 _BACKGROUND_COLOR = "#8a8f98"
 
 
-def plot_embeddings(coordinates: Float[np.ndarray, "n c 2"]) -> UInt8[np.ndarray, "h w 3"]:
+def plot_embeddings(
+    coordinates: Float[np.ndarray, "n c 2"], classes: Classes | None = None
+) -> UInt8[np.ndarray, "h w 3"]:
     """Draws the result of `evaluation.embeddings.tsne`, each part in its colour and named.
+
+    Args:
+      coordinates: of the embeddings of N images, background first.
+      classes: what the parts are shown as; each keeps its number.
 
     Returns:
       A picture on white, (H, W, 3) uint8.
     """
-    classes = coordinates.shape[1]
-    colors = palette(classes) / 255
+    shown = usual(coordinates.shape[1]) if classes is None else classes
+    colors = shown.colors / 255
     figure = Figure(figsize=(7.2, 6.0), dpi=110, layout="constrained")
     axes = figure.subplots()
-    for index in range(classes):
+    for index, group in enumerate(shown.groups):
         points = coordinates[:, index]
-        color = _BACKGROUND_COLOR if index == 0 else colors[index]
-        label = "background" if index == 0 else f"part {index}"
+        color = _BACKGROUND_COLOR if group == 0 else colors[group]
+        label = shown.names[group]
+        if label != f"part {index}" and index:
+            label = f"{index}: {label}"
         axes.scatter(points[:, 0], points[:, 1], s=11, color=color, ec="#0005", lw=0.4, label=label)
         axes.annotate(
             "bg" if index == 0 else str(index),

@@ -9,9 +9,13 @@ from PIL import Image, ImageDraw, ImageFont
 from ganseg_jax.evaluation.overlap import contingency
 from ganseg_jax.pixels import to_uint8
 from ganseg_jax.report import overlays
+from ganseg_jax.report.classes import Classes
+from ganseg_jax.report.legend import with_legend
 from ganseg_jax.report.palette import palette
 
 Picture = UInt8[np.ndarray, "y x 3"]
+
+SAMPLE_ROWS = ("image", "points", "overlay", "masks")
 
 _GAP, _BLOCK_GAP = 3, 12  # pixels
 _PAPER, _TEXT = (14, 16, 20), (205, 210, 220)
@@ -26,6 +30,8 @@ def sample_sheet(
     scale: int | None = None,
     grid: str = "corners",
     photos: UInt8[np.ndarray, "n s s 3"] | None = None,
+    classes: Classes | None = None,
+    rows: Sequence[str] = SAMPLE_ROWS,
 ) -> Picture:
     """Shows generated samples: rows of images, images with points, masks overlaid, and masks.
 
@@ -38,22 +44,34 @@ def sample_sheet(
       scale: enlargement of each pixel; by default such that a tile has about 128 px a side.
       grid: the generator's, see `overlays.draw_points`.
       photos: what the images reconstruct, (N, S, S, 3) uint8, for a row above them.
+      classes: what the parts are shown as, for a legend too; parts that count as background have no
+        points.
+      rows: those to show.
 
     Returns:
       (H, W, 3) uint8.
     """
-    size = images.shape[1]
+    size, colors, of_points = images.shape[1], None, None
+    masks = np.asarray(masks, np.float32)
+    if classes is not None:
+        masks, colors = classes.of_masks(masks), classes.colors
+        left = [k for k in range(points.shape[1]) if classes.groups[k + 1]]
+        points, part_centers = points[:, left], part_centers[:, left]
+        of_points = colors[[classes.groups[k + 1] for k in left]]
     scale = scale or default_scale(size)
     pictures = overlays.enlarge(to_uint8(images), scale)
-    soft = overlays.enlarge(np.asarray(masks, np.float32), scale)
+    soft = overlays.enlarge(masks, scale)
     above = {} if photos is None else {"photo": overlays.enlarge(photos, scale)}
-    rows = above | {
-        "image": pictures,
-        "points": overlays.draw_points(pictures, points, part_centers, size, grid),
-        "overlay": overlays.overlay_masks(pictures, soft),
-        "masks": overlays.color_masks(soft),
+    drawn = {
+        "image": lambda: pictures,
+        "points": lambda: overlays.draw_points(
+            pictures, points, part_centers, size, grid, of_points
+        ),
+        "overlay": lambda: overlays.overlay_masks(pictures, soft, colors),
+        "masks": lambda: overlays.color_masks(soft, colors),
     }
-    return sheet(rows, columns)
+    picture = sheet(above | {name: drawn[name]() for name in rows}, columns)
+    return picture if classes is None else with_legend(picture, classes.names, classes.colors)
 
 
 def segmentation_sheet(
@@ -63,6 +81,7 @@ def segmentation_sheet(
     names: Sequence[str] | None = None,
     columns: int = 8,
     scale: int | None = None,
+    classes: Classes | None = None,
 ) -> Picture:
     """Shows segmented photos: rows of photos, of predictions, and of the true parts.
 
@@ -76,22 +95,27 @@ def segmentation_sheet(
       names: a caption for each image.
       columns: photos side by side; more photos continue in another block of rows.
       scale: as in `sample_sheet`.
+      classes: what the predicted parts are shown as, for a legend too.
 
     Returns:
       (H, W, 3) uint8.
     """
     predictions = np.asarray(predictions)
+    colors = None
+    if classes is not None:
+        predictions, colors = classes.of_labels(predictions), classes.colors
     scale = scale or default_scale(images.shape[1])
     pictures = overlays.enlarge(images, scale)
     labels = overlays.enlarge(predictions, scale)
-    rows = {"photo": pictures, "predicted": overlays.overlay_labels(pictures, labels)}
+    rows = {"photo": pictures, "predicted": overlays.overlay_labels(pictures, labels, colors)}
     if truth is None:
-        rows["labels"] = overlays.color_labels(labels)
+        rows["labels"] = overlays.color_labels(labels, colors)
     else:
-        colors = matched_colors(predictions, truth)
+        matched = matched_colors(predictions, truth, colors)
         true_labels = overlays.enlarge(np.asarray(truth), scale)
-        rows["truth"] = overlays.overlay_labels(pictures, true_labels, colors)
-    return sheet(rows, columns, names)
+        rows["truth"] = overlays.overlay_labels(pictures, true_labels, matched)
+    picture = sheet(rows, columns, names)
+    return picture if classes is None else with_legend(picture, classes.names, classes.colors)
 
 
 def default_scale(size: int) -> int:
@@ -100,12 +124,19 @@ def default_scale(size: int) -> int:
 
 
 def matched_colors(
-    predictions: Integer[np.ndarray, "n h w"], truth: Integer[np.ndarray, "n h w"]
+    predictions: Integer[np.ndarray, "n h w"],
+    truth: Integer[np.ndarray, "n h w"],
+    colors: UInt8[np.ndarray, "c 3"] | None = None,
 ) -> UInt8[np.ndarray, "t 3"]:
     """Colours of true labels: those of the predicted parts matched to them by overlap.
 
     The matching is one to one and maximises the number of pixels in common; true parts left over
     get the palette's next colours.
+
+    Args:
+      predictions: labels, (N, H, W), background 0.
+      truth: likewise.
+      colors: of the predicted classes, if not those of `palette`.
     """
     # Here, since it takes a second to import, and training never comes here.
     from scipy.optimize import linear_sum_assignment
@@ -120,7 +151,10 @@ def matched_colors(
             index[label + 1] = part + 1
     for label in range(1, num_truth):
         index[label] = index[label] or next(spare)
-    return palette(num_pred + num_truth)[index]
+    shown = palette(num_pred + num_truth)
+    if colors is not None:
+        shown[: min(len(colors), num_pred)] = colors[:num_pred]
+    return shown[index]
 
 
 def sheet(

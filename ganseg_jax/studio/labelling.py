@@ -42,9 +42,9 @@ class Labelling:
     @property
     def folder(self) -> epath.Path:
         """Returns the folder of the images; that of a packed model is in the current folder."""
-        if (found := packed.find(self.place)) is None:
+        if packed.find(self.place) is None:
             return resolve(self.place) / FOLDER
-        return epath.Path(f"{found.name}_{FOLDER}").resolve()
+        return epath.Path(f"{packed.short_name(self.place)}_{FOLDER}").resolve()
 
     def state(self) -> dict[str, Any]:
         """Returns what the page shows, fit for JSON.

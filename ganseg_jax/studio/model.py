@@ -8,7 +8,7 @@ from typing import Any
 
 from etils import epath
 
-from ganseg_jax import files, loading, packed, parts
+from ganseg_jax import files, hub, loading, packed, parts
 from ganseg_jax.errors import UserError
 from ganseg_jax.files import resolve
 from ganseg_jax.report.palette import palette
@@ -25,7 +25,8 @@ class Model:
     """Holds a model and what is known of it.
 
     Args:
-      place: a workdir, a few-shot folder, a packed model or the name of one of the package.
+      place: a workdir, a few-shot folder, a packed model or the name of one of the package or a
+        hub.
 
     Raises:
       UserError: there is neither a model nor a run.
@@ -39,19 +40,19 @@ class Model:
         self.doing, self._since = "waiting", time.monotonic()
         self._parts: tuple[parts.Part, ...] = ()
         self._lock = threading.Lock()
-        is_packed, few_shot = packed.find(place) is not None, loading.is_few_shot(place)
+        found = packed.find(place)
+        is_packed, few_shot = found is not None, loading.is_few_shot(found or place)
         if not is_packed and not few_shot and not (resolve(place) / "config.json").exists():
             loading.load_segmenter(place)  # Says so.
         self.run = None if is_packed or few_shot else Run(place)
-        source = resolve(place).parent if few_shot else place
-        self._source = source
+        source = resolve(place).parent if few_shot and not hub.is_named(place) else place
+        self._source, self._few_shot = source, few_shot
         self.labelling = Labelling(source, lambda: loading.load_generator(source))
 
     @property
     def name(self) -> str:
         """Returns a short name for the page."""
-        found = packed.find(self.place)
-        return (resolve(self.place) if found is None else found).resolve().name
+        return packed.short_name(self.place)
 
     def prepare(self) -> None:
         """Loads and compiles everything; takes long."""
@@ -119,7 +120,7 @@ class Model:
 
     def _same_parts(self) -> bool:
         """Says whether generator and segmenter have the same parts: not after few-shot training."""
-        return self._source == self.place
+        return not self._few_shot
 
     def _read_parts(self) -> None:
         if self.segmenter is not None:
@@ -148,7 +149,8 @@ class Model:
         self.doing, self._since = what, time.monotonic()
 
     def _key(self) -> str:
-        return str(resolve(self.place).resolve())
+        found = packed.find(self.place)
+        return str((found or resolve(self.place)).resolve())
 
     def _times(self) -> dict[str, float]:
         try:

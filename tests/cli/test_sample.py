@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ganseg_jax import load_generator
+from ganseg_jax import load_generator, parts
 from ganseg_jax.errors import UserError
 from ganseg_jax.fewshot import samples
 from ganseg_jax.jobs import sample
@@ -53,6 +53,19 @@ def test_sheets(sampled):
     # Four rows of tiles of 128 px with gaps; the interpolation has two blocks of them.
     assert sheet.shape[0] > 4 * 128 and sheet.shape[1] > 7 * 128
     assert moving.shape[0] > 8 * 128 and moving.shape[1] > 8 * 128
+
+
+def test_samples_show_parts_as_what_they_are_called(entry_point, workdir, tmp_path):
+    joined = [parts.Part("round", "#123456"), parts.Part(hidden=True), parts.Part(into=1)]
+    file = parts.write(workdir, joined)
+    try:
+        entry_point("sample", workdir=workdir, output=tmp_path / "out", num=2, seed=3).main()
+    finally:
+        file.unlink()
+    mask = Image.open(tmp_path / "out" / "masks" / "sample_0000.png")
+    assert set(np.unique(mask)) <= {0, 1} and mask.getpalette()[3:6] == [0x12, 0x34, 0x56]
+    sheet = read(tmp_path / "out" / "samples.png")
+    assert (sheet[:22] == (0x12, 0x34, 0x56)).all(-1).sum() >= 144
 
 
 def test_interpolation_moves_one_latent_at_a_time():

@@ -3,14 +3,10 @@
 import base64
 import io
 import json
-import random
 import zlib
 
 import numpy as np
 from PIL import Image
-
-from ganseg_jax.errors import UserError
-from ganseg_jax.fewshot.labels import read_labels
 
 SIZE = (6, 8)
 TRUTH = np.zeros(SIZE, np.uint8)
@@ -33,6 +29,11 @@ def indexed(labels, colors):
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def blank():
+    """Returns a photo for the labels."""
+    return png(np.zeros((*SIZE, 3)))
 
 
 def labelme():
@@ -243,7 +244,7 @@ def write(folder, contents):
 ODD = (None, True, -1, 0, 10**30, 1e308, float("nan"), "", "x", "-5", [], {}, [[]], [None], "\0")
 
 
-def _mutate_value(content, draw):
+def mutated_json(content, draw):
     """Replaces, removes or repeats one value somewhere in JSON content."""
     places = []
 
@@ -266,49 +267,3 @@ def _mutate_value(content, draw):
     else:
         node[key] = [node[key]]
     return content
-
-
-def _mutate_bytes(data, draw):
-    data = bytearray(data)
-    for _ in range(draw.randint(1, 3)):
-        place = draw.randrange(len(data))
-        action = draw.randrange(4)
-        if action == 0:
-            data[place] = draw.randrange(256)
-        elif action == 1:
-            del data[place : place + draw.randint(1, 8)]
-        elif action == 2:
-            data[place:place] = bytes(data[place : place + draw.randint(1, 8)])
-        else:
-            data[place:] = b""
-        data = data or bytearray(b" ")
-    return bytes(data)
-
-
-def fuzz(tool, folder, count, seed):
-    """Reads mutated files of a tool; returns how many were read and how many refused.
-
-    Raises whatever a reader raises but `UserError`, and AssertionError for one of several lines.
-    """
-    draw = random.Random(seed)
-    whole = TOOLS[tool]()
-    read = refused = 0
-    for _ in range(count):
-        contents = dict(whole)
-        name = draw.choice(list(contents))
-        content = contents[name]
-        if name.endswith(".json") and draw.random() < 0.7:
-            contents[name] = json.dumps(_mutate_value(json.loads(content), draw))
-        else:
-            data = content.encode() if isinstance(content, str) else content
-            contents[name] = _mutate_bytes(data, draw)
-        write(folder, contents)
-        try:
-            found = read_labels(folder)
-            assert found.labels.shape == (1, *SIZE)
-            assert set(np.unique(found.labels)) <= {*range(len(found.classes)), 255}
-            read += 1
-        except UserError as error:
-            assert len(str(error).splitlines()) == 1, str(error)
-            refused += 1
-    return read, refused

@@ -3,6 +3,7 @@
 import io
 import struct
 import sys
+import time
 import zlib
 
 import cv2
@@ -161,6 +162,25 @@ def test_the_limit_of_pixels_is_ours(picture, monkeypatch):
             read(data, max_megapixels=1)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 200)
     assert images.stored_image(data).height == 512 and Image.MAX_IMAGE_PIXELS == 200
+
+
+@pytest.mark.parametrize("size", [(2**20, 2**15), (1, 2**27), (4000, 4000)])
+@pytest.mark.parametrize("read", [images.upright_size, images.stored_image, images.open_image])
+def test_a_png_that_promises_more_than_it_holds_is_refused_at_once(read, size):
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", *size, 8, 2, 0, 0, 0))
+    rest = chunk(b"IDAT", zlib.compress(bytes(61))) + chunk(b"IEND", b"")
+    start = time.monotonic()
+    with pytest.raises(images.ImageError, match="megapixels|sides may have|is cut off"):
+        read(b"\x89PNG\r\n\x1a\n" + head + rest)
+    assert time.monotonic() - start < 1
+
+
+@pytest.mark.parametrize("kind", ["PNG", "GIF", "JPEG", "BMP", "PPM"])
+def test_blank_images_are_not_taken_for_cut_off_ones(kind):
+    blank = encoded(
+        np.zeros((4000, 4000), bool), kind, **{"optimize": True} if kind == "PNG" else {}
+    )
+    assert images.upright_size(blank) == (4000, 4000)
 
 
 def test_label_maps():

@@ -1,16 +1,22 @@
 """The whole job as a user starts it, on `configs/tiny.py`."""
 
+import base64
 import html
+import io
 import json
 import pathlib
 import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from ganseg_jax import parts
 from ganseg_jax.data import prepare
 from ganseg_jax.data.builders.puppets.builder import Puppets
+from ganseg_jax.report.palette import palette
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -76,9 +82,10 @@ def test_finished_stages_are_skipped(finished, arguments, workdir):
     assert (workdir / "gan" / "metrics.jsonl").read_text() == before
 
 
-def test_a_finished_run_takes_up_refinement(finished, arguments, workdir):
+def test_a_finished_run_takes_up_refinement_and_what_parts_are_called(finished, arguments, workdir):
     path = workdir / "evaluation" / "metrics.json"
     before = json.loads(path.read_text())
+    parts.write(workdir, [parts.Part("head", "#123456"), parts.Part(into=1), parts.Part("leg")])
     result = start("pipeline", *arguments, "--config.segmenter.refine=True")
     assert result.returncode == 0, result.stderr
     after = json.loads(path.read_text())
@@ -88,6 +95,13 @@ def test_a_finished_run_takes_up_refinement(finished, arguments, workdir):
     report = html.unescape((workdir / "report.html").read_text())
     assert "brought to the photos' edges" in report
     names = re.findall(r'<span class="name">(.*?)</span>', report)
+    pictures = [np.asarray(Image.open(path.parent / "segmented.png"))]
+    data = re.search(r'<img alt="Samples at step 8[^"]*" src="[^,]*,([^"]+)"', report)[1]
+    pictures.append(np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB")))
+    for picture in pictures:
+        square = (picture == (0x12, 0x34, 0x56)).all(-1)
+        assert square[:22].sum() >= 144  # In the legend, where part 2 has none of its own.
+        assert not (picture == palette(4)[2]).all(-1).any()
     assert names.index("Foreground IoU") < names.index("Without refinement: Foreground IoU")
 
 

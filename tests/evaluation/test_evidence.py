@@ -95,6 +95,9 @@ def test_parts_that_paint_background_are_found(images):
     painted = background_as_a_part(images).argmax(-1)
     painted[:, 0][painted[:, 0] < 2] = 3
     assert sorted(evidence.background_parts(images, painted)) == [1, 3]
+    # Of several maps each must say so.
+    assert sorted(evidence.background_parts(images, painted, painted)) == [1, 3]
+    assert evidence.background_parts(images, painted, np.where(right > 0, 2, 0)) == []
     # One part is always left, and photos without any part have none to find.
     assert evidence.background_parts(images, (painted == 1).astype(int)) == []
     assert evidence.background_parts(images, np.zeros_like(right)) == []

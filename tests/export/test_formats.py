@@ -6,10 +6,12 @@ import sys
 
 import jax
 import numpy as np
+import onnxruntime
 import pytest
 
 import ganseg_jax
 from ganseg_jax.errors import UserError
+from ganseg_jax.export import formats, stablehlo
 from ganseg_jax.export.formats import export
 from ganseg_jax.interop import weights
 from tests.export.photos import photos
@@ -63,7 +65,7 @@ def assert_same(results, segmenter):
 def test_onnx_needs_onnxruntime_and_numpy_only(tmp_path):
     paths = export("people", "onnx", tmp_path / "people.onnx")
     assert [path.name for path in paths] == ["people.onnx", "people.md"]
-    sizes = [(1, 90, 70), (3, 64, 64), (2, 30, 200)]
+    sizes = [(1, 90, 70), (3, 64, 64), (2, 30, 200), (1, 1, 1), (2, 1, 300), (1, 1000, 2)]
     refused = ("jax", "ganseg_jax", "onnx", "flax", "PIL")
     results = run_elsewhere(tmp_path, ONNX, "people.onnx", refused, sizes)
     assert_same(results, ganseg_jax.load_segmenter("people", engine="jax"))
@@ -77,11 +79,46 @@ def test_stablehlo_needs_jax_only_and_holds_refinement(entry_point, workdir, tmp
         "README.md",
         "segmenter.stablehlo",
     ]
-    refused, sizes = ("ganseg_jax", "flax", "onnx", "PIL"), [(1, 40, 23), (3, 16, 16)]
+    refused = ("ganseg_jax", "flax", "onnx", "PIL")
+    sizes = [(1, 40, 23), (3, 16, 16), (1, 1, 1), (2, 90, 1)]
     results = run_elsewhere(tmp_path, STABLEHLO, "out/segmenter.stablehlo", refused, sizes)
     segmenter = ganseg_jax.load_segmenter(workdir, engine="jax")
     segmenter.refine = True
     assert_same(results, segmenter)
+
+
+def test_no_photos_and_photos_without_pixels():
+    segmenter = ganseg_jax.load_segmenter("people", engine="onnxruntime")
+    model = onnxruntime.InferenceSession(formats.onnx_bytes(segmenter)[0])
+    none = np.zeros((0, 40, 30, 3), np.uint8)
+    labels, probabilities = model.run(["labels", "probabilities"], {"images": none})
+    for seen in (labels, segmenter(none)):
+        assert seen.shape == (0, 40, 30) and seen.dtype == np.int32
+    for seen in (probabilities, segmenter.probabilities(none)):
+        assert seen.shape == (0, 40, 30, 7) and seen.dtype == np.float32
+    for shape in ((1, 0, 5, 3), (2, 5, 0, 3), (1, 0, 0, 3)):
+        empty = np.zeros(shape, np.uint8)
+        with pytest.raises(ValueError, match=r"a photo needs at least one pixel, and these are \("):
+            segmenter(empty)
+        with pytest.raises(Exception, match="division by zero"):
+            model.run(None, {"images": empty})
+
+
+def test_stablehlo_says_which_sides_it_takes(workdir):
+    segmenter = ganseg_jax.load_segmenter(workdir, engine="jax")
+    program = jax.export.deserialize(bytearray(stablehlo.artefact(segmenter)))
+    most = stablehlo.longest_side(segmenter.image_size)
+    long = photos(1, most, 1)
+    labels, _ = program.call(long)
+    assert (labels == segmenter(long)).mean() > 0.999
+    for shape, line in {
+        (0, 4, 5): "Expected value >= 1 for dimension variable 'n'",
+        (1, 0, 5): "Expected value >= 1 for dimension variable 'h'",
+        (1, 4, 0): "Expected value >= 1 for dimension variable 'w'",
+        (1, most + 1, 1): "Error refining shapes",  # JAX does not say which.
+    }.items():
+        with pytest.raises(ValueError, match=line):
+            program.call(np.zeros((*shape, 3), np.uint8))
 
 
 def test_the_few_shot_network_with_its_classes(workdir, few_shot, tmp_path):
@@ -116,7 +153,7 @@ def test_weights_go_and_come_back(workdir, tmp_path):
 def test_a_card_says_what_the_model_is(tmp_path):
     export("people", "onnx", tmp_path / "people")
     card = (tmp_path / "people" / "README.md").read_text()
-    assert card.startswith("---\nlibrary_name: ganseg_jax\n") and "\nlicense: mit\n---\n" in card
+    assert card.startswith("---\nlibrary_name: ganseg_jax\n") and "\nlicense: mit\ntags:\n" in card
     for part in ("# people", "`people_ccp`", "| foreground iou | 0.7807 |", "| 6 | part 6 |"):
         assert part in card
     for part in ("opset 17", "MIT", "64 x 64", "edges of each photo's colours", "onnx 1."):

@@ -147,3 +147,12 @@ def test_large_photos_shrink_without_overflow():
     image = np.asarray(Image.effect_noise((9000, 20), 200).convert("RGB"))
     small = stablehlo.shrink_bytes(image[None], 32)
     np.testing.assert_array_equal(small[0], pixels.shrink(image, 32))
+
+
+@pytest.mark.parametrize("size", [8, 64, 256])
+def test_photos_shrink_in_every_byte_up_to_the_longest_side(size):
+    side = stablehlo.longest_side(size)
+    assert side >= 65_500  # What a JPEG may have.
+    image = np.random.default_rng(0).integers(0, 256, (side, 1, 3), np.uint8)
+    small = np.stack([pixels.shrink(image, size)])
+    np.testing.assert_array_equal(stablehlo.shrink_bytes(image[None], size), small)

@@ -21,6 +21,7 @@ def run(tmp_path, puppets_dir):
     config = config_with(
         **WITH_ONE_STAGE,
         segmenter__find_background=True,
+        segmenter__refine=True,
         dataset__data_dir=str(puppets_dir),
     )
     save_config(config, tmp_path)
@@ -31,8 +32,9 @@ def run(tmp_path, puppets_dir):
 def finding(monkeypatch, *found):
     looks = []
 
-    def look(photos, labels):
-        assert photos.shape[:3] == labels.shape
+    def look(photos, *maps):
+        assert {labels.shape for labels in maps} == {photos.shape[:3]}
+        assert len(maps) == 2  # As the network gives them, and refined.
         looks.append(len(photos))
         return list(found)
 

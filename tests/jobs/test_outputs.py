@@ -83,7 +83,7 @@ def test_a_video_keeps_its_frames(people, tmp_path):
 def test_photos_that_arrive_are_segmented_once(photos, tmp_path):
     seen = []
 
-    def run(found: Photos):
+    def run(found: Photos, before):
         seen.append(found.names)
         if len(seen) == 1:
             Image.fromarray(noise(8, 8)).save(photos / "late.png")
@@ -96,6 +96,59 @@ def test_photos_that_arrive_are_segmented_once(photos, tmp_path):
     assert set(json.loads((output / "parts.json").read_text())["photos"]) == {*SIZES, "late.png"}
     assert len((output / "parts.csv").read_text().splitlines()) == 1 + 3
     assert arriving.segment_arriving(photos, output, run, seconds=0, rounds=3) == 0
+
+
+def test_photos_of_one_name_that_arrive_have_results_of_their_own(people, tmp_path):
+    """Each photo is one colour, so that its results can be told from the others'."""
+    source, output = tmp_path / "in", tmp_path / "out"
+    coming = ["a.png", "a.jpg", "sub/a.png", "a.png.jpg", "sub/a.bmp", "a_.png", "b.png"]
+    shapes = {name: (20 + number, 30 - number) for number, name in enumerate(coming)}
+    waiting = list(coming)
+
+    def arrive(*_):
+        if waiting:
+            path = source / (name := waiting.pop(0))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(noise(*shapes[name])).save(path)
+
+    def run(found: Photos, before):
+        made = segment.segment_folder(people, found, output, formats=["labelme"], before=before)
+        arrive()
+        return made
+
+    arrive()
+    for _ in coming:  # Started anew each time.
+        arriving.segment_arriving(source, output, run, seconds=0, rounds=2)
+    entries = json.loads((output / "parts.json").read_text())["photos"]
+    assert set(entries) == set(coming)
+    named = {name: entry.get("file", name[:-4] + ".png") for name, entry in entries.items()}
+    assert named["a.png"] == "a.png" and named["a.jpg"] == "a.jpg.png"  # As they came.
+    assert len(set(named.values())) == len(coming)
+    for name, result in named.items():
+        for kind in ("labels", "overlays"):
+            assert Image.open(output / kind / result).size == shapes[name][::-1], name
+        file = json.loads((output / "labelme" / result).with_suffix(".json").read_text())
+        assert (file["imageHeight"], file["imageWidth"]) == shapes[name]
+        assert file["imagePath"] == name.rpartition("/")[2]
+
+
+def test_results_have_names_of_their_own():
+    names = ["a.jpg", "a.png", "a.png.jpg", "a.png.jpg.gif", "b.jpg", "s/a.jpg", "s/b"]
+    assert segment.result_names(names) == {
+        "a.jpg": "a.jpg.png",
+        "a.png": "a.png.png",
+        "a.png.jpg": "a.png.jpg.png",
+        "a.png.jpg.gif": "a.png.jpg.gif.png",
+        "b.jpg": "b.png",
+        "s/a.jpg": "s/a.png",
+        "s/b": "s/b.png",
+    }
+    before = {"a.jpg": {}, "b.png.jpg": {"file": "b.png.png"}}
+    assert segment.result_names(["a.png", "b.jpg", "b.png"], before) == {
+        "a.png": "a.png.png",
+        "b.jpg": "b.jpg.png",
+        "b.png": "b.png_.png",
+    }
 
 
 def test_several_inputs_keep_their_places(photos, tmp_path):

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import tarfile
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -189,9 +190,9 @@ def planned(monkeypatch, folder, tmp_path):
         size = int(argument.split("size=")[1].split(",")[0])
         return config_with(image_size=size, gan__num_steps=100)
 
-    def run(**asked):
+    def run(workdir="W", **asked):
         given = own_photos.Asked(str(folder), **asked)
-        return own_photos.train_on(given, tmp_path / "W", named)
+        return own_photos.train_on(given, tmp_path / workdir, named)
 
     return calls, run, figures
 
@@ -219,6 +220,32 @@ def test_a_failing_gan_starts_again_once(planned, tmp_path):
     half = 2e-4
     assert [config.gan.learning_rate_discriminator for config in calls] == [half, half]
     assert (tmp_path / "W" / "gan_first_try").is_dir() and not (tmp_path / "W" / "gan").exists()
+
+
+def test_a_run_that_others_slow_down_keeps_its_time(planned, monkeypatch):
+    calls, run, _ = planned
+    clock, took = [0.0], [19.0]
+    base = config_with(gan__num_steps=100, segmenter__num_steps=200, self_training__num_steps=100)
+    monkeypatch.setattr(own_photos.budget, "choose", lambda *_: (base, SPEED))
+    monkeypatch.setattr(own_photos, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+
+    def train_stages(config, workdir, names):
+        clock[0] += took[0] if config.gan.num_steps == 100 else 0.0
+
+    monkeypatch.setattr(train, "train_stages", train_stages)
+
+    def steps(seconds, workdir, **asked):
+        clock[0], took[0] = 0.0, seconds
+        run(workdir, layout="disc", minutes=3.0, **asked)
+        return calls[-1].segmenter.num_steps, calls[-1].self_training.num_steps
+
+    assert steps(19.0, "as_measured") == (200, 100)
+    # Twice as slow, which leaves 127.6 s: 10 s of starts and 67 % of 80 s, each twice.
+    assert steps(38.0, "slow") == (130, 70)
+    run("slow", minutes=3.0)
+    assert calls[-1].segmenter.num_steps == 130  # A run that resumes keeps to it.
+    assert steps(1e3, "late") == (80, 40)
+    assert steps(38.0, "said", fields={"segmenter.num_steps": 200}) == (200, 70)
 
 
 def test_a_step_of_each_stage_is_measured(monkeypatch):

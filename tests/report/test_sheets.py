@@ -8,6 +8,7 @@ from PIL import Image
 
 from ganseg_jax.errors import UserError
 from ganseg_jax.report import sheets
+from ganseg_jax.report.classes import Classes, usual
 from ganseg_jax.report.palette import palette
 from ganseg_jax.report.png import encode_png, save_png
 
@@ -103,3 +104,58 @@ def test_a_picture_that_cannot_be_written_names_the_file_and_leaves_nothing(tmp_
     with pytest.raises(UserError, match=r"cannot write .*taken\.png"):
         save_png(tmp_path / "taken.png", np.zeros((2, 2, 3), np.uint8))
     assert sorted(os.listdir(tmp_path)) == ["file", "taken.png"]
+
+
+NAMED = Classes(
+    names=("background", "head", "legs"),
+    colors=np.array([[0, 0, 0], [255, 0, 128], [0, 255, 0]], np.uint8),
+    groups=(0, 1, 0, 2, 1),  # Part 2 is hidden, part 4 belongs to part 1.
+)
+LEGEND = 44  # A line for each name, which do not fit beside each other.
+
+
+def colors_in(picture):
+    return {tuple(color) for color in picture.reshape(-1, 3).tolist()}
+
+
+def test_classes_join_labels_and_masks():
+    labels = np.array([[-1, 0, 1, 2, 3, 4]])
+    np.testing.assert_array_equal(NAMED.of_labels(labels), [[-1, 0, 1, 0, 2, 1]])
+    masks = np.eye(5, dtype=np.float32)[None]
+    joined = NAMED.of_masks(masks)
+    np.testing.assert_array_equal(joined.argmax(-1), NAMED.of_labels(np.arange(5))[None])
+    np.testing.assert_array_equal(joined.sum(-1), 1)
+    untouched = usual(5)
+    np.testing.assert_array_equal(untouched.of_masks(masks), masks)
+    assert untouched.names[4] == "part 4" and (untouched.colors == palette(5)).all()
+
+
+def test_sheets_show_parts_as_what_they_are_called():
+    images, _, points, centers = samples(2, parts=4)
+    hard = np.eye(5, dtype=np.float32)[np.random.default_rng(1).integers(0, 5, (2, 16, 16))]
+    drawn = sheets.sample_sheet(images, hard, points, centers, scale=1, classes=NAMED)
+    plain = sheets.sample_sheet(images, NAMED.of_masks(hard), points, centers, scale=1)
+    assert drawn.shape == (plain.shape[0] + LEGEND, *plain.shape[1:])
+    tiles = drawn[LEGEND + 3 * 19 + 3 :, 22:38][:16]
+    np.testing.assert_array_equal(tiles, NAMED.colors[NAMED.of_labels(hard[0].argmax(-1))])
+    assert {(255, 0, 128), (0, 255, 0)} <= colors_in(drawn[:LEGEND])
+    assert not {tuple(c) for c in palette(5)[1:].tolist()} & colors_in(drawn)
+    photos = np.full((2, 16, 16, 3), 90, np.uint8)
+    drawn = sheets.segmentation_sheet(photos, hard.argmax(-1), scale=1, classes=NAMED)
+    tiles = drawn[LEGEND + 2 * 19 + 3 :, 22:38][:16]
+    np.testing.assert_array_equal(tiles, NAMED.colors[NAMED.of_labels(hard[0].argmax(-1))])
+    truth = NAMED.of_labels(hard.argmax(-1))
+    drawn = sheets.segmentation_sheet(photos, hard.argmax(-1), truth, scale=1, classes=NAMED)
+    rows = [drawn[LEGEND + row * 19 + 3 :, 22:][:16] for row in (1, 2)]
+    np.testing.assert_array_equal(*rows)
+
+
+def test_hidden_parts_have_no_points():
+    images, masks, points, centers = samples(1, parts=4)
+    moved = points.copy()
+    moved[:, 1] = -moved[:, 1]
+    one, other = (
+        sheets.sample_sheet(images, masks, p, centers, scale=4, classes=NAMED)
+        for p in (points, moved)
+    )
+    np.testing.assert_array_equal(one, other)

@@ -1,5 +1,10 @@
 """The studio in a browser: a person drags, drops, names, reloads, and the server ends meanwhile."""
 
+import contextlib
+import pathlib
+import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -12,6 +17,7 @@ from tests.studio.conftest import running
 
 pytestmark = pytest.mark.skipif(find_chromium() is None, reason="no Chromium is installed")
 
+ROOT = pathlib.Path(__file__).parents[2]
 READY = "window.studio?.page.ready && studio.sample.drawn > 0"
 CENTER = '#handles [data-part="{}"]:not([data-point])'
 
@@ -46,6 +52,12 @@ def drag(page, start, way):
     for share in (0.3, 0.6, 1):
         page.mouse("mouseMoved", start[0] + share * way[0], start[1] + share * way[1])
     page.mouse("mouseReleased", start[0] + way[0], start[1] + way[1])
+
+
+def drop(page, files):
+    data = {"items": [], "files": [str(file) for file in files], "dragOperationsMask": 1}
+    for kind in ("dragEnter", "dragOver", "drop"):
+        page.call("Input.dispatchDragEvent", type=kind, x=300, y=300, data=data)
 
 
 def settled(page):
@@ -123,13 +135,7 @@ def test_photos_are_dropped_named_and_told_apart(studio, page, tmp_path):
         tmp_path / "a.png"
     )
     (tmp_path / "b.png").write_text("no picture")
-    data = {
-        "items": [],
-        "files": [str(tmp_path / name) for name in ("a.png", "b.png")],
-        "dragOperationsMask": 1,
-    }
-    for kind in ("dragEnter", "dragOver", "drop"):
-        page.call("Input.dispatchDragEvent", type=kind, x=300, y=300, data=data)
+    drop(page, [tmp_path / name for name in ("a.png", "b.png")])
     page.wait_for("studio.photos.all.length === 2 && !document.querySelector('#strip .busy')")
     assert page.evaluate("studio.photos.shown.frame.width") == 80
     assert page.evaluate("studio.photos.all[1].problem") == "this cannot be used: not an image"
@@ -165,6 +171,52 @@ def test_a_server_that_ends_is_named_and_awaited(home, tmp_path):
                 page.wait_for("!studio.page.gone && studio.page.ready")
                 settled(page)
                 np.testing.assert_allclose(points(page), moved, atol=1e-4)
+
+
+@contextlib.contextmanager
+def process_of(workdir, port=0):
+    """A studio in a process of its own; gives it and its address."""
+    command = [sys.executable, "-m", "ganseg_jax.cli.studio", f"--workdir={workdir}"]
+    studio = subprocess.Popen(
+        [*command, f"--port={port}", "--nobrowser"], stdout=subprocess.PIPE, text=True, cwd=ROOT
+    )
+    try:
+        yield studio, studio.stdout.readline().split(": ", 1)[1].split(" ")[0]
+    finally:
+        studio.kill()
+        studio.wait(30)
+        studio.stdout.close()
+
+
+def test_a_server_that_is_killed_in_the_middle_of_a_drag(home, workdir, tmp_path):
+    Image.fromarray(np.full((30, 20, 3), 90, np.uint8)).save(tmp_path / "a.png")
+    with process_of(workdir) as (studio, url), Page(url) as page:
+        page.wait_for(READY, 120)
+        before, (x, y) = points(page), middle(page, CENTER.format(1))
+        page.mouse("mousePressed", x, y)
+        page.mouse("mouseMoved", x + 20, y)
+        studio.send_signal(signal.SIGKILL)
+        studio.wait(30)
+        page.mouse("mouseMoved", x + 40, y)
+        page.mouse("mouseReleased", x + 40, y)
+        page.wait_for("studio.page.gone && !document.getElementById('banner').hidden")
+        told = page.evaluate("document.getElementById('banner').textContent")
+        assert told.startswith("The studio has ended. Start it again") and "\n" not in told
+        drop(page, [tmp_path / "a.png"])
+        page.wait_for("studio.photos.all.length === 1")
+        page.evaluate("document.querySelector('nav a[data-view=samples]').click()")
+        moved = points(page)
+        assert (moved != before).any()
+        with process_of(workdir, int(url.split(":")[2].split("/")[0])) as (_, again):
+            assert again == url
+            page.wait_for("!studio.page.gone && studio.page.ready", 120)
+            settled(page)
+            np.testing.assert_allclose(points(page), moved, atol=1e-4)
+            page.wait_for("document.getElementById('banner').hidden")
+            page.wait_for("studio.photos.all[0].frame?.width === 20")
+            drag(page, middle(page, CENTER.format(1)), (-20, 0))
+            settled(page)
+            assert (points(page) != moved).any()
 
 
 def test_two_tabs_do_not_wait_for_each_other(studio, page):

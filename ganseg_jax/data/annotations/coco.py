@@ -35,20 +35,20 @@ def read(path: epath.Path, content: dict, names: common.Names) -> Annotations:
     if any("segments_info" in annotation for annotation in content["annotations"]):
         why = "is of COCO's panoptic format: export instances, or indexed PNGs"
         return Annotations(left_out=[(str(path), why)])
+    if any("caption" in annotation for annotation in content["annotations"]):
+        return Annotations(left_out=[(str(path), "holds captions, no outlines")])
     with common.reading(f"{path}: 'images'"):
         listed = {_id(entry.get("id")): entry for entry in content["images"]}
         stems = {id_: names.find(str(entry.get("file_name"))) for id_, entry in listed.items()}
-    for id_, stem in stems.items():
-        if stem is None:
-            name = listed[id_].get("file_name")
-            raise UserError(f"{path} annotates {name}, which the folder lacks")
+    found = Annotations()
+    missing = [str(listed[id_].get("file_name")) for id_, stem in stems.items() if stem is None]
+    found.leave_out_missing(str(path), missing, len(stems))
     with common.reading(f"{path}: 'categories'"):
         given = content.get("categories", [])
         if any("id" not in entry or "name" not in entry for entry in given):
             raise UserError(f"{path}: a category has no id or name")
-        categories = {_id(entry["id"]): str(entry["name"]) for entry in given}
+        categories = {_id(entry["id"]): str(entry["name"]).strip() for entry in given}
         categories = dict(sorted(categories.items(), key=lambda pair: _order(pair[0])))
-    found = Annotations()
     boxed: dict[str, list[Shape]] = {}
     for annotation in content["annotations"]:
         where = f"{path}: annotation {annotation.get('id')}"
@@ -56,6 +56,8 @@ def read(path: epath.Path, content: dict, names: common.Names) -> Annotations:
             id_, category = _id(annotation.get("image_id")), _id(annotation.get("category_id"))
             if id_ not in listed or category not in categories:
                 raise UserError(f"{where} has no image or category")
+            if stems[id_] is None:
+                continue
             size = common.size_of(listed[id_].get("height"), listed[id_].get("width"))
             if not annotation.get("segmentation"):
                 boxed.setdefault(str(stems[id_]), []).append(_box(annotation))
@@ -69,7 +71,7 @@ def read(path: epath.Path, content: dict, names: common.Names) -> Annotations:
     found.left_out += [
         (f"{path}: {listed[id_]['file_name']}", "has no outlines: not labelled")
         for id_, stem in stems.items()
-        if stem not in found.drawings
+        if stem is not None and stem not in found.drawings
     ]
     found.number_drawn(list(categories.values()))
     found.left_out += [
@@ -131,7 +133,7 @@ def regions(where: str, drawn: Any) -> list:
     if any(len(flat) % 2 or len(flat) < 6 for flat in drawn):
         raise UserError(f"{where}: a polygon needs three or more pairs of coordinates")
     rings = [common.points_of([flat[i : i + 2] for i in range(0, len(flat), 2)]) for flat in drawn]
-    return [lambda size, r=ring: raster.inside_polygon(r, size) for ring in rings]
+    return [lambda size, r=ring: raster.inside_coco_polygon(r, size) for ring in rings]
 
 
 class Writer:

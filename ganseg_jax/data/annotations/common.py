@@ -13,6 +13,7 @@ import numpy as np
 from etils import epath
 from jaxtyping import Float, UInt8
 
+from ganseg_jax import pixels
 from ganseg_jax.errors import UserError
 from ganseg_jax.pixels import UNLABELLED
 
@@ -23,6 +24,9 @@ IGNORE_NAMES = ("ignore", "__ignore__", "void", "unlabeled", "unlabelled")
 
 MOST_PIXELS = 1e9
 """Coordinates beyond it, and those that are no numbers, are malformed."""
+
+MOST_DRAWN = 1 << 28
+"""Pixels of an image that was drawn on."""
 
 Size = tuple[int, int]
 """(height, width) in pixels."""
@@ -99,6 +103,23 @@ class Annotations:
             why = "have no outline: their pixels count as not labelled; export polygons"
             self.left_out.append((f"{where}: {count} boxes", why))
 
+    def leave_out_missing(self, where: str, missing: Sequence[str], count: int) -> None:
+        """Leaves out annotations of images that the folder lacks, as a part of a set has them.
+
+        Args:
+          where: the file, for messages.
+          missing: names of these images.
+          count: number of images that the file annotates.
+
+        Raises:
+          UserError: the folder has none of them.
+        """
+        if missing and len(missing) == count:
+            raise UserError(f"{where} annotates {missing[0]}, which the folder lacks")
+        if missing:
+            names = ", ".join(missing[:3]) + ", ..." * (len(missing) > 3)
+            self.left_out.append((f"{where}: {len(missing)} images", f"the folder lacks {names}"))
+
     def merge(self, other: "Annotations") -> None:
         """Adds what another file of the same format holds."""
         for image, drawing in other.drawings.items():
@@ -118,15 +139,18 @@ class Annotations:
 def paint(drawing: Drawing, size: Size, classes: Sequence[str]) -> UInt8[np.ndarray, "h w"]:
     """Returns a drawing as a label map: 0 background, then the classes; 255 not labelled.
 
+    A drawing on a larger or smaller copy of the image is resized.
+
     Raises:
-      UserError: it was drawn on an image of another size, or has a class that is not known.
+      UserError: it was drawn on an image of another shape, or has a class that is not known.
     """
-    if drawing.size is not None and drawing.size != size:
+    drawn_size = drawing.size or size
+    if not pixels.same_aspect(drawn_size, size):
         raise UserError(
-            f"{drawing.where} was drawn on an image of {drawing.size[1]}x{drawing.size[0]}, "
-            f"this one is {size[1]}x{size[0]}"
+            f"{drawing.where} was drawn on an image of {drawn_size[1]}x{drawn_size[0]}, "
+            f"this one is {size[1]}x{size[0]}: keep the one that was labelled"
         )
-    labels = np.zeros(size, np.uint8)
+    labels = np.zeros(drawn_size, np.uint8)
     for shape in drawing.shapes:
         if shape.name.lower() in IGNORE_NAMES:
             value = UNLABELLED
@@ -139,8 +163,8 @@ def paint(drawing: Drawing, size: Size, classes: Sequence[str]) -> UInt8[np.ndar
                 f"{drawing.where} has class {shape.name!r}, known are {', '.join(classes)}"
             )
         with reading(drawing.where):
-            labels[shape.pixels(size)] = value
-    return labels
+            labels[shape.pixels(drawn_size)] = value
+    return labels if drawn_size == size else pixels.resize_labels(labels, *size)
 
 
 @contextlib.contextmanager
@@ -184,7 +208,7 @@ def read_json(path: epath.Path) -> Any:
 
 
 def text_of(content: Any, field: str) -> str:
-    """Returns a field that must be text.
+    """Returns a field that must be text, without spaces around it.
 
     Raises:
       UserError: by way of `reading`, if it is missing or something else.
@@ -192,7 +216,7 @@ def text_of(content: Any, field: str) -> str:
     value = content[field]
     if not isinstance(value, str):
         raise TypeError(f"{field!r} must be text, not {value!r:.40}")
-    return value
+    return value.strip()
 
 
 def list_of(content: Any, field: str) -> list:
@@ -218,7 +242,10 @@ def size_of(height: Any, width: Any) -> Size | None:
     """Returns the size of an image, or None if the file does not say; raises as `text_of` does."""
     if not height or not width:
         return None
-    return int(number(height, "height")), int(number(width, "width"))
+    size = int(number(height, "height")), int(number(width, "width"))
+    if min(size) < 1 or size[0] * size[1] > MOST_DRAWN:
+        raise TypeError(f"an image of {size[1]}x{size[0]} is not possible")
+    return size
 
 
 def points_of(values: Any, least: int = 3) -> Float[np.ndarray, "p 2"]:

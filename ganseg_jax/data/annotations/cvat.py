@@ -31,12 +31,14 @@ def read(path: epath.Path, names: common.Names) -> Annotations:
         return Annotations(left_out=[(str(path), why)])
     if root.find("track") is not None:
         raise UserError(f"{path} holds tracks of a video; export it as 'CVAT for images'")
-    found = Annotations()
+    found, missing, count = Annotations(), [], 0
     for entry in root.iter("image"):
         name = entry.get("name", "")
         where = f"{path}: image {name}"
+        count += 1
         if (stem := names.find(name)) is None:
-            raise UserError(f"{path} annotates {name}, which the folder lacks")
+            missing.append(name)
+            continue
         with common.reading(where):
             size = common.size_of(entry.get("height"), entry.get("width"))
             shapes = []
@@ -47,13 +49,16 @@ def read(path: epath.Path, names: common.Names) -> Annotations:
                     continue
                 with common.reading(place):
                     order = common.number(child.get("z_order") or 0, "z_order")
-                    shapes.append((order, Shape(child.attrib["label"], _region(child, place))))
+                    shapes.append(
+                        (order, Shape(child.attrib["label"].strip(), _region(child, place)))
+                    )
         if shapes:
             ordered = [shape for _, shape in sorted(shapes, key=lambda pair: pair[0])]
             found.add(stem, Drawing(str(path), size, ordered))
         else:
             found.left_out.append((where, "has no annotations: not labelled"))
-    listed = [node.text or "" for node in root.iterfind("meta//labels/label/name")]
+    found.leave_out_missing(str(path), missing, count)
+    listed = [(node.text or "").strip() for node in root.iterfind("meta//labels/label/name")]
     drawn = [s.name for d in found.drawings.values() for s in d.shapes]
     return found.number_drawn([*listed, *sorted(set(drawn))])
 

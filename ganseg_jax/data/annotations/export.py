@@ -50,15 +50,20 @@ class Export:
         self._kind, self._output, self._classes = kind, output, list(classes)
         self._writer: Writer = _WRITERS[kind](self._classes)
 
-    def add(self, image: str, labels: Integer[np.ndarray, "h w"]) -> None:
-        """Adds the label map of an image, given by its path below the input.
+    def add(self, image: str, labels: Integer[np.ndarray, "h w"], result: str) -> None:
+        """Adds the label map of an image.
+
+        Args:
+          image: its path below the input.
+          labels: its label map.
+          result: name of its label map's file, which a LabelMe file takes with another ending.
 
         Raises:
           UserError: a file cannot be written.
         """
         self._writer.add(image, labels)
         if self._kind == "labelme":
-            path = self._output / epath.Path(image).with_suffix(".json")
+            path = self._output / epath.Path(result).with_suffix(".json")
             files.write_whole(path, self._writer.content())
 
     def finish(self) -> None:

@@ -56,7 +56,7 @@ def read(directory: epath.Path, stems: Collection[str]) -> dict[str, Annotations
         if path.name in (*_OTHER_FILES, *yolo.NAME_FILES):
             continue
         if ending == ".json":
-            content = common.read_json(path)
+            content = label_studio.unwrapped(common.read_json(path))
             with common.reading(path):
                 kind, read_here = read_json(path, content, names)
                 if kind == "Label Studio":
@@ -122,6 +122,9 @@ def read_json(path: epath.Path, content: Any, names: common.Names) -> tuple[str,
         return "VIA", via.read(path, content, names)
     if label_studio.recognises(content):
         return "Label Studio", label_studio.read(path, content, names)
+    if isinstance(content, list):
+        why = "is a list without the names of images, as COCO's results are: export annotations"
+        return "other files", Annotations(left_out=[(str(path), why)])
     why = (
         "is neither a COCO file nor one of Label Studio, VIA or Supervisely, nor named after an "
         "image (LabelMe)"

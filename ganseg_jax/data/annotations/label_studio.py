@@ -27,7 +27,20 @@ _LIKE_A_FILE = re.compile(r"\.\w{3,4}($|[?#])|[?&]fileuri=")
 
 def recognises(content: Any) -> bool:
     """Says whether JSON content is an export of Label Studio."""
-    return isinstance(content, list) and all(isinstance(task, dict) for task in content)
+    return isinstance(content, list) and all(
+        isinstance(task, dict) and not {"image_id", "category_id"} <= set(task) for task in content
+    )
+
+
+def unwrapped(content: Any) -> Any:
+    """Returns a list of tasks if content is one task, or an annotation of target storage."""
+    if isinstance(content, dict) and isinstance(content.get("data"), dict):
+        return [content]
+    if isinstance(content, dict) and isinstance(content.get("result"), list):
+        task = content.get("task")
+        if isinstance(task, dict) and "data" in task:
+            return [{"id": task.get("id"), "data": task["data"], "annotations": [content]}]
+    return content
 
 
 def read(path: epath.Path, content: list, names: common.Names) -> Annotations:
@@ -38,15 +51,16 @@ def read(path: epath.Path, content: list, names: common.Names) -> Annotations:
     Raises:
       UserError: the file is malformed, or its image is missing; the task is named.
     """
-    found = Annotations()
+    found, missing = Annotations(), []
     # Predictions that nobody looked at are labels only if there is nothing else.
-    touched = any(task.get("annotations") for task in content)
+    touched = any(task.get("annotations") or task.get("completions") for task in content)
     for task in content:
         where = f"{path}: task {task.get('id')}"
         with common.reading(where):
             name = _image(task)
             if (stem := names.find(name)) is None:
-                raise UserError(f"{where} annotates {name}, which the folder lacks")
+                missing.append(name)
+                continue
             results = _results(task, where, found, touched)
             if not results:
                 found.left_out.append((where, "has no annotation: not labelled"))
@@ -63,9 +77,12 @@ def read(path: epath.Path, content: list, names: common.Names) -> Annotations:
                     if result.get("id") in seen and result.get("id") is not None:
                         continue
                     if kind is None or label is None:
-                        why = "is no brush, polygon, rectangle or ellipse"
-                        found.left_out.append((place, why if label else "has no label"))
+                        why = f"is a {result.get('type')}: no brush, polygon, rectangle or ellipse"
+                        found.left_out.append((place, "has no label" if kind else why))
                         continue
+                    if len(given := _labels(result)) > 1:
+                        why = f"has the labels {', '.join(given)}: the first is taken"
+                        found.left_out.append((place, why))
                     size = common.size_of(result["original_height"], result["original_width"])
                     if size is None:
                         raise TypeError("'original_height' must be a number")
@@ -73,6 +90,7 @@ def read(path: epath.Path, content: list, names: common.Names) -> Annotations:
                     seen.add(result.get("id"))
             if shapes:
                 found.add(stem, Drawing(str(path), size, shapes))
+    found.leave_out_missing(str(path), missing, len(content))
     return found.number_drawn()
 
 
@@ -129,13 +147,18 @@ def _image(task: dict) -> str:
 
 
 def _label(result: dict) -> str | None:
+    return next(iter(_labels(result)), None)
+
+
+def _labels(result: dict) -> list[str]:
     value = result.get("value", result)
     field = next((field for field in _LABELS if field in value), None)
-    names = common.list_of(value, field) if field else []
-    return str(names[0]) if names else None
+    return [str(name).strip() for name in common.list_of(value, field)] if field else []
 
 
 def _results(task: dict, where: str, found: Annotations, touched: bool) -> list[dict]:
+    if "completions" in task:  # Of versions before 1.0.
+        task = task | {"annotations": task["completions"]}
     if "annotations" in task or "data" in task:
         given = [
             a

@@ -73,7 +73,9 @@ def _region(path: epath.Path, kind: str, entry: dict):
         return lambda s: raster.inside_ellipse((x, y), (radius, radius), s)
     if kind == "rectangle" and len(points) == 2:
         points = raster.box_corners(*points.ravel())
-    elif kind not in ("polygon", "rotation") and not (kind == "rectangle" and len(points) == 4):
+    elif kind not in ("polygon", "rotation", "oriented_rectangle") and not (
+        kind == "rectangle" and len(points) == 4
+    ):
         raise common.UserError(f"{path}: shapes of type {kind!r} are not read, draw polygons")
     points = common.points_of(points)
     return lambda s: raster.inside_polygon(points, s)

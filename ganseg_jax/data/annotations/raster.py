@@ -7,7 +7,7 @@ import io
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from PIL import Image
 
 from ganseg_jax.data.annotations.common import Size
@@ -25,6 +25,51 @@ def inside_polygon(points: Float[np.ndarray, "p 2"], size: Size) -> Bool[np.ndar
         rows = y[first:last]
         inside[first:last] ^= x < x0 + (rows - y0) * ((x1 - x0) / (y1 - y0))
     return inside
+
+
+COCO_GRID = 5
+"""Points of COCO's grid to a pixel; outlines are followed on it."""
+
+
+def inside_coco_polygon(points: Float[np.ndarray, "p 2"], size: Size) -> Bool[np.ndarray, "h w"]:
+    """Returns the pixels of a polygon of (x, y) points as COCO's own tools draw it.
+
+    These follow the outline on a grid of fifths of a pixel, and take from each column's centre
+    line the rows at which it is crossed (`rleFrPoly` of pycocotools). Figures on COCO-like sets are
+    of such masks; they differ from `inside_polygon` in some pixels of the outline. An outline that
+    goes far beyond the image is drawn by that: following it could take any time and memory.
+    """
+    height, width = size
+    if np.abs(points).max() > 10 * max(size) + 1_000:
+        return inside_polygon(points, size)
+    corners = np.trunc(COCO_GRID * np.asarray(points, np.float64) + 0.5).astype(np.int64)
+    walk = [_grid_line(*edge) for edge in zip(corners, np.roll(corners, -1, axis=0), strict=True)]
+    x, y = np.concatenate(walk).T
+    steps = np.flatnonzero(x[1:] != x[:-1])
+    column = (np.minimum(x[steps], x[steps + 1]) + 0.5) / COCO_GRID - 0.5
+    row = (np.minimum(y[steps], y[steps + 1]) + 0.5) / COCO_GRID - 0.5
+    met = (column == np.floor(column)) & (column >= 0) & (column <= width - 1)
+    row = np.ceil(np.clip(row[met], 0, height)).astype(np.int64)
+    crossings = column[met].astype(np.int64) * height + row
+    counts = np.bincount(crossings, minlength=height * width + 1)[: height * width]
+    return (np.cumsum(counts) % 2 == 1).reshape(width, height).T
+
+
+def _grid_line(start: Int[np.ndarray, "2"], end: Int[np.ndarray, "2"]) -> Int[np.ndarray, "n 2"]:
+    """Returns the grid's points of an edge, ends included, one a step of its longer axis.
+
+    The shorter axis is rounded as seen from the end with the lower coordinate, so that two polygons
+    that share an edge share its points.
+    """
+    along = 0 if abs(end[0] - start[0]) >= abs(end[1] - start[1]) else 1
+    low, high = (end, start) if start[along] > end[along] else (start, end)
+    length = int(high[along] - low[along])
+    slope = (high[1 - along] - low[1 - along]) / length if length else 0.0
+    steps = np.arange(length + 1)
+    points = np.empty((length + 1, 2), np.int64)
+    points[:, along] = low[along] + steps
+    points[:, 1 - along] = np.trunc(low[1 - along] + slope * steps + 0.5)
+    return points if low is start else points[::-1]
 
 
 def inside_ellipse(

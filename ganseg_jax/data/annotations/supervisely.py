@@ -57,11 +57,11 @@ def _region(kind: str, entry: dict):
             raise ValueError(f"its bitmap cannot be unpacked: {error}") from error
         patch = raster.png_mask(data)
         return lambda s: raster.pasted(patch, left, top, s)
+    if kind not in ("polygon", "rectangle"):
+        raise TypeError(f"shapes of type {kind!r} are not read, draw polygons or bitmaps")
     outer = common.points_of(entry["points"]["exterior"], 2)
     if kind == "rectangle":
         outer = raster.box_corners(*outer[:2].ravel())
-    elif kind != "polygon":
-        raise TypeError(f"shapes of type {kind!r} are not read, draw polygons or bitmaps")
     common.points_of(outer)
     holes = [common.points_of(hole) for hole in entry["points"].get("interior") or []]
 

@@ -10,7 +10,6 @@ from etils import epath
 
 from ganseg_jax.data.annotations import common, raster
 from ganseg_jax.data.annotations.common import Annotations, Drawing, Shape
-from ganseg_jax.errors import UserError
 
 _CLASS_FIELDS = ("label", "class", "name", "part", "type")
 _WITHOUT_AREA = ("point", "polyline")
@@ -64,10 +63,11 @@ def read_csv(path: epath.Path, names: common.Names) -> Annotations:
 
 
 def _read(path: epath.Path, entries: list[tuple[str, list]], names: common.Names) -> Annotations:
-    found = Annotations()
+    found, missing = Annotations(), []
     for name, regions in entries:
         if (stem := names.find(name)) is None:
-            raise UserError(f"{path} annotates {name}, which the folder lacks")
+            missing.append(name)
+            continue
         shapes = []
         for index, region in enumerate(regions, 1):
             place = f"{path}: {name}: region {index}"
@@ -83,6 +83,9 @@ def _read(path: epath.Path, entries: list[tuple[str, list]], names: common.Names
             found.add(stem, Drawing(str(path), None, shapes))
         else:
             found.left_out.append((f"{path}: {name}", "has no regions: not labelled"))
+    found.leave_out_missing(str(path), missing, len(entries))
+    if not entries:
+        found.left_out.append((str(path), "has no images: not labelled"))
     return found.number_drawn()
 
 

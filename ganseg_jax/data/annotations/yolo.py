@@ -12,6 +12,9 @@ from ganseg_jax.data.annotations.common import Annotations, Drawing, Shape
 from ganseg_jax.errors import UserError
 
 DATA_FILES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
+_MOST_SHARE = 1.5
+"""Outlines may leave the image; those far outside are in pixels."""
+
 NAME_FILES = (*DATA_FILES, "classes.txt", "obj.names")
 
 
@@ -32,13 +35,14 @@ def read_names(path: epath.Path) -> list[str]:
         except (yaml.YAMLError, RecursionError) as error:
             raise ValueError(str(error).replace("\n", " ")) from error
         if isinstance(given, dict):
+            given = {int(k) if str(k).isdecimal() else k: name for k, name in given.items()}
             most = max(given) if given else -1
             if type(most) is not int or not 0 <= most < 10_000:
                 raise TypeError("'names' must be numbered from 0")
             given = [given.get(i, f"class {i}") for i in range(most + 1)]
         if not isinstance(given, list):
             raise TypeError("'names' must be a list")
-        return [str(name) for name in given]
+        return [str(name).strip() for name in given]
 
 
 def _inside(points: Float[np.ndarray, "p 2"], size: common.Size) -> Bool[np.ndarray, "h w"]:
@@ -52,7 +56,7 @@ def _box(shares: Sequence[float]) -> Shape:
 
 
 def read(path: epath.Path, classes: Sequence[str], names: common.Names) -> Annotations:
-    """Reads lines of a class and the corners of a polygon as shares of width and height.
+    """Reads lines of a class's number and the corners of a polygon as shares of width and height.
 
     Raises:
       UserError: a line is malformed, or the image is missing; the line is named.
@@ -70,12 +74,23 @@ def read(path: epath.Path, classes: Sequence[str], names: common.Names) -> Annot
                 boxes.append(_box([common.number(cell, "coordinate") for cell in cells[1:]]))
                 continue
             if len(cells) < 7 or len(cells) % 2 == 0:
-                raise UserError(f"{place}: a class and three or more pairs of coordinates are due")
-            index = int(cells[0])
+                raise UserError(
+                    f"{place}: a class's number and three or more pairs of coordinates are due, "
+                    "with spaces between them and no confidence behind them"
+                )
+            index = common.number(cells[0], "class's number")
+            if index != int(index):
+                raise UserError(f"{place} has class {cells[0]}, which is no whole number")
+            index = int(index)
             if index < 0 or (classes and index >= len(classes)):
                 raise UserError(f"{place} has class {index}, known are 0 to {len(classes) - 1}")
             values = [common.number(cell, "coordinate") for cell in cells[1:]]
             points = common.points_of(np.reshape(values, (-1, 2)).tolist())
+            if abs(points).max() > _MOST_SHARE:
+                raise UserError(
+                    f"{place} has coordinates up to {abs(points).max():g}: they must be shares of "
+                    "the image's width and height, from 0 to 1, not pixels"
+                )
             name = classes[index] if classes else f"class {index}"
             shapes.append(Shape(name, functools.partial(_inside, points)))
     found = Annotations()

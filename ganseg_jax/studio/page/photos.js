@@ -1,5 +1,5 @@
 // Photos and their parts: dropped, pasted, chosen, or from the camera.
-import { segment } from "./api.js";
+import { Gone, segment } from "./api.js";
 import { labelAt, paint, showTip } from "./picture.js";
 import * as named from "./parts.js";
 import { address } from "./address.js";
@@ -54,6 +54,10 @@ export function refresh(state) {
   const problem = state.problems.segmenter;
   element("drop-note").textContent = problem ? `Photos cannot be segmented yet: ${problem}` : "They stay on this machine.";
   element("drop-note").classList.toggle("problem", !!problem);
+  for (const entry of photos.all.filter((each) => each.waits)) {
+    entry.waits = false;
+    queue = queue.then(() => work(entry));
+  }
 }
 
 function hover(event) {
@@ -84,6 +88,7 @@ async function work(entry) {
     if (!photos.shown || entry === photos.all.at(-1)) open(entry);
     paint(entry.tile.firstChild, entry.frame, named.look, { mix: 50 });
   } catch (error) {
+    if (error instanceof Gone) { entry.waits = true; return; } // Until the studio is back.
     entry.problem = error.message;
     entry.tile.classList.add("failed");
     entry.tile.title = `${entry.name}: ${error.message}`;

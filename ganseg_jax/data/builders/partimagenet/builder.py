@@ -162,7 +162,7 @@ def _outlines(annotation: Mapping[str, Any]) -> list:
         corners = raster.box_corners(x, y, x + width, y + height)
         rings = [ring for ring in drawing if len(ring) != 4]
         others = coco.regions(f"annotation {annotation.get('id')}", rings) if rings else []
-        return [lambda size: raster.inside_polygon(corners, size), *others]
+        return [lambda size: raster.inside_coco_polygon(corners, size), *others]
     return coco.regions(f"annotation {annotation.get('id')}", drawing)
 
 
