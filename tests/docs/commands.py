@@ -239,6 +239,7 @@ PROGRAMS = {
     "pytest": pytest_,
     "cd": anything,
     "git": anything,
+    "hf": anything,
     "kubectl": anything,
     "npm": anything,
     "sbatch": anything,
