@@ -3,13 +3,12 @@
 import io
 import struct
 import sys
-import time
 import zlib
 
 import cv2
 import numpy as np
 import pytest
-from PIL import Image, features
+from PIL import Image, ImageFile, features
 
 from ganseg_jax import pixels
 from ganseg_jax.data import depth, images, masks
@@ -166,13 +165,12 @@ def test_the_limit_of_pixels_is_ours(picture, monkeypatch):
 
 @pytest.mark.parametrize("size", [(2**20, 2**15), (1, 2**27), (4000, 4000)])
 @pytest.mark.parametrize("read", [images.upright_size, images.stored_image, images.open_image])
-def test_a_png_that_promises_more_than_it_holds_is_refused_at_once(read, size):
+def test_a_png_that_promises_more_than_it_holds_is_not_decoded(monkeypatch, read, size):
     head = chunk(b"IHDR", struct.pack(">IIBBBBB", *size, 8, 2, 0, 0, 0))
     rest = chunk(b"IDAT", zlib.compress(bytes(61))) + chunk(b"IEND", b"")
-    start = time.monotonic()
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda self: pytest.fail("decoded"))
     with pytest.raises(images.ImageError, match="megapixels|sides may have|is cut off"):
         read(b"\x89PNG\r\n\x1a\n" + head + rest)
-    assert time.monotonic() - start < 1
 
 
 @pytest.mark.parametrize("kind", ["PNG", "GIF", "JPEG", "BMP", "PPM"])
