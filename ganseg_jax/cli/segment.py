@@ -24,7 +24,8 @@ With --format=cutouts each part is cut out as `cutouts/a.jpg/part_1.png`, transp
 other formats are label maps as labelling tools read them, with the parts' names, so that a person
 can correct them: `coco/annotations.coco.json` (run lengths), `cvat/annotations.xml` (masks),
 `label_studio/tasks.json` (brush predictions), `labelme/a.json` (polygons; a ring inside another of
-its group is a hole, which LabelMe's own converters fill).
+its group is a hole, which LabelMe's own converters fill), `supervisely/ann/a.jpg.json` (bitmaps),
+`via/via_project.json` and `yolo/a.txt` (a polygon for each piece; thin cuts lead to its holes).
 
 Centres are centres of mass of the parts' probabilities, in pixels of the photo; areas count pixels
 of the label map. Photos are read as for training: turned as the camera noted, transparency put on
@@ -51,7 +52,9 @@ INPUT = places.define_inputs(
 MODEL = places.define_model()
 OUTPUT = places.define_output("segmented", "Folder to write to.")
 FORMAT = flags.DEFINE_list(
-    "format", [], "What to write too: coco, cvat, label_studio, labelme, cutouts."
+    "format",
+    [],
+    "What to write too: coco, cvat, label_studio, labelme, supervisely, via, yolo, cutouts.",
 )
 WATCH = flags.DEFINE_bool("watch", False, "Wait for more photos in the folder; Ctrl+C ends.")
 FEW_SHOT = flags.DEFINE_string(
@@ -74,7 +77,7 @@ def _segment(scratch: pathlib.Path) -> None:
     from ganseg_jax import packed
     from ganseg_jax.config.setting import nearest
     from ganseg_jax.data import gather
-    from ganseg_jax.data.annotations.export import FORMATS
+    from ganseg_jax.data.annotations.export import FORMATS, is_of_each
     from ganseg_jax.errors import UserError
     from ganseg_jax.jobs.arriving import segment_arriving
     from ganseg_jax.jobs.familiar import warning
@@ -99,7 +102,7 @@ def _segment(scratch: pathlib.Path) -> None:
     inputs = gather.sort(given)
     if WATCH.value and (len(inputs.sources) != 1 or inputs.videos):
         raise UserError("--watch takes one folder")
-    together = [name for name in FORMAT.value if name not in (CUTOUTS, "labelme")]
+    together = [name for name in FORMAT.value if name in FORMATS and not is_of_each(name)]
     if WATCH.value and together:
         raise UserError(
             f"--format={together[0]} is one file for all photos: segment again without --watch "

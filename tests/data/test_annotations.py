@@ -133,10 +133,26 @@ def test_exports_come_back_pixel_for_pixel(tmp_path, kind):
         Image.new("RGB", size[::-1]).save(tmp_path / f"{name}.jpg")
         writer.add(f"{name}.jpg", labels, f"{name}.png")
     writer.finish()
+    assert (
+        tmp_path / export.FORMATS[kind].replace("NAME", "im0").replace("IMAGE", "im0.jpg")
+    ).exists()
     found = read_labels(tmp_path, classes)
     assert found.names == sorted(maps)
     for name, labels in zip(found.names, found.labels, strict=True):
         np.testing.assert_array_equal(labels, maps[name])
+
+
+def test_a_piece_is_one_polygon_with_cuts_to_its_holes():
+    rows = ["#####..", "#.#.#..", "#####.#", "......#", "###....", "#.#....", "###...."]
+    region = np.array([[pixel == "#" for pixel in row] for row in rows])
+    rings = raster.polygons(region)
+    assert len(rings) == 3  # With two holes, with none, with one.
+    pieces = [raster.inside_polygon(np.array(ring, np.float64), region.shape) for ring in rings]
+    np.testing.assert_array_equal(sum(piece.astype(int) for piece in pieces), region)
+    # An island in a hole is a piece of its own.
+    island = np.pad(np.pad(np.ones((1, 1), bool), 1), 1, constant_values=True)
+    assert sorted(len(ring) for ring in raster.polygons(island)) == [4, 12]
+    assert raster.polygons(np.zeros((3, 3), bool)) == []
 
 
 def test_run_lengths_of_long_runs():

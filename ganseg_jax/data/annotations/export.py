@@ -8,15 +8,24 @@ from etils import epath
 from jaxtyping import Integer
 
 from ganseg_jax import files
-from ganseg_jax.data.annotations import coco, cvat, label_studio, labelme
+from ganseg_jax.data.annotations import coco, cvat, label_studio, labelme, supervisely, via, yolo
 
 FORMATS = {
     "coco": "annotations.coco.json",
     "cvat": "annotations.xml",
     "label_studio": "tasks.json",
     "labelme": "NAME.json",
+    "supervisely": "ann/IMAGE.json",
+    "via": "via_project.json",
+    "yolo": "NAME.txt",
 }
 """Formats, and the files that they consist of."""
+
+_OF_ALL: dict[str, tuple[str, Callable[[list[str]], str]]] = {
+    "supervisely": ("meta.json", supervisely.meta_file),
+    "yolo": ("data.yaml", yolo.names_file),
+}
+"""What formats with a file for each image have beside them."""
 
 
 class Writer(Protocol):
@@ -34,7 +43,15 @@ _WRITERS: dict[str, Callable[[list[str]], Writer]] = {
     "cvat": cvat.Writer,
     "label_studio": label_studio.Writer,
     "labelme": labelme.Writer,
+    "supervisely": supervisely.Writer,
+    "via": via.Writer,
+    "yolo": yolo.Writer,
 }
+
+
+def is_of_each(kind: str) -> bool:
+    """Says whether a format has a file for each image."""
+    return "NAME" in FORMATS[kind] or "IMAGE" in FORMATS[kind]
 
 
 class Export:
@@ -56,21 +73,25 @@ class Export:
         Args:
           image: its path below the input.
           labels: its label map.
-          result: name of its label map's file, which a LabelMe file takes with another ending.
+          result: name of its label map's file, which others take with another ending.
 
         Raises:
           UserError: a file cannot be written.
         """
         self._writer.add(image, labels)
-        if self._kind == "labelme":
-            path = self._output / epath.Path(result).with_suffix(".json")
-            files.write_whole(path, self._writer.content())
+        if is_of_each(self._kind):
+            name = FORMATS[self._kind].replace("IMAGE", image)
+            name = name.replace("NAME", str(epath.Path(result).with_suffix("")))
+            files.write_whole(self._output / name, self._writer.content())
 
     def finish(self) -> None:
-        """Writes the file of all images, if the format has one.
+        """Writes the file of all images, or what belongs to the files of each.
 
         Raises:
           UserError: it cannot be written.
         """
-        if self._kind != "labelme":
+        if not is_of_each(self._kind):
             files.write_whole(self._output / FORMATS[self._kind], self._writer.content())
+        elif self._kind in _OF_ALL:
+            name, content = _OF_ALL[self._kind]
+            files.write_whole(self._output / name, content(self._classes))

@@ -1,9 +1,15 @@
 """Supervisely: `ann/NAME.png.json` for each image, and `meta.json`."""
 
+import base64
+import io
+import json
 import zlib
 from typing import Any
 
+import numpy as np
 from etils import epath
+from jaxtyping import Integer
+from PIL import Image
 
 from ganseg_jax.data.annotations import common, raster
 from ganseg_jax.data.annotations.common import Annotations, Drawing, Shape
@@ -72,3 +78,55 @@ def _region(kind: str, entry: dict):
         return region
 
     return pixels
+
+
+class Writer:
+    """Makes the file of an image, with a bitmap for each class.
+
+    Args:
+      classes: names without the background; `meta_file` declares them.
+    """
+
+    def __init__(self, classes: list[str]):
+        self._classes = classes
+        self._content: dict[str, Any] = {}
+
+    def add(self, image: str, labels: Integer[np.ndarray, "h w"]) -> None:
+        """Takes the label map (0 background) of an image; it replaces the one before."""
+        del image  # The file's name says it.
+        objects = []
+        for value, name in enumerate(self._classes, 1):
+            region = labels == value
+            if not region.any():
+                continue
+            patch, left, top = raster.crop(region)
+            png = io.BytesIO()
+            Image.fromarray(patch.astype(np.uint8) * 255).convert("1").save(png, "PNG")
+            data = base64.b64encode(zlib.compress(png.getvalue())).decode()
+            objects.append(
+                {
+                    "id": value,
+                    "classTitle": name,
+                    "geometryType": "bitmap",
+                    "bitmap": {"data": data, "origin": [left, top]},
+                    "description": "",
+                    "tags": [],
+                }
+            )
+        height, width = labels.shape
+        size = {"height": height, "width": width}
+        self._content = {"description": "", "tags": [], "size": size, "objects": objects}
+
+    def content(self) -> str:
+        """Returns the file."""
+        return json.dumps(self._content, ensure_ascii=False) + "\n"
+
+
+def meta_file(classes: list[str]) -> str:
+    """Returns `meta.json`, which declares the classes."""
+    colors = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
+    declared = [
+        {"title": name, "shape": "bitmap", "color": colors[index % len(colors)]}
+        for index, name in enumerate(classes)
+    ]
+    return json.dumps({"classes": declared, "tags": []}, ensure_ascii=False, indent=1) + "\n"

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from etils import epath
+from jaxtyping import Integer
 
 from ganseg_jax.data.annotations import common, raster
 from ganseg_jax.data.annotations.common import Annotations, Drawing, Shape
@@ -122,3 +123,48 @@ def _region(kind: str, shape: dict):
         degrees = float(np.degrees(common.number(shape.get("theta") or 0, "theta")))
         return lambda s: raster.inside_ellipse(center, (rx, ry), s, degrees)
     raise TypeError(f"shapes of type {kind!r} are not read, draw polygons")
+
+
+class Writer:
+    """Makes a project of many images, with a polygon for each connected piece of a class.
+
+    Args:
+      classes: names without the background.
+    """
+
+    def __init__(self, classes: list[str]):
+        self._classes = classes
+        self._entries: dict[str, dict[str, Any]] = {}
+
+    def add(self, image: str, labels: Integer[np.ndarray, "h w"]) -> None:
+        """Adds the label map (0 background) of an image."""
+        regions = []
+        for value, name in enumerate(self._classes, 1):
+            for ring in raster.polygons(labels == value):
+                x, y = ([corner[axis] for corner in ring] for axis in (0, 1))
+                shape = {"name": "polygon", "all_points_x": x, "all_points_y": y}
+                regions.append({"shape_attributes": shape, "region_attributes": {"label": name}})
+        # VIA names entries by file and size in bytes; -1 stands for files at an address.
+        self._entries[f"{image}-1"] = {
+            "filename": image,
+            "size": -1,
+            "regions": regions,
+            "file_attributes": {},
+        }
+
+    def content(self) -> str:
+        """Returns the file."""
+        options = dict.fromkeys(self._classes, "")
+        label = {"type": "dropdown", "description": "", "options": options, "default_options": {}}
+        project = {
+            "_via_settings": {
+                "ui": {},
+                "core": {"buffer_size": 18, "filepath": {}, "default_filepath": ""},
+                "project": {"name": "parts"},
+            },
+            "_via_img_metadata": self._entries,
+            "_via_attributes": {"region": {"label": label}, "file": {}},
+            "_via_data_format_version": "2.0.10",
+            "_via_image_id_list": list(self._entries),
+        }
+        return json.dumps(project, ensure_ascii=False, indent=1) + "\n"

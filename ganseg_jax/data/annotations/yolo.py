@@ -1,11 +1,12 @@
 """YOLO segmentation: `NAME.txt` for each image, and the names in `data.yaml` or `classes.txt`."""
 
 import functools
+import json
 from collections.abc import Sequence
 
 import numpy as np
 from etils import epath
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Integer
 
 from ganseg_jax.data.annotations import common, raster
 from ganseg_jax.data.annotations.common import Annotations, Drawing, Shape
@@ -102,3 +103,34 @@ def read(path: epath.Path, classes: Sequence[str], names: common.Names) -> Annot
         found.left_out.append((str(path), "is empty: not labelled"))
     numbered = sorted({s.name for s in shapes}, key=lambda n: int(n[6:])) if not classes else None
     return found.number_drawn(classes or numbered)
+
+
+class Writer:
+    """Makes the file of an image: a polygon for each connected piece of a class.
+
+    Args:
+      classes: names without the background; `names_file` says which number each has.
+    """
+
+    def __init__(self, classes: list[str]):
+        self._classes = classes
+        self._lines: list[str] = []
+
+    def add(self, image: str, labels: Integer[np.ndarray, "h w"]) -> None:
+        """Takes the label map (0 background) of an image; it replaces the one before."""
+        del image  # The file's name says it.
+        size = np.array(labels.shape[::-1], np.float64)
+        self._lines = [
+            " ".join([str(index), *(f"{share:.8g}" for share in (np.array(ring) / size).ravel())])
+            for index in range(len(self._classes))
+            for ring in raster.polygons(labels == index + 1)
+        ]
+
+    def content(self) -> str:
+        """Returns the file."""
+        return "".join(f"{line}\n" for line in self._lines)
+
+
+def names_file(classes: list[str]) -> str:
+    """Returns `data.yaml` with the names of the classes, numbered from 0."""
+    return f"names: {json.dumps(classes, ensure_ascii=False)}\nnc: {len(classes)}\n"
