@@ -120,7 +120,16 @@ def mean_of_folds(folds: list[Figure]) -> Figure:
 
 
 def part_agreement(tables: Int[np.ndarray, "n p t"]) -> dict[str, Figure]:
-    """Returns `overlap.part_agreement` of a set, from the contingency table of each image."""
+    """Measures how predicted and true parts agree over a set's pixels (Choudhury et al. 2021).
+
+    Args:
+      tables: of predicted labels and true ones for each image; column 0 is the true background. See
+        `overlap.contingency`.
+
+    Returns:
+      `part_nmi` and `part_ari` over all pixels, `foreground_nmi` and `foreground_ari` over the
+      pixels of the true foreground.
+    """
     inside = tables[:, :, 1:]
     return {
         "part_nmi": Figure(tables, "nmi"),

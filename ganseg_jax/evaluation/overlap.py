@@ -130,25 +130,6 @@ def ari(table: Table) -> float:
     return float(2 * numerator / denominator)
 
 
-def part_agreement(table: Table) -> dict[str, float]:
-    """Measures how predicted and true parts agree over a set's pixels (Choudhury et al. 2021).
-
-    Args:
-      table: of predicted labels and true ones, whose column 0 is the background; see `contingency`.
-
-    Returns:
-      `part_nmi` and `part_ari` over all pixels, `foreground_nmi` and `foreground_ari` over the
-      pixels of the true foreground.
-    """
-    inside = table[:, 1:]
-    return {
-        "part_nmi": nmi(table),
-        "part_ari": ari(table),
-        "foreground_nmi": nmi(inside),
-        "foreground_ari": ari(inside),
-    }
-
-
 def landmark_table(
     pred: Labels,
     landmarks: Float[np.ndarray, "n l 2"],

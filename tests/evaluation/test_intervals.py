@@ -40,7 +40,9 @@ def test_pooled_measures_are_drawn_again_as_they_are_computed():
 
     def pooled(images):
         table = overlap.contingency(pred[images], truth[images], 4, 4, where[images])
-        return overlap.part_agreement(table)
+        pairs = {"part": table, "foreground": table[:, 1:]}
+        nmi = {f"{name}_nmi": overlap.nmi(pair) for name, pair in pairs.items()}
+        return nmi | {f"{name}_ari": overlap.ari(pair) for name, pair in pairs.items()}
 
     assert figures.keys() == pooled(np.arange(12)).keys()
     for name, figure in figures.items():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from ganseg_jax.evaluation import overlap
+from ganseg_jax.evaluation import intervals, overlap
 
 
 def test_foreground_iou_by_hand():
@@ -83,7 +83,7 @@ def test_ari_does_not_overflow():
 
 def agreement(pred, truth):
     sizes = int(pred.max()) + 1, int(truth.max()) + 1
-    return overlap.part_agreement(overlap.contingency(pred, truth, *sizes))
+    return intervals.part_agreement(overlap.contingency(pred, truth, *sizes)[None])
 
 
 def test_part_agreement_is_invariant_to_part_names_and_looks_inside_the_foreground():
