@@ -156,6 +156,7 @@ def entry_point(name: str, arguments: list[str]) -> None:
     arguments = ["--config=configs/tiny.py" if a == "--config=C" else a for a in arguments]
     path = f"ganseg_jax.cli.{name}"
     with no_flags_left():
+        imported = sys.modules.pop(path, None)
         module = importlib.import_module(path)
         try:
             if not arguments:  # Named in passing.
@@ -165,6 +166,8 @@ def entry_point(name: str, arguments: list[str]) -> None:
             setting_of(module)
         finally:
             del sys.modules[path]
+            if imported is not None:
+                sys.modules[path] = imported
 
 
 def setting_of(module) -> None:
@@ -191,16 +194,31 @@ def parse(name: str, arguments: list[str]) -> list[str]:
 
 
 class no_flags_left:
-    """Removes the flags that a block defines, and forgets their values."""
+    """Removes the flags that a block defines, and forgets their values.
+
+    Those of commands that other tests have imported are away in the meantime.
+    """
 
     def __enter__(self):
-        self.before = set(flags.FLAGS)
+        self.others = {
+            flag.name: (module, flag)
+            for module, defined in flags.FLAGS.flags_by_module_dict().items()
+            if module.startswith("ganseg_jax.cli.") and module != "ganseg_jax.cli.startup"
+            for flag in defined
+        }
+        for name in self.others:
+            delattr(flags.FLAGS, name)
+        self.before, self.inputs = set(flags.FLAGS), places._INPUTS[:]
 
     def __exit__(self, *_):
         flags.FLAGS.unparse_flags()
         flags.FLAGS.set_gnu_getopt(False)
-        for flag in set(flags.FLAGS) - self.before:
-            delattr(flags.FLAGS, flag)
+        for name in set(flags.FLAGS) - self.before:
+            delattr(flags.FLAGS, name)
+        for name, (module, flag) in self.others.items():
+            flags.FLAGS[name] = flag
+            flags.FLAGS.register_flag_by_module(module, flag)
+        places._INPUTS[:] = self.inputs
 
 
 def make(words: list[str]) -> None:
