@@ -10,7 +10,8 @@ from absl import flags
 def of_name(error: flags.UnrecognizedFlagError) -> str:
     """Returns a line for a flag that does not exist."""
     near = difflib.get_close_matches(error.flagname, list(flags.FLAGS), 1)
-    return f"there is no flag --{error.flagname}" + (f"; did you mean --{near[0]}?" if near else "")
+    hint = f"did you mean --{near[0]}?" if near else "--help lists them"
+    return f"there is no flag --{error.flagname}; {hint}"
 
 
 def of_value(text: str) -> str:

@@ -91,7 +91,7 @@ def no_model(name: str) -> str:
     own = packed.names()
     return (
         f"--model={name} is neither a model of the package ({', '.join(own)}) nor a folder with a "
-        f"config.json{nearest(name, [*own, *_models_here()])}"
+        f"config.json, and none of a hub (hf://owner/name){nearest(name, [*own, *_models_here()])}"
     )
 
 

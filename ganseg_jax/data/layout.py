@@ -55,14 +55,14 @@ class Layout:
         """Returns lines that say what each folder was taken for, with counts."""
         used = set(self.masks.values())
         unused = [name for name, reason in self.skipped if name not in used]
-        kinds = {"photos": self.photos, "masks": used, "images left out": unused}
+        kinds = {"photo{s}": self.photos, "mask{s}": used, "image{s} left out": unused}
         counts: dict[str, dict[str, int]] = {}
         for kind, names in kinds.items():
             for name in names:
                 folder = counts.setdefault(name.rpartition("/")[0] or ".", dict.fromkeys(kinds, 0))
                 folder[kind] += 1
         lines = [
-            f"{folder}: {', '.join(f'{n} {kind}' for kind, n in found.items() if n)}"
+            f"{folder}: {', '.join(_counted(n, kind) for kind, n in found.items() if n)}"
             for folder, found in sorted(counts.items())
         ]
         if len(lines) > MOST_NAMED:
@@ -71,6 +71,10 @@ class Layout:
             named = sorted(self.others.items(), key=lambda item: (-item[1], item[0]))[:MOST_NAMED]
             lines.append(f"no images: {', '.join(f'{n} {ending}' for ending, n in named)} files")
         return lines
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what.format(s='' if count == 1 else 's')}"
 
 
 @dataclasses.dataclass

@@ -58,7 +58,10 @@ def warning(content: Mapping[str, Any], about: Mapping[str, Any], name: str) -> 
     share = unusual_share(content, about["typical"])
     if share <= MANY:
         return ""
+    which = f"{100 * share:.0f} % of these photos look"
+    if len(content["photos"]) == 1:
+        which = "this photo looks"
     return (
-        f"note: {100 * share:.0f} % of these photos look unlike what {name} was trained on "
-        f"({about['what']}), so the parts may mean little"
+        f"note: {which} unlike what {name} was trained on ({about['what']}), so the parts may mean "
+        "little"
     )

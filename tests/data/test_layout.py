@@ -280,7 +280,7 @@ def test_what_is_left_out_is_named(tree):
         "preview/all.jpg": "lies outside of the folder images",
         "images/x.cr2": ".cr2 is a camera's raw file: export it as JPEG or TIFF",
     }
-    assert "images: 4 photos, 1 images left out" in found.summary()
+    assert "images: 4 photos, 1 image left out" in found.summary()
 
 
 def test_masks_of_other_photos_are_no_photos(tree):

@@ -195,7 +195,9 @@ def test_a_model_says_what_it_is_for():
     assert familiar.warning(own, about, "people") == ""
     for part in parts:  # Upside down.
         part["center"][0] = 100 - part["center"][0]
-    assert familiar.warning(own, about, "people").startswith("note: 100 %")
+    assert familiar.warning(own, about, "people").startswith("note: this photo looks unlike")
+    several = {"photos": {name: own["photos"]["a"] for name in "abc"}}
+    assert familiar.warning(several, about, "people").startswith("note: 100 % of these photos look")
     assert familiar.warning(own, {}, "people") == ""
     for entry in own["photos"].values():  # A person has merged two parts in the studio.
         entry["parts"].pop()

@@ -46,8 +46,8 @@ def test_a_folder_is_looked_at(folder, tmp_path):
     counted = (
         "9 photos, 0 of them with masks",
         "small: 8 photos",
-        "odd: 1 photos",
-        "flat: 1 photos",
+        "odd: 1 photo",
+        "flat: 1 photo",
     )
     for said in (*counted, "few:"):
         assert said in text
