@@ -16,7 +16,7 @@ GridKind = Literal["corners", "centers"]
 
 
 def pixel_axis(size: int, margin: int = 0, kind: GridKind = "corners") -> Float[Array, "n"]:
-    """Coordinates of the pixels of one image side, continued by `margin` pixels at both ends.
+    """Returns the coordinates of one side's pixels, with `margin` more pixels at both ends.
 
     Args:
       size: pixels of the side, without the margin.
@@ -131,7 +131,7 @@ def upsample_2x_inside(x: Float[Array, "b h w c"], margin: int) -> Float[Array, 
 
 
 def unread_by_upsampling(margin: int) -> int:
-    """Pixels on each side of x that `crop(upsample_2x(x), margin)` does not read."""
+    """Returns how many pixels on each side of x `crop(upsample_2x(x), margin)` does not read."""
     # One pixel of context is all that bilinear interpolation reads.
     return max(0, (margin - 1) // 2)
 

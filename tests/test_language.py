@@ -13,10 +13,14 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 VERB = re.compile(r"[A-Z][a-z]*s\b")
 NO_VERBS = {"Always", "Images", "Its", "Labels", "Latents", "Losses", "Masks", "Points"}
 NO_VERBS |= {"Errors", "Features", "Samples", "This", "Thus", "Weights"}
+NO_VERBS |= {"Activations", "Atrous", "Bytes", "Channels", "Class", "Collectives", "Coordinates"}
+NO_VERBS |= {"Cores", "Facts", "Figures", "Frames", "Gradients", "Indices", "Levels", "Logits"}
+NO_VERBS |= {"Objects", "Parts", "Pixels", "Settings", "Shapes", "Shardings", "Statistics"}
+NO_VERBS |= {"Colours", "Steps", "Tiles", "Variables"}
 
 RIDDLES = {
     "a condition is said with 'if'": r"(None|Error:|True|False|default|empty),? where\b",
-    "a run that continues 'resumes'": r"\b(goes|went|go) on\b",
+    "a run that continues 'resumes'": r"\b([Gg]oes|went|go) on\b",
     "'again' is the plain word": r"\banew\b",
     "old words": r"\b(thereof|therein|wherein|whilst|hitherto)\b",
 }

@@ -234,7 +234,7 @@ def _lost(who: str, reason: str = "") -> str:
 
 
 def _watch() -> Callable[[], None]:
-    """Goes on in a child process; the parent waits for it and says why it ended.
+    """Continues in a child process; the parent waits for it and says why it ended.
 
     If another process ends, JAX aborts this one from within, below Python, with pages of C++
     addresses. The parent adds the one line that helps. It passes signals on.

@@ -125,10 +125,11 @@ def _check_same(
         if change == "steps":
             if given is None or name in given:
                 continue
+            longer = f", or --config.{name}={now[name]} to train longer"
             raise UserError(
                 f"{workdir} was begun with {name}={before[name]}, and this command does not set "
-                f"it: give --config.{name}={before[name]} to keep it, or "
-                f"--config.{name}={now[name]} to train longer"
+                f"it: give --config.{name}={before[name]} to keep it"
+                + (longer if now[name] > before[name] else "")
             )
         again = f", --retrain={section}" if section in DERIVED else ""
         raise UserError(

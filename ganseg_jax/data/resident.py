@@ -14,7 +14,7 @@ from ganseg_jax import prng
 def batch_indices(
     key: jax.Array, step: Int[Array, ""], batch_size: int, count: int
 ) -> Int[Array, "b"]:
-    """Indices of the images of a step, of `count` images: each epoch is another permutation.
+    """Returns which of `count` images a step takes: each epoch is another permutation.
 
     A batch may span two epochs, so no image is skipped.
 

@@ -122,7 +122,7 @@ def equivariance_errors(
 
 
 def all_foreground(module: Generator, variables: Mapping) -> dict:
-    """Variables with which no pixel is background, so that the image is compared everywhere.
+    """Returns variables with which no pixel is background: the whole image is compared.
 
     Untrained masks are nowhere sure of the foreground; this takes the background's share away.
     """

@@ -233,7 +233,7 @@ def _unit(images: np.ndarray) -> np.ndarray:
 
 
 def _num_levels(size: int) -> int:
-    """Levels of the pyramid: halved (rounding up) while the result is at least SMALLEST_LEVEL."""
+    """Counts the pyramid's levels: halved, rounding up, down to SMALLEST_LEVEL at the least."""
     levels = 1
     while size >= 2 * SMALLEST_LEVEL:
         size = -(-size // 2)

@@ -71,7 +71,7 @@ def load_network(config: Config) -> FeatureNetwork | None:
 
 
 def training_statistics(config: Config, network: FeatureNetwork) -> statistics_cache.SetStatistics:
-    """Statistics of all training photos, kept beside the prepared data set.
+    """Returns statistics of all training photos, kept beside the prepared data set.
 
     Raises:
       UserError: the set is not prepared or the statistics cannot be kept.

@@ -202,11 +202,6 @@ def with_intervals(figures: Mapping[str, float]) -> dict[str, float]:
     return found
 
 
-def is_end(name: str) -> bool:
-    """Says whether a key of the metrics holds the end of an interval."""
-    return name.endswith((LOW, HIGH))
-
-
 def ends_of(figures: Mapping[str, float]) -> dict[str, tuple[float, float]]:
     """Returns the intervals in a flat dict of figures, by the names of the figures."""
     names = [name for name in figures if name + LOW in figures and name + HIGH in figures]

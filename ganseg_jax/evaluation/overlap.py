@@ -130,13 +130,13 @@ def ari(table: Table) -> float:
     return float(2 * numerator / denominator)
 
 
-def landmark_table(
+def landmark_tables(
     pred: Labels,
     landmarks: Float[np.ndarray, "n l 2"],
     visible: Shaped[np.ndarray, "n l"],
     num_pred: int,
-) -> Table:
-    """Counts the labels predicted at visible landmarks, by the landmarks' numbers.
+) -> Int[np.ndarray, "n p l"]:
+    """Counts each image's labels predicted at visible landmarks, by the landmarks' numbers.
 
     For sets whose ground truth is landmarks only (Choudhury et al. 2021). A landmark at exactly
     the far edge takes the last pixel; one outside of the image is not counted.
@@ -145,21 +145,11 @@ def landmark_table(
       pred: predicted labels, (N, H, W).
       landmarks: (row, col) in pixels, pixel (0, 0) spanning [0, 1) x [0, 1), (N, L, 2).
       visible: (N, L) bool.
-      num_pred: number of rows of the table.
+      num_pred: number of rows of each table.
 
     Returns:
-      (num_pred, L) int64.
+      (N, num_pred, L) int64; their sum is the table of the set.
     """
-    return landmark_tables(pred, landmarks, visible, num_pred).sum(0)
-
-
-def landmark_tables(
-    pred: Labels,
-    landmarks: Float[np.ndarray, "n l 2"],
-    visible: Shaped[np.ndarray, "n l"],
-    num_pred: int,
-) -> Int[np.ndarray, "n p l"]:
-    """Returns the `landmark_table` of each image, whose sum is that of the set."""
     num_images, height, width = pred.shape
     num_landmarks = landmarks.shape[1]
     finite = np.isfinite(landmarks).all(-1)

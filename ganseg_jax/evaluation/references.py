@@ -79,7 +79,7 @@ def grabcut(
 def kmeans(
     split: Split, num_parts: int, seed: int, position_weight: float = 0.7, max_images: int = 500
 ) -> PredictFn:
-    """Clusters of colour and position over a whole split, those at the border being background.
+    """Clusters a split by colour and position; clusters at the border are background.
 
     A pixel is described by its CIELAB colour and its place, each brought to unit deviation, the
     place weighted. Of 2K clusters, the K that reach the border least become the parts.

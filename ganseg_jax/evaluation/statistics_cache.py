@@ -23,7 +23,7 @@ SAMPLE = 10_000
 
 @dataclass
 class SetStatistics:
-    """Statistics of the features of a set of images.
+    """Holds statistics of the features of a set of images.
 
     Attributes:
       statistics: mean and covariance over all images.
@@ -35,7 +35,7 @@ class SetStatistics:
 
 
 def collect(batches: Iterable[Float[np.ndarray, "_ d"]]) -> SetStatistics:
-    """Statistics of a set from the features of its batches, which are not kept beyond a sample."""
+    """Computes statistics of a set from batches of features; keeps only a sample of these."""
     statistics, kept, count = FeatureStatistics(), [], 0
     for batch in batches:
         statistics.add(batch)

@@ -82,7 +82,7 @@ def batch_norm(key: str, path: str, affine: bool = True) -> list[Entry]:
 
 
 def variable_shapes(module: nn.Module, *example: Any, **arguments: Any) -> Variables:
-    """Shapes of a module's variables for example inputs, without computing anything."""
+    """Returns shapes of a module's variables for example inputs, without computing anything."""
     return jax.eval_shape(lambda: module.init(jax.random.key(0), *example, **arguments))
 
 
@@ -128,7 +128,7 @@ def to_variables(
     constants: Mapping[str, tuple[int, ...]] | None = None,
     ignored: Callable[[str], bool] = lambda key: False,
 ) -> Variables:
-    """Variables filled from a state_dict.
+    """Returns variables filled from a state_dict.
 
     Args:
       state_dict: names to arrays.

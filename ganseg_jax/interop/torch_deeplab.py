@@ -98,7 +98,7 @@ def load_backbone(content: Mapping[str, Any]) -> tuple[ResNet, Variables]:
 
 
 def with_backbone(segmenter: Mapping[str, Any], backbone: Mapping[str, Any]) -> Variables:
-    """Variables of a `DeepLabV3`, its backbone's replaced by those of `load_backbone`.
+    """Returns variables of a `DeepLabV3`, its backbone's replaced by those of `load_backbone`.
 
     Raises:
       UserError: the two backbones differ in depth or width.

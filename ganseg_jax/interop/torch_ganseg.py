@@ -74,7 +74,7 @@ _BACKGROUND_FIRST = (lambda x: np.roll(x, 1, axis=-1), lambda x: np.roll(x, -1, 
 
 
 def generator_settings(hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of `Generator` that a published `parameters.json` stands for.
+    """Returns the settings of `Generator` that a published `parameters.json` stands for.
 
     Raises:
       UserError: a field is missing or has a value that was never published.

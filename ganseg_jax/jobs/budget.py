@@ -110,7 +110,7 @@ def fit(config: Config, speed: Speed, seconds: float) -> tuple[Config, float]:
 
 
 def scaled(config: Config, share: float) -> Config:
-    """Returns the config with that share of its updates; what happens in them keeps its place."""
+    """Returns the config with that share of its updates; schedules shrink with them."""
     fields = _steps(config, share, ("gan", "segmenter", "self_training"))
     decay = config.gan.concentration
     for field in ("decay_from", "decay_until"):

@@ -21,7 +21,7 @@ from ganseg_jax.models.resnet import ResNet, scale_channels
 
 
 class ASPP(nn.Module):
-    """Atrous spatial pyramid pooling: 1x1, dilated 3x3 and image-pooling branches, projected."""
+    """Computes 1x1, dilated 3x3 and image-pooling branches and projects them (ASPP)."""
 
     channels: int
     rates: tuple[int, ...]
@@ -90,7 +90,7 @@ class DeepLabV3(nn.Module):
     def __call__(
         self, images: Float[Array, "b h w 3"], *, train: bool
     ) -> Float[Array, "b h w classes"]:
-        """Class logits, float32, of images in [-1, 1] of any height and width."""
+        """Returns class logits, float32, of images in [-1, 1] of any height and width."""
         channels = scale_channels(256, self.width)
         published = self.initialisation == "published"
         kernel_init = uniform_fan_in if published else he_normal

@@ -22,7 +22,7 @@ INPUT_SIZE = 299
 
 @flax.struct.dataclass
 class InceptionFeatures:
-    """Activations at several depths, float32.
+    """Computes activations at several depths, float32.
 
     Attributes:
       block0: behind the first max pool, 64 channels.

@@ -20,7 +20,7 @@ STAGE_BLOCKS = {"resnet18": (2, 2, 2, 2), "resnet50": (3, 4, 6, 3)}
 
 
 def scale_channels(channels: int, width: float) -> int:
-    """Channels of a layer at a fraction `width` of the published width: a multiple of 8, >= 8."""
+    """Returns the channels at a fraction `width` of the published: a multiple of 8, >= 8."""
     return max(8, int(round(channels * width / 8)) * 8)
 
 

@@ -49,7 +49,7 @@ class UNet(nn.Module):
     def __call__(
         self, images: Float[Array, "b h w 3"], *, train: bool
     ) -> Float[Array, "b h w classes"]:
-        """Logits of images in [-1, 1]."""
+        """Returns logits of images in [-1, 1]."""
         height, width = images.shape[1:3]
         if min(height, width) < 2**self.depth:
             raise ValueError(

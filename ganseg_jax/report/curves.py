@@ -21,7 +21,7 @@ _HIDDEN = {"step", "time", "wall_time", "epoch", "seconds", "timestamp", "eta"}
 
 
 def curves(rows: Sequence[dict]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Steps and values of every scalar of a metrics log, rows out of order or repeated allowed.
+    """Returns steps and values of each scalar of a log; rows may repeat or be out of order.
 
     Where a step occurs more than once (a run that was cut off and resumed), the last row counts.
 

@@ -153,7 +153,7 @@ def _disc(draw, place, radius, color, rim, rim_width) -> None:
 
 
 def _borders(labels: np.ndarray) -> np.ndarray:
-    """Pixels with another label right of or below them, or on their left or above."""
+    """Marks pixels with another label right of or below them, or on their left or above."""
     border = np.zeros(labels.shape, bool)
     down = labels[:, 1:] != labels[:, :-1]
     right = labels[:, :, 1:] != labels[:, :, :-1]

@@ -21,7 +21,7 @@ _PARTS = (
 
 
 def palette(num_classes: int) -> UInt8[np.ndarray, "c 3"]:
-    """Colours of labels 0 (background, dark) to num_classes - 1.
+    """Returns colours of labels 0 (background, dark) to num_classes - 1.
 
     A class has the same colour however many there are. Beyond 33 classes, hues go round by the
     golden ratio, still all different but no longer all easy to tell apart.

@@ -128,7 +128,7 @@ def matched_colors(
     truth: Integer[np.ndarray, "n h w"],
     colors: UInt8[np.ndarray, "c 3"] | None = None,
 ) -> UInt8[np.ndarray, "t 3"]:
-    """Colours of true labels: those of the predicted parts matched to them by overlap.
+    """Returns colours of true labels: those of the predicted parts matched to them by overlap.
 
     The matching is one to one and maximises the number of pixels in common; true parts left over
     get the palette's next colours.
@@ -162,7 +162,7 @@ def sheet(
     columns: int = 8,
     names: Sequence[str] | None = None,
 ) -> Picture:
-    """Tiles in blocks of `columns` columns and one row for each entry of `rows`, titled by its key.
+    """Places tiles in blocks of `columns` columns, one row for each entry of `rows`, titled by key.
 
     Args:
       rows: arrays of as many equal tiles each.

@@ -172,7 +172,7 @@ def choose_settings(known: Settings, names: Sequence[str]) -> list[Setting]:
     """Returns the settings of these names; all if no name is given.
 
     Raises:
-      UserError: for a name there is no setting of; the line lists those there are.
+      UserError: a name has no setting; the message lists the names that have.
     """
     for name in names:
         if name not in known:
@@ -282,7 +282,7 @@ def finished_run(config: Config, folder: epath.Path) -> dict[str, float] | None:
 
 
 def found_runs(config: Config, workdir: epath.Path, known: Settings) -> dict[str, Runs]:
-    """Figures of all finished runs in a workdir, by setting and seed."""
+    """Returns figures of all finished runs in a workdir, by setting and seed."""
     found = {}
     for name, setting in known.items():
         runs = {}

@@ -152,7 +152,7 @@ def _input_pipeline(config: Any) -> Case:
 
 
 def _places(field: str, batch_size: int) -> tuple[Any, Any, Any]:
-    """Shardings of what is whole on every device and of batches, and the root key."""
+    """Returns the sharding of replicated values, that of batches, and the root key."""
     from ganseg_jax import prng
     from ganseg_jax.training import partition
 

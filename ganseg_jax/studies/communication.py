@@ -14,7 +14,7 @@ _GROUPS = re.compile(r"replica_groups=(?:\[\d+,(\d+)\]|\{\{([\d,]+)\})")
 
 @dataclasses.dataclass(frozen=True)
 class Traffic:
-    """Collectives of one kind in a step.
+    """Holds the collectives of one kind in a step.
 
     Attributes:
       count: how many there are.
@@ -53,7 +53,7 @@ def communication(compiled: Any) -> dict[str, Traffic]:
 
 
 def _sizes(text: str) -> list[int]:
-    """Bytes of each array type in a line of HLO."""
+    """Returns the bytes of each array type in a line of HLO."""
     return [
         math.prod(int(n) for n in lengths.split(",") if n) * int(bits or 8) // 8
         for _, bits, lengths in _SHAPE.findall(text)

@@ -105,7 +105,7 @@ class StudySettings:
 
 
 def label_by_hue(images: UInt8[np.ndarray, "n h w 3"]) -> UInt8[np.ndarray, "n h w"]:
-    """Parts of puppets from their colours: 0 background, 1.. in the order of `PART_NAMES`.
+    """Returns parts of puppets by their colours: 0 background, 1.. in the order of `PART_NAMES`.
 
     A pixel belongs to the part whose hue is nearest, where it is more saturated than backgrounds
     are, not dark, and in the largest patch of such pixels (a puppet is in one piece).

@@ -165,6 +165,13 @@ def test_only_an_explicit_number_of_updates_trains_longer(begun):
     assert config_file.load_config(begun).gan.num_steps == 3000
 
 
+def test_fewer_updates_are_not_called_longer_training(begun):
+    with pytest.raises(UserError, match=r"give --config.gan.num_steps=8 to keep it$"):
+        begin(config_with(gan__num_steps=2), begun, given=[])
+    with pytest.raises(UserError, match=r"or --config.gan.num_steps=9 to train longer$"):
+        begin(config_with(gan__num_steps=9), begun, given=[])
+
+
 def test_settings_of_a_derived_stage_may_change_if_it_is_trained_again(begun):
     (begun / "segmenter" / "checkpoints").mkdir(parents=True)
     wider = config_with(segmenter__width=0.5)

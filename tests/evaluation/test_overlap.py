@@ -106,13 +106,13 @@ def test_part_agreement_is_invariant_to_part_names_and_looks_inside_the_foregrou
     assert agreement(pred, truth)["foreground_ari"] == pytest.approx(expected)
 
 
-def test_landmark_table_by_hand():
+def test_landmark_tables_by_hand():
     pred = np.array([[[0, 1], [2, 3]]])
     landmarks = np.array(
         [[[0.5, 1.5], [2.0, 2.0], [1.2, 0.1], [0.0, 0.0], [2.1, 0.0], [np.nan, 0]]]
     )
     visible = np.array([[True, True, True, False, True, True]])
-    table = overlap.landmark_table(pred, landmarks, visible, 4)
+    (table,) = overlap.landmark_tables(pred, landmarks, visible, 4)
     expected = np.zeros((4, 6), int)
     expected[1, 0] = expected[3, 1] = expected[2, 2] = 1
     np.testing.assert_array_equal(table, expected)

@@ -186,7 +186,7 @@ class SetBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # ty
         self.skipped.append((name, reason))
 
     def metadata(self) -> dict[str, Any]:
-        """Facts that are stored beside the data."""
+        """Returns facts that are stored beside the data."""
         names = {"parts": self.part_names, "landmarks": self.landmark_names}
         facts: dict[str, Any] = {k: list(value) for k, value in names.items() if value is not None}
         taken = {"summary": self.summary, "notes": dict(self.notes)}

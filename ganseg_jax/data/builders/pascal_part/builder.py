@@ -17,7 +17,7 @@ _MIN_SIDE = 50
 
 
 class _PascalPart(base.SetBuilder, skip_registration=True):  # type: ignore[call-arg]  # TFDS has no types.
-    """Objects of at least 50 x 50 px, cut out at their bounding boxes.
+    """Holds objects of at least 50 x 50 px, cut out at their bounding boxes.
 
     Splits: VOC 2010's `train`, and its `val` as `test`, since its test images have no annotations.
     What an object's mask holds beside the named parts belongs to the part `REST`.

@@ -199,7 +199,7 @@ def _part_colors(rng: np.random.Generator, n: int) -> np.ndarray:
 
 
 def _backgrounds(rng: np.random.Generator, n: int, px: np.ndarray, py: np.ndarray) -> np.ndarray:
-    """Gradients and stripes between two muted colors, [N, S, S, 3]; muted, so figures stand out."""
+    """Draws gradients and stripes between two colors, [N, S, S, 3]; muted, so figures stand out."""
     hue = rng.uniform(0.0, 1.0, (n, 2))
     value = rng.uniform(0.15, 0.95, (n, 1)) + rng.uniform(-0.22, 0.22, (n, 2))
     colors = _hsv_to_rgb(hue, rng.uniform(0.0, 0.38, (n, 2)), np.clip(value, 0.08, 1.0))

@@ -14,7 +14,7 @@ _TRAINING_VIDEOS = 3049
 
 
 class Taichi(base.SetBuilder):
-    """Frames of 3,049 training videos; 5,000 and 300 frames with landmarks, the latter with masks.
+    """Holds frames of 3,049 training videos; 5,000 and 300 with landmarks, the latter with masks.
 
     Splits: `train`, all frames of the training videos; `landmark_train`, to fit regressions;
     `test`.  Missing landmarks (-1 in the tables) are not visible.
