@@ -3,6 +3,8 @@
 import json
 import multiprocessing
 import os
+import pathlib
+import re
 
 import pytest
 from etils import epath
@@ -94,3 +96,19 @@ def test_a_dollar_in_the_name_of_a_photo_is_one(tmp_path, monkeypatch):
     files.write_whole(tmp_path / "cash$RUNS.txt", "a")
     files.write_whole(tmp_path / "cash$NONE.txt", "a")
     assert sorted(os.listdir(tmp_path)) == ["cash$NONE.txt", "cash$RUNS.txt"]
+
+
+# Scratch files of standard input, and a file inside of `files.replacing`.
+DIRECT = {"files.py", "data/gather.py", "studio/server.py"}
+
+
+def test_files_are_written_by_one_module():
+    """A path in a bucket must not become one on the disk."""
+    direct = re.compile(r"\.write_(bytes|text)\(|\bnp\.savez?\w*\((?!\s*buffer\b)")
+    package = pathlib.Path(files.__file__).parent
+    found = {
+        str(path.relative_to(package))
+        for path in package.rglob("*.py")
+        if direct.search(path.read_text())
+    }
+    assert found == DIRECT

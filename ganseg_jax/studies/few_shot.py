@@ -7,13 +7,14 @@ with puppets made by rule: every part of one has a family of hues of its own (se
 
 import dataclasses
 import functools
+import io
 import json
 import logging
 import time
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from etils import epath
 from jaxtyping import Int, UInt8
 from PIL import Image
 from scipy import ndimage
@@ -26,7 +27,7 @@ from ganseg_jax.data.builders.puppets import render
 from ganseg_jax.errors import UserError
 from ganseg_jax.fewshot import autoshot, evaluate, pipeline, samples
 from ganseg_jax.fewshot.labels import CLASSES_FILE, MASK_SUFFIX, classes_json, read_labels
-from ganseg_jax.files import write_whole
+from ganseg_jax.files import resolve, write_whole
 from ganseg_jax.jobs import few_shot as run
 from ganseg_jax.pixels import UNLABELLED
 from ganseg_jax.report.png import save_label_png
@@ -136,10 +137,10 @@ def hsv(images: UInt8[np.ndarray, "*s 3"]) -> tuple[np.ndarray, np.ndarray, np.n
 
 
 def run_study(
-    workdir: str | Path,
-    output: str | Path,
+    workdir: epath.PathLike,
+    output: epath.PathLike,
     chosen: StudySettings,
-    labels: str | Path | None = None,
+    labels: epath.PathLike | None = None,
 ) -> list[dict]:
     """Trains and measures what is not in `output / study.json` yet.
 
@@ -158,7 +159,7 @@ def run_study(
       UserError: without labels the workdir's photos are no puppets, the labels do not fit, there
         are too few, or the study was begun with other settings.
     """
-    workdir, output = Path(workdir), Path(output)
+    workdir, output = resolve(workdir), resolve(output)
     config = config_file.load_config(workdir)
     if labels is None and config.dataset.name != "puppets":
         raise UserError(
@@ -208,7 +209,9 @@ def run_study(
         where = output / f"{kind}_{labels}_seed_{seed}"
         segmenter = make(where)
         measured = evaluate.measure(segmenter, test.images, truth, classes)
-        np.save(where / "shown.npy", segmenter(test.images[:SHOWN]).astype(np.uint8))
+        buffer = io.BytesIO()
+        np.save(buffer, segmenter(test.images[:SHOWN]).astype(np.uint8))
+        write_whole(where / "shown.npy", buffer.getvalue())
         seconds = round(time.monotonic() - begun)
         summary["entries"].append({**key, **_figures(measured), "seconds": seconds})
         write_whole(path, json.dumps(summary, indent=1) + "\n")
@@ -246,7 +249,7 @@ def run_study(
 
             finish(SUPERVISED, n, seed, supervised)
     write_whole(path, json.dumps(summary, indent=1) + "\n")
-    shown = Path(labels or output / f"labelled_{min(chosen.seeds)}")
+    shown = resolve(labels or output / f"labelled_{min(chosen.seeds)}")
     study_report.write(output, summary, chosen, shown, test.images[:SHOWN], truth[:SHOWN])
     return summary["entries"]
 
@@ -254,7 +257,7 @@ def run_study(
 _EXTENDABLE = ("shots", "supervised", "mixed", "seeds")
 
 
-def _adopt(path: Path, content: dict[str, Any]) -> None:
+def _adopt(path: epath.Path, content: dict[str, Any]) -> None:
     """Writes the study's settings, or compares them with those that are there."""
     if not path.exists():
         files.write_json(path, content)
@@ -275,7 +278,9 @@ def _figures(measured: evaluate.Overlap) -> dict[str, Any]:
     }
 
 
-def _labelled(folder: Path, source: Any, variables: Any, chosen: StudySettings, seed: int) -> Path:
+def _labelled(
+    folder: epath.Path, source: Any, variables: Any, chosen: StudySettings, seed: int
+) -> epath.Path:
     """Returns the folder of generated images with labels by rule; makes it if it is missing.
 
     Which images are labelled, `rows_to_label` decides.
@@ -314,7 +319,7 @@ def rows_to_label(labels: UInt8[np.ndarray, "n h w"]) -> Int[np.ndarray, "n"]:
 
 
 def _supervised(
-    where: Path,
+    where: epath.Path,
     images: UInt8[np.ndarray, "n h w 3"],
     labels: Int[np.ndarray, "n h w"],
     chosen: schema.FewShot,

@@ -1,9 +1,10 @@
 """Table, curve and sheets of the study of labels."""
 
-from pathlib import Path
+import io
 from typing import Any
 
 import numpy as np
+from etils import epath
 from jaxtyping import Int, UInt8
 from matplotlib.figure import Figure
 from matplotlib.ticker import ScalarFormatter
@@ -28,10 +29,10 @@ LONG = {"few-shot": "generated", "supervised": "real", "mixed": "real and as man
 
 
 def write(
-    output: Path,
+    output: epath.Path,
     summary: dict[str, Any],
     chosen: Any,
-    labelled: Path,
+    labelled: epath.Path,
     images: UInt8[np.ndarray, "n h w 3"],
     truth: Int[np.ndarray, "n h w"],
 ) -> None:
@@ -61,7 +62,7 @@ def write(
     rows = {"photo": pictures}
     for entry in sorted(summary["entries"], key=lambda entry: (entry["kind"], entry["labels"])):
         if entry["seed"] == first:
-            shown = np.load(output / entry_folder(entry) / "shown.npy")
+            shown = np.load(io.BytesIO((output / entry_folder(entry) / "shown.npy").read_bytes()))
             rows[f"{entry['labels']} {SHORT[entry['kind']]}"] = overlays.overlay_labels(
                 pictures, overlays.enlarge(shown, scale)
             )
