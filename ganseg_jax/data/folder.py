@@ -95,7 +95,8 @@ def open_photos(source: epath.PathLike, output: epath.PathLike) -> Iterator[Phot
                 "up with its results: write to another folder"
             )
         found = layout.find(root, str(source))
-        yield Photos(found.photos, root, str(source), dict(found.skipped), found.summary())
+        summary = found.summary(source.name)
+        yield Photos(found.photos, root, str(source), dict(found.skipped), summary)
 
 
 def read_photo(

@@ -31,6 +31,7 @@ from ganseg_jax.files import is_remote
 
 ALONE = "a mask without an image"
 BRUSH = "a brush mask of Label Studio"
+RESULT = "a result of an earlier segmentation"
 _SAMPLE = 8
 MOST_NAMED = 20
 
@@ -51,15 +52,20 @@ class Layout:
     skipped: list[tuple[str, str]]
     others: dict[str, int]
 
-    def summary(self) -> list[str]:
-        """Returns lines that say what each folder was taken for, with counts."""
+    def summary(self, root: str = "") -> list[str]:
+        """Returns lines that say what each folder was taken for, with counts.
+
+        Args:
+          root: what the folder is called, for the lines; "" leaves it out.
+        """
         used = set(self.masks.values())
         unused = [name for name, reason in self.skipped if name not in used]
         kinds = {"photo{s}": self.photos, "mask{s}": used, "image{s} left out": unused}
         counts: dict[str, dict[str, int]] = {}
         for kind, names in kinds.items():
             for name in names:
-                folder = counts.setdefault(name.rpartition("/")[0] or ".", dict.fromkeys(kinds, 0))
+                place = "/".join(filter(None, (root, name.rpartition("/")[0])))
+                folder = counts.setdefault(place or ".", dict.fromkeys(kinds, 0))
                 folder[kind] += 1
         lines = [
             f"{folder}: {', '.join(_counted(n, kind) for kind, n in found.items() if n)}"
@@ -101,8 +107,12 @@ def find(root: pathlib.Path | epath.Path, source: str | None = None) -> Layout:
       UserError: there are no photos; the message says what is there.
     """
     names, skipped, others = [], [], collections.Counter[str]()
-    for name in files(root):
-        if BRUSH_FILE.fullmatch(name.rpartition("/")[2]):
+    there = files(root)
+    results = _folders_of_results(there)
+    for name in there:
+        if name.startswith(results) and images.is_image(name):
+            skipped.append((name, RESULT))
+        elif BRUSH_FILE.fullmatch(name.rpartition("/")[2]):
             skipped.append((name, BRUSH))
         elif images.is_image(name):
             names.append(name)
@@ -127,10 +137,10 @@ def find(root: pathlib.Path | epath.Path, source: str | None = None) -> Layout:
     masks, unused = _assign(found, set(photos))
     layout = Layout(photos, masks, sorted(skipped + unused), dict(others))
     if not photos:
-        there = f" ({'; '.join(layout.summary())})" if skipped or unused or others else ""
+        seen = f" ({'; '.join(layout.summary())})" if skipped or unused or others else ""
         formats = ", ".join(suffix[1:] for suffix in images.IMAGE_SUFFIXES)
         raise UserError(
-            f"{source or root} has no images{there}: looked for {formats} in all its folders"
+            f"{source or root} has no images{seen}: looked for {formats} in all its folders"
         )
     return layout
 
@@ -163,6 +173,12 @@ def _files_of_bucket(folder: epath.Path, above: str) -> Iterator[str]:
             yield from _files_of_bucket(path, f"{above}{path.name}/")
         else:
             yield above + path.name
+
+
+def _folders_of_results(names: Collection[str]) -> tuple[str, ...]:
+    """Returns the folders below the given one, with a slash, to which photos were segmented."""
+    folders = {name.removesuffix("parts.json") for name in names if name.endswith("/parts.json")}
+    return tuple(f for f in folders if any(name.startswith(f"{f}labels/") for name in names))
 
 
 def _hidden(name: str) -> bool:

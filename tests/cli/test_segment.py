@@ -155,7 +155,7 @@ def test_masks_beside_photos_are_no_photos(segmented, tmp_path):
     parts, _, errors = segmented()
     assert list(parts["photos"]) == [f"images/{number}.jpg" for number in range(3)]
     assert not parts["skipped"]
-    assert "Labels: 3 masks\nimages: 3 photos\n" in errors
+    assert "photos/Labels: 3 masks\nphotos/images: 3 photos\n" in errors
 
 
 def test_an_archive_is_read_and_named(tmp_path, monkeypatch):

@@ -283,6 +283,21 @@ def test_what_is_left_out_is_named(tree):
     assert "images: 4 photos, 1 image left out" in found.summary()
 
 
+def test_what_was_segmented_before_is_no_photo(tree):
+    before = {"out/parts.json": "{}", "out/labels/a.png": mask, "out/overlays/a.png": photo}
+    found = tree({"a.jpg": photo, "out/sheet.png": photo} | before)
+    assert found.photos == ["a.jpg"]
+    assert {reason for _, reason in found.skipped} == {layout.RESULT}
+    assert found.summary("x") == [
+        *("x: 1 photo", "x/out: 1 image left out", "x/out/labels: 1 image left out"),
+        *("x/out/overlays: 1 image left out", "no images: 1 .json files"),
+    ]
+
+
+def test_a_file_named_parts_alone_makes_no_result(tree):
+    assert "set/b.jpg" in tree({"set/parts.json": "{}", "set/b.jpg": photo}).photos
+
+
 def test_masks_of_other_photos_are_no_photos(tree):
     files = {f"imgs/img_{n}.jpg": photo for n in range(4)}
     found = tree(files | {f"labels/scene_{n}.png": mask for n in range(4)})
