@@ -129,7 +129,9 @@ def shapes(tree: Any, sharding: Any) -> Any:
 
 def _with_sharding(make: Callable[[NamedSharding, Any], Any], sharding: Any, tree: Any) -> Any:
     """Returns what `make` gives for each leaf of `tree` and the sharding at or above it."""
-    return jax.tree.map(lambda s, branch: jax.tree.map(lambda x: make(s, x), branch), sharding, tree)
+    return jax.tree.map(
+        lambda s, branch: jax.tree.map(lambda x: make(s, x), branch), sharding, tree
+    )
 
 
 def global_batch(local: Any, mesh: Mesh) -> Any:
