@@ -260,23 +260,6 @@ def test_a_trained_workdir_and_a_single_photo(entry_point, workdir, tmp_path):
     np.testing.assert_allclose(centers, segmenter.part_centers(images)[0], atol=0.7)
 
 
-def test_labels_are_those_of_the_segmenter_pixel_for_pixel(tmp_path):
-    (tmp_path / "photos").mkdir()
-    coarse = np.random.default_rng(1).integers(0, 256, (5, 4, 3), np.uint8)
-    sizes = [(1, 1), (1, 41), (63, 65), (97, 331), (301, 7), (400, 600)]
-    names = [f"{i}.{'jpg' if i > 3 else 'png'}" for i in range(len(sizes))]
-    for name, (height, width) in zip(names, sizes, strict=True):
-        photo = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
-        photo.save(tmp_path / "photos" / name)
-    segmenter = load_segmenter("people")
-    segment.segment_folder(segmenter, tmp_path / "photos", tmp_path / "out")
-    found = segmenter([np.asarray(Image.open(tmp_path / "photos" / name)) for name in names])
-    assert len(np.unique(found[-1])) > 2
-    for number, labels in enumerate(found):
-        written = np.asarray(Image.open(tmp_path / "out" / "labels" / f"{number}.png"))
-        np.testing.assert_array_equal(written, labels)
-
-
 def test_results_for_labelling_tools_are_the_label_maps(tmp_path):
     (tmp_path / "photos" / "sub").mkdir(parents=True)
     picture().save(tmp_path / "photos" / "a.png")
