@@ -38,8 +38,8 @@ def lead_of(figures):
 @pytest.mark.parametrize(
     ("figures", "told"),
     [
-        ({"foreground_share": 1.0, "mirror_agreement": 1.0}, "parts paint background (100.0%"),
-        ({"foreground_share": 0.0, "mirror_agreement": 1.0}, "no part was found (0.0%"),
+        ({"foreground_share": 1.0, "mirror_agreement": 1.0}, "parts paint background (100 %"),
+        ({"foreground_share": 0.0, "mirror_agreement": 1.0}, "no part was found (0 %"),
         ({"foreground_share": 0.4, "mirror_agreement": 0.7}, None),
         ({"foreground_share": 1.0, "foreground_iou": 0.3}, None),  # Ground truth says it.
         ({"sliced_wasserstein": 20.0}, None),
