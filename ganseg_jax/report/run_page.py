@@ -113,8 +113,9 @@ def _failed(share: float | None) -> str:
         return ""
     seen = "no part was found" if share < LEAST_FOUND else "parts paint background"
     return (
-        f" The training has failed: {seen} ({100 * share:.0f} % of all pixels are foreground). The other "
-        "figures mean nothing then, and masks that are always alike agree with their mirror images."
+        f" The training has failed: {seen} ({100 * share:.0f} % of all pixels are foreground). The "
+        "other figures mean nothing then: masks that are always alike agree with their mirror "
+        "images."
     )
 
 
