@@ -99,3 +99,23 @@ def test_configs_need_only_the_schema():
     for path in modules("configs"):
         for name in imports(path, {}):
             assert name.startswith(("ganseg_jax.config", "configs")), f"{path.name}: {name}"
+
+
+def test_loading_reaches_no_code_that_trains_or_prepares():
+    edges, reached, left = graph(), set(), ["ganseg_jax.loading"]
+    while left:
+        if (name := left.pop()) not in reached:
+            reached.add(name)
+            left += edges[name]
+    layers = {layer(name) for name in reached if "." in name}
+    assert not layers & {"training", "fewshot", "jobs", "studies", "data", "losses"}
+    # Nothing of the rest imports what only trainings need, wherever in it.
+    heavy = ("optax", "grain", "tensorflow_datasets", "tensorboardX", "sklearn", "scipy")
+    for name in reached:
+        path = ROOT / name.replace(".", "/")
+        path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                assert not any(alias.name.startswith(heavy) for alias in node.names), name
+            elif isinstance(node, ast.ImportFrom):
+                assert not (node.module or "").startswith(heavy), name

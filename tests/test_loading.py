@@ -17,6 +17,7 @@ from ganseg_jax.config import with_fields
 from ganseg_jax.config.file import save_config
 from ganseg_jax.errors import UserError
 from ganseg_jax.jobs.begin import begin
+from ganseg_jax.jobs.segment import segment_folder
 from ganseg_jax.models import build
 from ganseg_jax.pixels import to_unit_range
 from ganseg_jax.segmenter import Segmenter
@@ -85,6 +86,21 @@ def test_photos_of_any_size(size):
     result = SEGMENTER(photos(1, *size))
     assert result.shape == (1, *size)
     assert (result == labels(1, *size)).mean() > 0.85
+
+
+def test_the_command_writes_the_same_labels_pixel_for_pixel(tmp_path):
+    coarse = np.random.default_rng(1).integers(0, 256, (5, 4, 3), np.uint8)
+    sizes = [(1, 1), (1, 41), (7, 9), (97, 331), (301, 7), (400, 600)]
+    (tmp_path / "photos").mkdir()
+    for number, (height, width) in enumerate(sizes):
+        photo = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+        photo.save(tmp_path / "photos" / f"{number}.{'jpg' if number > 3 else 'png'}")
+    segment_folder(SEGMENTER, tmp_path / "photos", tmp_path / "out")
+    for path in sorted((tmp_path / "photos").iterdir()):
+        labels = SEGMENTER(np.asarray(Image.open(path)))
+        written = np.asarray(Image.open(tmp_path / "out" / "labels" / f"{path.stem}.png"))
+        np.testing.assert_array_equal(written, labels)
+    assert len(np.unique(labels)) > 1
 
 
 def test_own_size_where_no_training_size_is_given():

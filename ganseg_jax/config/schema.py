@@ -25,9 +25,16 @@ def interval(default: int, doc: str) -> Any:
     return count(default, doc, unit="updates", change="anytime")
 
 
-def keep_every() -> Any:
-    """Returns a field for the checkpoints that are kept beside the newest."""
-    return count(
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """Sets how long a stage is trained, and when it saves and reports."""
+
+    num_steps: int = steps(10_000)
+    batch_size: int = count(64, "Photos in each update.", unit="images")
+    checkpoint_every: int = interval(1_000, "Distance between checkpoints.")
+    log_every: int = interval(100, "Distance between lines of progress.")
+    sample_every: int = interval(1_000, "Distance between pictures of predictions.")
+    keep_every: int = count(
         0,
         "Checkpoints of every n-th update stay, beside the newest two; 0 keeps none of them.",
         minimum=0,
@@ -35,11 +42,7 @@ def keep_every() -> Any:
         change="anytime",
         since="0.2",
     )
-
-
-def keep_best() -> Any:
-    """Returns a field for the figure by which the best checkpoint is kept."""
-    return setting(
+    keep_best: str = setting(
         "",
         "The checkpoint that is best by this figure stays too: one that `experiments.evaluate "
         "--follow` measures meanwhile (sliced_wasserstein, foreground_iou, ...), or a loss of "
@@ -47,35 +50,29 @@ def keep_best() -> Any:
         change="anytime",
         since="0.2",
     )
+    on_nonfinite: Literal["stop", "retry"] = setting(
+        "stop",
+        "What to do if a loss is not finite: stop, or retry from the last checkpoint with other "
+        "random keys, at most three times.",
+        change="anytime",
+    )
 
 
-def init_from() -> Any:
-    """Returns a field for the weights that a stage starts with."""
-    return setting(
+@dataclasses.dataclass(frozen=True)
+class TrainingFrom(Training):
+    """Sets a training that may start with other weights."""
+
+    init_from: str = setting(
         "",
         "Weights to start with: a run's folder, a packed model (its folder or name), or a weight "
         "file with this package's names. What does not fit is named.",
         since="0.2",
     )
-
-
-def dont_load() -> Any:
-    """Returns a field for the weights that are not taken from there."""
-    return setting(
+    dont_load: str = setting(
         "",
         "Weights that `init_from` leaves as they are initialised: patterns of names with commas "
         "between, such as `discriminator,generator/params/head*`.",
         since="0.2",
-    )
-
-
-def on_nonfinite() -> Any:
-    """Returns a field for what a stage does if a loss is not finite."""
-    return setting(
-        "stop",
-        "What to do if a loss is not finite: stop, or retry from the last checkpoint with other "
-        "random keys, at most three times.",
-        change="anytime",
     )
 
 
@@ -220,19 +217,11 @@ class Area:
 
 
 @dataclasses.dataclass(frozen=True)
-class Gan:
+class Gan(TrainingFrom):
     """Sets the training of generator and discriminator."""
 
     num_steps: int = steps(30_000)
-    batch_size: int = count(64, "Photos in each update.", unit="images")
-    checkpoint_every: int = interval(1_000, "Distance between checkpoints.")
-    log_every: int = interval(100, "Distance between lines of progress.")
     sample_every: int = interval(1_000, "Distance between pictures of samples.")
-    keep_every: int = keep_every()
-    keep_best: str = keep_best()
-    on_nonfinite: Literal["stop", "retry"] = on_nonfinite()
-    init_from: str = init_from()
-    dont_load: str = dont_load()
     learning_rate_generator: float = setting(1e-4, "Adam's, of the generator.", above=0)
     learning_rate_discriminator: float = setting(4e-4, "Adam's, of the discriminator.", above=0)
     beta1: float = setting(0.5, "Adam's first decay rate.", minimum=0, below=1)
@@ -286,19 +275,10 @@ class Starts:
 
 
 @dataclasses.dataclass(frozen=True)
-class Segmenter:
+class Segmenter(TrainingFrom):
     """Sets the DeepLab network and its training on generated images."""
 
-    num_steps: int = steps(10_000)
     batch_size: int = count(64, "Generated images in each update.", unit="images")
-    checkpoint_every: int = interval(1_000, "Distance between checkpoints.")
-    log_every: int = interval(100, "Distance between lines of progress.")
-    sample_every: int = interval(1_000, "Distance between pictures of predictions.")
-    keep_every: int = keep_every()
-    keep_best: str = keep_best()
-    on_nonfinite: Literal["stop", "retry"] = on_nonfinite()
-    init_from: str = init_from()
-    dont_load: str = dont_load()
     learning_rate: float = setting(3e-4, "Adam's.", above=0)
     learning_rate_schedule: Literal["constant", "cosine"] = setting(
         "constant", "The learning rate stays, or falls to 0."
@@ -339,19 +319,13 @@ class Segmenter:
 
 
 @dataclasses.dataclass(frozen=True)
-class SelfTraining:
+class SelfTraining(Training):
     """Sets further training of the segmenter on photos with its own labels; beyond the paper."""
 
     num_steps: int = steps(0, minimum=0, doc="Updates in all; 0 leaves the stage out.")
     batch_size: int = count(
         64, "Photos in each update; as many generated images come with them.", unit="images"
     )
-    checkpoint_every: int = interval(1_000, "Distance between checkpoints.")
-    log_every: int = interval(100, "Distance between lines of progress.")
-    sample_every: int = interval(1_000, "Distance between pictures of predictions.")
-    keep_every: int = keep_every()
-    keep_best: str = keep_best()
-    on_nonfinite: Literal["stop", "retry"] = on_nonfinite()
     refine_labels: bool = setting(
         True, "Bring the labels to the edges of the photos' colours.", before=False
     )

@@ -86,10 +86,10 @@ def _decoded(data: bytes) -> Mask:
     return Mask(np.full(alpha.shape, -1), colors)
 
 
-def read_label_map(
-    data: bytes, legend: Legend | None = None, known: int | None = None
+def to_labels(
+    mask: Mask, legend: Legend | None = None, known: int | None = None
 ) -> UInt8[np.ndarray, "h w"]:
-    """Reads a mask or label map drawn by any program, to uint8 (H, W).
+    """Returns the classes of a mask or label map drawn by any program.
 
     With a legend of colours, a colour is its class. Otherwise palette images give their indices and
     grey ones their values, and pictures in PASCAL VOC's colours its labels. A mask that holds only
@@ -98,20 +98,13 @@ def read_label_map(
     Beside other labels, 255 means that a pixel has no ground truth.
 
     Args:
-      data: the file's bytes.
+      mask: as `decode_mask` returns it.
       legend: of the folder.
       known: number of classes, if it is known.
 
     Raises:
-      ImageError: if it is no image, or its colours or values do not say which part is which.
+      ImageError: its colours or values do not say which part is which.
     """
-    return to_labels(decode_mask(data), legend, known)
-
-
-def to_labels(
-    mask: Mask, legend: Legend | None = None, known: int | None = None
-) -> UInt8[np.ndarray, "h w"]:
-    """Returns a decoded mask's classes; see `read_label_map`."""
     if mask.lossy:
         return _sharpened(mask)
     if legend is not None and legend.colors and mask.colors is None:

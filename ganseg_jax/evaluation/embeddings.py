@@ -4,9 +4,6 @@ import numpy as np
 from jaxtyping import Float
 from threadpoolctl import threadpool_limits
 
-NUM_SAMPLES = 320
-"""Samples in the paper's plot."""
-
 
 def tsne(
     part_embeddings: Float[np.ndarray, "n k e"],

@@ -128,14 +128,6 @@ class FeatureStatistics:
         return self.scatter / (self.count - 1)
 
 
-def feature_statistics(batches: Iterable[Float[np.ndarray, "_ d"]]) -> FeatureStatistics:
-    """Returns the `FeatureStatistics` of all batches of features."""
-    statistics = FeatureStatistics()
-    for batch in batches:
-        statistics.add(batch)
-    return statistics
-
-
 def frechet_distance(
     mean_a: Float[np.ndarray, " d"],
     covariance_a: Float[np.ndarray, "d d"],

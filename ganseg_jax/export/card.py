@@ -82,12 +82,6 @@ def card(facts: Facts, content: str, loading: str, picture: str = "") -> str:
         else "Its masks are the network's own; nothing is refined."
     )
     rows = [f"| {i} | {name} |" for i, name in enumerate(facts.classes)]
-    measured = [
-        f"| {name.replace('_', ' ')} | {facts.figures[name]:.4g} |"
-        for name in FIGURES
-        if name in facts.figures
-    ]
-    figures = ["| measure | value |", "| --- | --- |", *measured] if measured else ["Not measured."]
     written = ", ".join(f"{name} {version}" for name, version in facts.versions.items())
     return "\n".join(
         [
@@ -120,7 +114,7 @@ def card(facts: Facts, content: str, loading: str, picture: str = "") -> str:
             "",
             "## Figures",
             "",
-            *figures,
+            *_figures(facts.figures),
             "",
             "## Load it",
             "",
@@ -136,3 +130,11 @@ def card(facts: Facts, content: str, loading: str, picture: str = "") -> str:
             "",
         ]
     )
+
+
+def _figures(figures: Mapping[str, float]) -> list[str]:
+    """Returns the lines of a table of the main figures."""
+    measured = [
+        f"| {name.replace('_', ' ')} | {figures[name]:.4g} |" for name in FIGURES if name in figures
+    ]
+    return ["| measure | value |", "| --- | --- |", *measured] if measured else ["Not measured."]

@@ -175,16 +175,6 @@ def average_down(x: Float[Array, "b h w c"], size: int) -> Float[Array, "b n n c
     return jnp.mean(blocks, axis=(2, 4))
 
 
-def concatenate(features: Features) -> Float[Array, "b h w c"]:
-    """Joins all maps, upsampled bilinearly to the largest: the representation written out.
-
-    It takes the memory that the heads avoid (5,056 channels at 512 px are 5.3 GB an image). Use it
-    for single images; it is also the definition that the heads are tested against.
-    """
-    size = largest(features)
-    return jnp.concatenate([geometry.resize_bilinear(x, *size) for x in features], axis=-1)
-
-
 def largest(features: Features) -> tuple[int, int]:
     """Returns height and width of the largest map."""
     return max((x.shape[1], x.shape[2]) for x in features)

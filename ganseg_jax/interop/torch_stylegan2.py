@@ -21,7 +21,6 @@ from ganseg_jax.interop.conversion import (
     Variables,
     layer,
     required_shape,
-    to_state_dict,
     to_variables,
     unwrapped,
     variable_shapes,
@@ -95,18 +94,6 @@ def generator_of(content: Mapping[str, Any]) -> dict[str, Any]:
             LOG.info("%s: took %r; left out: %s.", WHAT, name, ", ".join(sorted(others)) or "-")
             return part
     return dict(content)
-
-
-def export_generator(module: StyleGAN2Generator, variables: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the checkpoint that `load_generator` reads: `g_ema` and `latent_avg`."""
-    weights = to_state_dict(variables, _entries(module))
-    w_mean = weights.pop("latent_avg")
-    taps = np.asarray(module.upsample_taps, np.float32)
-    kernel = np.outer(taps, taps) * (4.0 / taps.sum() ** 2)
-    for level in range(module.num_convs // 2):
-        weights[f"convs.{2 * level}.conv.blur.kernel"] = kernel
-        weights[f"to_rgbs.{level}.upsample.kernel"] = kernel
-    return {"g_ema": weights, "latent_avg": w_mean}
 
 
 def _entries(module: StyleGAN2Generator) -> list[Entry]:

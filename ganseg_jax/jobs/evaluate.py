@@ -23,12 +23,14 @@ from ganseg_jax.jobs.begin import prepare_data
 from ganseg_jax.jobs.sample import draw_picture
 from ganseg_jax.models.build import build_generator
 from ganseg_jax.precision import of_products
+from ganseg_jax.report.classes import Classes
 from ganseg_jax.report.curves import curves
 from ganseg_jax.report.page import write_report
 from ganseg_jax.report.png import encode_png, save_png
 from ganseg_jax.report.run_page import Run, run_report
 from ganseg_jax.report.sheets import SAMPLE_ROWS, segmentation_sheet
 from ganseg_jax.report.tables import plain_table
+from ganseg_jax.segmenter import Segmenter
 from ganseg_jax.training import inputs, partition, provenance, start
 from ganseg_jax.training import measured as measured_steps
 
@@ -53,86 +55,122 @@ def evaluate(config: Config, workdir: epath.PathLike) -> dict[str, float]:
     Raises:
       UserError: a stage has not been trained or the data set is missing.
     """
-    from ganseg_jax.report import plots  # Slow to import, and needed by no training.
-
     workdir = resolve(workdir)
     prepare_data(config)
-    # The same arithmetic wherever figures are computed.
     segmenter = backgrounds.load_measured(config, workdir)
-    hidden = backgrounds.hidden(config, workdir)
+    # The same arithmetic wherever figures are computed.
     with of_products(config.evaluation.precision):
-        measured = measure.measure_photos(config, segmenter)
-        figures, notes = dict(measured.figures), []
-        classes = parts.shown_as(workdir, config.model.num_parts + 1)
-        seen = dataclasses.replace(classes, groups=_groups_of(classes.groups, hidden))
-        predictions = segmenter(measured.photos)
-        pictures = {
-            "segmented": segmentation_sheet(
-                measured.photos, predictions, measured.truth, classes=seen
-            )
-        }
+        seen = _see_photos(config, workdir, segmenter)
         # An auto-encoder draws nothing: its masks of photos are all there is to measure.
         if config.model.kind == "gan":
-            generator = build_generator(config)
-            variables = loading.restore_generator(config, workdir)
-            notes = _notes(workdir, variables)
-            if hidden:
-                said = ", ".join(map(str, hidden))
-                notes.append(f"These parts paint background, and count as such: {said}.")
-            if parts.read(workdir, config.model.num_parts) is not None:
-                # The pictures of training know nothing of what the parts are called since.
-                pictures["samples"] = draw_picture(
-                    generator, variables, _SAMPLES, classes, SAMPLE_ROWS
-                )
-            placed = jax.device_put(variables)
-            figures |= measure.measure_samples(config, generator, placed)
-            pictures["embeddings"] = plots.plot_embeddings(
-                measure.embed_parts(config, generator, placed), classes
-            )
-    if (table := measure.fid_table(config, figures)) is not None:
-        measured.tables.append(table)
+            _see_samples(config, workdir, seen)
+    if (table := measure.fid_table(config, seen.figures)) is not None:
+        seen.measured.tables.append(table)
+    written = intervals.with_intervals(seen.figures)
+    if not jax.process_index():
+        _write(config, workdir, seen, written)
+    return written
+
+
+@dataclasses.dataclass
+class _Seen:
+    """Gathers what is known of a run.
+
+    Attributes:
+      measured: on photos.
+      classes: what a person has made of the parts.
+      hidden: numbers of the parts that count as background.
+      figures: all, by name.
+      pictures: by name.
+      notes: what a reader must know.
+    """
+
+    measured: measure.Measured
+    classes: Classes
+    hidden: Collection[int]
+    figures: dict[str, float]
+    pictures: dict[str, UInt8[np.ndarray, "_ _ 3"]]
+    notes: list[str] = dataclasses.field(default_factory=list)
+
+
+def _see_photos(config: Config, workdir: epath.Path, segmenter: Segmenter) -> _Seen:
+    """Measures on photos and shows some of them with their parts."""
+    measured = measure.measure_photos(config, segmenter)
+    classes = parts.shown_as(workdir, config.model.num_parts + 1)
+    hidden = backgrounds.hidden(config, workdir)
+    left = dataclasses.replace(classes, groups=_groups_of(classes.groups, hidden))
+    predictions = segmenter(measured.photos)
+    sheet = segmentation_sheet(measured.photos, predictions, measured.truth, classes=left)
+    return _Seen(measured, classes, hidden, dict(measured.figures), {"segmented": sheet})
+
+
+def _see_samples(config: Config, workdir: epath.Path, seen: _Seen) -> None:
+    """Adds what the GAN's samples show: figures, pictures, and notes on the generator."""
+    from ganseg_jax.report import plots  # Slow to import, and needed by no training.
+
+    generator = build_generator(config)
+    variables = loading.restore_generator(config, workdir)
+    seen.notes += _notes(workdir, variables)
+    if seen.hidden:
+        said = ", ".join(map(str, seen.hidden))
+        seen.notes.append(f"These parts paint background, and count as such: {said}.")
+    if parts.read(workdir, config.model.num_parts) is not None:
+        # The pictures of training know nothing of what the parts are called since.
+        seen.pictures["samples"] = draw_picture(
+            generator, variables, _SAMPLES, seen.classes, SAMPLE_ROWS
+        )
+    placed = jax.device_put(variables)
+    seen.figures |= measure.measure_samples(config, generator, placed)
+    embedded = measure.embed_parts(config, generator, placed)
+    seen.pictures["embeddings"] = plots.plot_embeddings(embedded, seen.classes)
+
+
+def _write(config: Config, workdir: epath.Path, seen: _Seen, written: Mapping[str, float]) -> None:
+    """Writes and prints what is known of a run.
+
+    Args:
+      config: of the run.
+      workdir: of the run.
+      seen: what is known.
+      written: its figures with counts and intervals.
+    """
+    from ganseg_jax.report import plots
+
     logs = {s: files.read_rows(workdir / s / "metrics.jsonl") for s in trained_stages(config)}
-    pictures["training"] = plots.plot_training(
-        {stage: curves(rows) for stage, rows in logs.items()}
-    )
-    card = run_card(config, workdir, logs) | {"notes": notes}
-    if jax.process_index():
-        return intervals.with_intervals(figures)
+    losses = {stage: curves(rows) for stage, rows in logs.items()}
+    pictures = seen.pictures | {"training": plots.plot_training(losses)}
+    card = run_card(config, workdir, logs) | {"notes": seen.notes}
     for name, picture in pictures.items():
         save_png(workdir / "evaluation" / f"{name}.png", picture)
     files.write_json(workdir / "evaluation" / "run_card.json", card, sort_keys=True)
-    intervals.save(workdir / PER_IMAGE, figures, measure.photos_of(config))
-    written = intervals.with_intervals(figures)
+    intervals.save(workdir / PER_IMAGE, seen.figures, measure.photos_of(config))
     files.write_json(workdir / METRICS, written, sort_keys=True)
-    values, counts = split_counts(written)
-    ends = intervals.ends_of(written)
-    for table in measured.tables:
+    for table in seen.measured.tables:
         print(plain_table(table), end="\n\n")
     for line in figure_lines(written):
         print(line)
-    for note in notes:
+    for note in seen.notes:
         LOG.warning("%s", note)
+    values, counts = split_counts(written)
+    of_training = workdir / next(iter(logs)) / "samples"
     run = Run(
         config=config,
         card=card,
         figures=values,
         counts=counts,
-        intervals=ends,
-        compared=measured.compared,
-        tables=measured.tables,
+        intervals=intervals.ends_of(written),
+        compared=seen.measured.compared,
+        tables=seen.measured.tables,
         logs=logs,
         pictures=pictures,
-        has_truth=measured.truth is not None,
-        samples=_sample_sheets(
-            workdir / next(iter(logs)) / "samples", pictures.pop("samples", None)
-        ),
+        has_truth=seen.measured.truth is not None,
+        samples=_sample_sheets(of_training, pictures.pop("samples", None)),
         steps=_steps_picture(workdir),
         sizes=pipeline.split_sizes(config.dataset.name, config.dataset.data_dir),
         starts=starts.pictures(workdir),
     )
     write_report(workdir / "report.html", run_report(run))
     LOG.info("Report: %s", workdir / "report.html")
-    return written
 
 
 def _groups_of(groups: tuple[int, ...], hidden: Collection[int]) -> tuple[int, ...]:

@@ -25,7 +25,7 @@ def scale_channels(channels: int, width: float) -> int:
 
 
 def _conv(
-    like: "BasicBlock | Bottleneck | ResNet",
+    like: "_Block | ResNet",
     features: int,
     size: int,
     name: str,
@@ -45,9 +45,7 @@ def _conv(
     )
 
 
-def _with_shortcut(
-    like: "BasicBlock | Bottleneck", x: Array, y: Array, *, train: bool
-) -> Float[Array, "b i j f"]:
+def _with_shortcut(like: "_Block", x: Array, y: Array, *, train: bool) -> Float[Array, "b i j f"]:
     """Adds a block's input, projected if the block says so, to what its convolutions made of it."""
     if like.project:
         x = _conv(like, like.out_channels, 1, "downsample_conv", like.stride)(x)
@@ -55,8 +53,8 @@ def _with_shortcut(
     return nn.relu(x + y)
 
 
-class BasicBlock(nn.Module):
-    """Applies two 3x3 convolutions and a shortcut."""
+class _Block(nn.Module):
+    """Holds what both kinds of blocks are told."""
 
     channels: int
     out_channels: int
@@ -65,6 +63,10 @@ class BasicBlock(nn.Module):
     project: bool = False
     kernel_init: Initialiser = he_fan_out
     dtype: Any = jnp.float32
+
+
+class BasicBlock(_Block):
+    """Applies two 3x3 convolutions and a shortcut."""
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b i j f"]:
@@ -75,16 +77,8 @@ class BasicBlock(nn.Module):
         return _with_shortcut(self, x, y, train=train)
 
 
-class Bottleneck(nn.Module):
+class Bottleneck(_Block):
     """Applies 1x1, 3x3 (strided, dilated) and 1x1 convolutions and a shortcut."""
-
-    channels: int
-    out_channels: int
-    stride: int = 1
-    dilation: int = 1
-    project: bool = False
-    kernel_init: Initialiser = he_fan_out
-    dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b i j f"]:

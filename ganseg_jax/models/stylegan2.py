@@ -325,10 +325,3 @@ def random_styles(
         labels = jax.nn.one_hot(drawn, module.label_dim, dtype=jnp.float32)
     styles: Any = module.apply(variables, z, labels, method="map_latents")
     return styles
-
-
-def mean_latent(
-    module: StyleGAN2Generator, variables: Any, key: jax.Array, num_samples: int = 4096
-) -> jax.Array:
-    """Returns the mean of w [D] over random latents, the centre of truncation."""
-    return jnp.mean(random_styles(module, variables, key, num_samples), axis=0)

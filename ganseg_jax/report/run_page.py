@@ -99,7 +99,24 @@ def _lead(run: Run, parts: int) -> str:
             "There is no ground truth to measure the masks against, so look at the pictures: parts "
             "should stay with the object and end where it ends."
         )
+        judged += _failed(run.figures.get("foreground_share"))
     return " ".join([begin, judged, *(f"{note}." for note in run.card["notes"])])
+
+
+LEAST_FOUND, MOST_FOUND = 0.01, 0.9
+"""Shares of all pixels between which the foreground of photos of one kind of object lies."""
+
+
+def _failed(share: float | None) -> str:
+    """Returns a warning if masks of this share of all pixels cannot be an object's, else ""."""
+    if share is None or LEAST_FOUND <= share <= MOST_FOUND:
+        return ""
+    seen = "no part was found" if share < LEAST_FOUND else "parts paint background"
+    return (
+        f" The training has failed: {seen} ({100 * share:.0f} % of all pixels are foreground). The "
+        "other figures mean nothing then: masks that are always alike agree with their mirror "
+        "images."
+    )
 
 
 def _comparison(run: Run) -> Table | None:

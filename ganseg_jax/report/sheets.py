@@ -91,7 +91,7 @@ def segmentation_sheet(
     Args:
       images: (N, S, S, 3) uint8.
       predictions: labels, (N, S, S), background 0.
-      truth: labels, (N, S, S), background 0; without it the last row shows the bare labels.
+      truth: labels, (N, S, S), background 0; without it the last row shows the predictions alone.
       names: a caption for each image.
       columns: photos side by side; more photos continue in another block of rows.
       scale: as in `sample_sheet`.
@@ -109,7 +109,7 @@ def segmentation_sheet(
     labels = overlays.enlarge(predictions, scale)
     rows = {"photo": pictures, "predicted": overlays.overlay_labels(pictures, labels, colors)}
     if truth is None:
-        rows["labels"] = overlays.color_labels(labels, colors)
+        rows["parts alone"] = overlays.color_labels(labels, colors)  # No labels of a person.
     else:
         matched = matched_colors(predictions, truth, colors)
         true_labels = overlays.enlarge(np.asarray(truth), scale)

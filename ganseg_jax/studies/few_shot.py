@@ -2,7 +2,7 @@
 
 The same U-Net, with the same training, learns from generated images that a head labelled, after
 one to ten labels, and from labelled real photos. The labels of generated images are a person's, or
-with puppets made by rule: every part of one has a family of hues of its own (see `label_by_hue`).
+with puppets made by rule (see `puppet_labels`).
 """
 
 import dataclasses
@@ -11,40 +11,34 @@ import io
 import json
 import logging
 import time
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import numpy as np
 from etils import epath
 from jaxtyping import Int, UInt8
-from PIL import Image
-from scipy import ndimage
 
-from ganseg_jax import files, prng
+from ganseg_jax import files
+from ganseg_jax.config import Config
 from ganseg_jax.config import few_shot as schema
 from ganseg_jax.config import file as config_file
 from ganseg_jax.data import pipeline as data
-from ganseg_jax.data.builders.puppets import render
 from ganseg_jax.errors import UserError
-from ganseg_jax.fewshot import autoshot, evaluate, pipeline, samples
-from ganseg_jax.fewshot.labels import CLASSES_FILE, MASK_SUFFIX, classes_json, read_labels
+from ganseg_jax.fewshot import autoshot, evaluate, pipeline
+from ganseg_jax.fewshot.labels import read_labels
+from ganseg_jax.fewshot.source import Source
 from ganseg_jax.files import resolve, write_whole
 from ganseg_jax.jobs import few_shot as run
 from ganseg_jax.pixels import UNLABELLED
-from ganseg_jax.report.png import save_label_png
 from ganseg_jax.segmenter import Segmenter
 from ganseg_jax.studies import few_shot_report as study_report
+from ganseg_jax.studies.puppet_labels import CLASSES, label_by_hue
+from ganseg_jax.studies.puppet_labels import labelled as by_rule
 
 LOG = logging.getLogger(__name__)
 
-CLASSES = ["background", *render.PART_NAMES]  # Of puppets.
 FEW_SHOT, SUPERVISED, MIXED = "few-shot", "supervised", "mixed"
 SHOWN = 16
-
-# Backgrounds are rendered with saturations up to 0.38, parts from 0.65, and with values from 0.38.
-SATURATION, VALUE = 0.45, 0.3
-# Of the images made for each to be labelled: the smallest part that it must show, as a share of its
-# pixels, and the pixels on its border that may have a part's colour.
-CANDIDATES, SMALLEST_PART, MOST_ON_BORDER = 4, 0.015, 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,37 +99,6 @@ class StudySettings:
         )
 
 
-def label_by_hue(images: UInt8[np.ndarray, "n h w 3"]) -> UInt8[np.ndarray, "n h w"]:
-    """Returns parts of puppets by their colours: 0 background, 1.. in the order of `PART_NAMES`.
-
-    A pixel belongs to the part whose hue is nearest, where it is more saturated than backgrounds
-    are, not dark, and in the largest patch of such pixels (a puppet is in one piece).
-    """
-    hue, saturation, value = hsv(images)
-    distances = np.abs((hue[..., None] - render.HUES + 0.5) % 1.0 - 0.5)
-    colored = (saturation > SATURATION) & (value > VALUE)
-    labels = np.where(colored, np.argmin(distances, -1) + 1, 0).astype(np.uint8)
-    for image in labels:
-        patches, _ = ndimage.label(image > 0, structure=np.ones((3, 3)))
-        sizes = np.bincount(patches.ravel())[1:]
-        if sizes.size:
-            image[patches != np.argmax(sizes) + 1] = 0
-    return labels
-
-
-def hsv(images: UInt8[np.ndarray, "*s 3"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns hue in turns (0 for greys), saturation and value in [0, 1]."""
-    x = np.asarray(images, np.float32) / 255
-    high, low = x.max(-1), x.min(-1)
-    span = high - low
-    safe = np.maximum(span, 1e-6)
-    r, g, b = np.moveaxis(x, -1, 0)
-    sixths = np.select(
-        [high == r, high == g], [((g - b) / safe) % 6, (b - r) / safe + 2], (r - g) / safe + 4
-    )
-    return np.where(span > 0, sixths / 6, 0), span / np.maximum(high, 1e-6), high
-
-
 def run_study(
     workdir: epath.PathLike,
     output: epath.PathLike,
@@ -166,92 +129,169 @@ def run_study(
             "only puppets are labelled by rule, by their colours; the GAN in "
             f"{workdir} was trained on {config.dataset.name!r}: give --labels=DIR"
         )
-    name, folder, size = config.dataset.name, config.dataset.data_dir, config.image_size
     classes = CLASSES if labels is None else read_labels(labels).classes
     # More seeds may be added to a study; the other settings may not change.
     content = {k: v for k, v in dataclasses.asdict(chosen).items() if k not in _EXTENDABLE}
     content["classes"] = classes
     _adopt(output / "config.json", json.loads(json.dumps(content)))
-    source, variables = run.load_source(workdir, layers=chosen.layers)
+    source = run.load_source(workdir, layers=chosen.layers)
+    photos = _photos(config, chosen, classes, labels is None)
+    study = _Study(output, chosen, classes, *source, photos)
+    entries = _Entries(output, config.dataset.name, photos, classes)
+    if labels is None:
+        entries.add_rule()
+    most = max((*chosen.shots, *chosen.mixed), default=1)
+    for seed in chosen.seeds:
+        labelled = labels or by_rule(output / f"labelled_{seed}", *source, most, seed)
+        for n in chosen.shots:
+            entries.finish(FEW_SHOT, n, seed, functools.partial(study.few_shot, labelled, n, seed))
+        for n in chosen.mixed:
+            make = functools.partial(study.few_shot, labelled, n, seed, with_photos=True)
+            entries.finish(MIXED, n, seed, make)
+        for n in chosen.supervised:
+            entries.finish(SUPERVISED, n, seed, functools.partial(study.supervised, n, seed))
+    entries.write()
+    shown = resolve(labels or output / f"labelled_{min(chosen.seeds)}")
+    pictures = photos.test[:SHOWN], photos.truth[:SHOWN]
+    study_report.write(output, entries.summary, chosen, shown, *pictures)
+    return entries.summary["entries"]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Photos:
+    """Holds the photos of a data set whose parts are known.
+
+    Attributes:
+      test: to measure on.
+      truth: classes of their pixels.
+      train: to learn from.
+      taught: classes of their pixels, of some perhaps none.
+      rows: numbers of those that have labels.
+      most: of them that one network learns from.
+    """
+
+    test: UInt8[np.ndarray, "n s s 3"]
+    truth: Int[np.ndarray, "n s s"]
+    train: UInt8[np.ndarray, "m s s 3"]
+    taught: Int[np.ndarray, "m s s"]
+    rows: Int[np.ndarray, "k"]
+    most: int
+
+    def of_seed(self, count: int, seed: int) -> Int[np.ndarray, "c"]:
+        """Returns numbers of labelled photos; each seed has others, as far as there are others."""
+        return self.rows[np.arange(seed * self.most, seed * self.most + count) % len(self.rows)]
+
+
+def _photos(
+    config: Config, chosen: StudySettings, classes: Sequence[str], all_labelled: bool
+) -> _Photos:
+    """Reads the photos that the study needs.
+
+    Raises:
+      UserError: their parts have other names than the classes, or too few are labelled.
+    """
+    name, folder, size = config.dataset.name, config.dataset.data_dir, config.image_size
     test = data.load_split(name, folder, "test", size)
     most = max((*chosen.supervised, *chosen.mixed), default=0)
-    # All puppets have labels; of other sets, perhaps only some photos.
-    limit = (max(chosen.seeds) + 1) * most if labels is None else None
+    limit = (max(chosen.seeds) + 1) * most if all_labelled else None
     train = data.load_split(name, folder, "train", size, limit=limit)
     truth, taught = (evaluate.true_labels(split, classes) for split in (test, train))
     if truth is None or taught is None:
         raise UserError(f"the parts of {name} are not named {', '.join(classes[1:])}")
-    with_labels = np.flatnonzero((taught != UNLABELLED).any((1, 2)))
-    if most > len(with_labels):
+    rows = np.flatnonzero((taught != UNLABELLED).any((1, 2)))
+    if most > len(rows):
         raise UserError(
-            f"--supervised={most} (or --mixed): {name} has {len(with_labels)} training photos "
-            "with labels"
+            f"--supervised={most} (or --mixed): {name} has {len(rows)} training photos with labels"
         )
-    summary: dict[str, Any] = {
-        "dataset": name,
-        "images": len(test.images),
-        "classes": classes,
-        "entries": [],
-    }
-    if labels is None:
-        by_rule = evaluate.measure(label_by_hue, test.images, truth, classes)
-        summary["rule"] = _figures(by_rule)
-    path = output / "study.json"
-    if path.exists():
-        summary["entries"] = json.loads(path.read_text())["entries"]
+    return _Photos(test.images, truth, train.images, taught, rows, most)
 
-    def finish(kind: str, labels: int, seed: int, make: Any) -> None:
+
+@dataclasses.dataclass(frozen=True)
+class _Study:
+    """Trains the networks that are compared."""
+
+    output: epath.Path
+    chosen: StudySettings
+    classes: list[str]
+    source: Source
+    variables: Any
+    photos: _Photos
+
+    def few_shot(
+        self,
+        labelled: epath.PathLike,
+        count: int,
+        seed: int,
+        where: epath.Path,
+        *,
+        with_photos: bool = False,
+    ) -> Segmenter:
+        """Trains a U-Net on what a head learned from labelled generated images; photos may help."""
+        settings = self.chosen.few_shot(count, seed)
+        # Head and generated images are the same with photos and without.
+        base = self.output / f"{FEW_SHOT}_{count}_seed_{seed}"
+        given = pipeline.prepare(
+            *(base, self.source, self.variables, labelled, settings), shots=count
+        )
+        made = pipeline.label_samples(given, pipeline.train_head(given))
+        photos = None
+        if with_photos:
+            rows = self.photos.of_seed(count, seed)
+            soft = autoshot.one_hot(self.photos.taught[rows], len(self.classes))
+            photos = autoshot.Photos(self.photos.train[rows], soft, self.chosen.photo_share)
+        return pipeline.train_auto_shot(where, *made, settings, self.classes, photos=photos)
+
+    def supervised(self, count: int, seed: int, where: epath.Path) -> Segmenter:
+        """Trains a U-Net on labelled photos alone."""
+        rows, settings = self.photos.of_seed(count, seed), self.chosen.few_shot(count, seed)
+        shown = self.photos.train[rows], self.photos.taught[rows]
+        return _supervised(where, *shown, settings, self.classes)
+
+
+class _Entries:
+    """Measures networks and keeps what was measured in `study.json`."""
+
+    def __init__(self, output: epath.Path, dataset: str, photos: _Photos, classes: Sequence[str]):
+        self._output, self._photos, self._classes = output, photos, classes
+        self._path = output / "study.json"
+        old = json.loads(self._path.read_text())["entries"] if self._path.exists() else []
+        self.summary: dict[str, Any] = {
+            "dataset": dataset,
+            "images": len(photos.test),
+            "classes": classes,
+            "entries": old,
+        }
+
+    def _measure(self, segmenter: Any) -> evaluate.Overlap:
+        return evaluate.measure(segmenter, self._photos.test, self._photos.truth, self._classes)
+
+    def add_rule(self) -> None:
+        """Measures the labels that puppets have by their colours."""
+        self.summary["rule"] = _figures(self._measure(label_by_hue))
+
+    def finish(
+        self, kind: str, labels: int, seed: int, make: Callable[[epath.Path], Segmenter]
+    ) -> None:
+        """Trains and measures a network if that was not done before."""
         key = {"kind": kind, "labels": labels, "seed": seed}
-        if any(key.items() <= entry.items() for entry in summary["entries"]):
+        if any(key.items() <= entry.items() for entry in self.summary["entries"]):
             LOG.info("%s, %d labels, seed %d: finished before", kind, labels, seed)
             return
         begun = time.monotonic()
-        where = output / f"{kind}_{labels}_seed_{seed}"
+        where = self._output / f"{kind}_{labels}_seed_{seed}"
         segmenter = make(where)
-        measured = evaluate.measure(segmenter, test.images, truth, classes)
+        measured = self._measure(segmenter)
         buffer = io.BytesIO()
-        np.save(buffer, segmenter(test.images[:SHOWN]).astype(np.uint8))
+        np.save(buffer, segmenter(self._photos.test[:SHOWN]).astype(np.uint8))
         write_whole(where / "shown.npy", buffer.getvalue())
         seconds = round(time.monotonic() - begun)
-        summary["entries"].append({**key, **_figures(measured), "seconds": seconds})
-        write_whole(path, json.dumps(summary, indent=1) + "\n")
+        self.summary["entries"].append({**key, **_figures(measured), "seconds": seconds})
+        self.write()
         print(f"{kind}, {labels} labels, seed {seed}: mean IoU {measured.mean:.4f} ({seconds} s)")
 
-    for seed in chosen.seeds:
-        labelled = labels or _labelled(output / f"labelled_{seed}", source, variables, chosen, seed)
-
-        def few_shot(where, n, photos=None, seed=seed, labelled=labelled):
-            few_settings = chosen.few_shot(n, seed)
-            # Head and generated images are the same with photos and without.
-            base = output / f"{FEW_SHOT}_{n}_seed_{seed}"
-            few = pipeline.prepare(base, source, variables, labelled, few_settings, shots=n)
-            made = pipeline.label_samples(few, pipeline.train_head(few))
-            return pipeline.train_auto_shot(where, *made, few_settings, classes, photos=photos)
-
-        def rows_of(n, seed=seed):
-            # Each seed has other photos, as far as there are others.
-            return with_labels[np.arange(seed * most, seed * most + n) % len(with_labels)]
-
-        for n in chosen.shots:
-            finish(FEW_SHOT, n, seed, functools.partial(few_shot, n=n))
-        for n in chosen.mixed:
-            rows = rows_of(n)
-            soft = autoshot.one_hot(taught[rows], len(classes))
-            photos = autoshot.Photos(train.images[rows], soft, chosen.photo_share)
-            finish(MIXED, n, seed, functools.partial(few_shot, n=n, photos=photos))
-        for n in chosen.supervised:
-            rows = rows_of(n)
-
-            def supervised(where, n=n, rows=rows, seed=seed):
-                return _supervised(
-                    where, train.images[rows], taught[rows], chosen.few_shot(n, seed), classes
-                )
-
-            finish(SUPERVISED, n, seed, supervised)
-    write_whole(path, json.dumps(summary, indent=1) + "\n")
-    shown = resolve(labels or output / f"labelled_{min(chosen.seeds)}")
-    study_report.write(output, summary, chosen, shown, test.images[:SHOWN], truth[:SHOWN])
-    return summary["entries"]
+    def write(self) -> None:
+        """Writes `study.json`."""
+        write_whole(self._path, json.dumps(self.summary, indent=1) + "\n")
 
 
 _EXTENDABLE = ("shots", "supervised", "mixed", "seeds")
@@ -276,46 +316,6 @@ def _figures(measured: evaluate.Overlap) -> dict[str, Any]:
         "weighted_iou": measured.weighted,
         "iou": measured.by_class,
     }
-
-
-def _labelled(
-    folder: epath.Path, source: Any, variables: Any, chosen: StudySettings, seed: int
-) -> epath.Path:
-    """Returns the folder of generated images with labels by rule; makes it if it is missing.
-
-    Which images are labelled, `rows_to_label` decides.
-    """
-    key, wanted = (
-        prng.stream(prng.root_key(seed), "labelled"),
-        max((*chosen.shots, *chosen.mixed), default=1),
-    )
-    if not (folder / samples.LATENTS_FILE).exists():
-        samples.write_samples(folder, source, variables, key, CANDIDATES * wanted)
-    names = sorted(p.stem for p in folder.glob("sample_????.png"))
-    if len(names) < wanted:
-        raise UserError(
-            f"{folder} holds {len(names)} images, but {wanted} shots are asked for: "
-            "choose another --output"
-        )
-    images = np.stack([np.asarray(Image.open(folder / f"{name}.png")) for name in names])
-    labels = label_by_hue(images)
-    for row in rows_to_label(labels)[:wanted]:
-        save_label_png(folder / f"{names[row]}{MASK_SUFFIX}", labels[row])
-    write_whole(folder / CLASSES_FILE, classes_json(CLASSES[1:]))
-    return folder
-
-
-def rows_to_label(labels: UInt8[np.ndarray, "n h w"]) -> Int[np.ndarray, "n"]:
-    """Returns all rows, those first that a person would choose to label.
-
-    Images come last that hardly show one of the parts, or where parts' colours run into the
-    background up to the border.
-    """
-    sizes = np.stack([(labels == i).mean((1, 2)) for i in range(1, len(CLASSES))], -1)
-    figure = labels > 0
-    on_border = figure.sum((1, 2)) - figure[:, 1:-1, 1:-1].sum((1, 2))
-    poor = (sizes.min(-1) < SMALLEST_PART) | (on_border > MOST_ON_BORDER)
-    return np.argsort(poor, kind="stable")
 
 
 def _supervised(

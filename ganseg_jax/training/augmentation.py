@@ -6,13 +6,14 @@ fakes are changed the same way, the generator learns unchanged images all the sa
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, cast
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ganseg_jax import prng
+from ganseg_jax.errors import UserError
 from ganseg_jax.precision import EXACT
 
 Change = Literal["color", "translation", "cutout"]
@@ -22,6 +23,21 @@ CHANGES = ("color", "translation", "cutout")
 
 _LONGEST_SHIFT = 1 / 8  # Of the image's side.
 _HOLE = 1 / 2
+
+
+def changes_of(given: str) -> tuple[Change, ...]:
+    """Returns the names in a value of `gan.discriminator_augment`.
+
+    Raises:
+      UserError: naming the one that is unknown.
+    """
+    changes = tuple(filter(None, (name.strip() for name in given.split(","))))
+    for name in changes:
+        if name not in CHANGES:
+            raise UserError(
+                f"gan.discriminator_augment={given!r}: {name!r} is none of {', '.join(CHANGES)}"
+            )
+    return cast(tuple[Change, ...], changes)
 
 
 def change_images(

@@ -20,14 +20,9 @@ from ganseg_jax.models.generator import GeneratorOutput
 from ganseg_jax.models.initialise import init_variables
 from ganseg_jax.report.sheets import sample_sheet
 from ganseg_jax.training.batches import photos
-from ganseg_jax.training.gan import (
-    SHEET_SAMPLES,
-    generator_penalties,
-    sheet_arrays,
-    total,
-    without_area,
-)
+from ganseg_jax.training.gan_losses import generator_penalties, total, without_area
 from ganseg_jax.training.optimizer import adam, flat_norm
+from ganseg_jax.training.sheet import SHEET_SAMPLES, sheet_arrays
 from ganseg_jax.training.stage import Schedule, Stage
 
 Metrics = dict[str, Float[Array, ""]]

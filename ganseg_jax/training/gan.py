@@ -2,7 +2,8 @@
 
 import dataclasses
 import functools
-from typing import Any, cast
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import flax.struct
 import jax
@@ -15,8 +16,6 @@ from ganseg_jax import losses, pixels, prng
 from ganseg_jax.config import Config
 from ganseg_jax.config.schema import Gan as GanSettings
 from ganseg_jax.data import pipeline
-from ganseg_jax.errors import UserError
-from ganseg_jax.geometry import GridKind
 from ganseg_jax.latents import Latents, sample_latents
 from ganseg_jax.models.build import build_discriminator, build_generator
 from ganseg_jax.models.discriminator import Discriminator
@@ -24,14 +23,17 @@ from ganseg_jax.models.generator import Generator, GeneratorOutput
 from ganseg_jax.models.initialise import init_variables
 from ganseg_jax.report.sheets import sample_sheet
 from ganseg_jax.training import batches, start
-from ganseg_jax.training.augmentation import CHANGES, Change, change_images
+from ganseg_jax.training.augmentation import Change, change_images, changes_of
+from ganseg_jax.training.gan_losses import (
+    Metrics,
+    discriminator_gradients,
+    generator_penalties,
+    total,
+    without_area,
+)
 from ganseg_jax.training.optimizer import adam, flat_norm
+from ganseg_jax.training.sheet import sheet_arrays, sheet_latents
 from ganseg_jax.training.stage import Schedule, Stage
-
-Metrics = dict[str, Float[Array, ""]]
-
-SHEET_SAMPLES = 16
-"""Images in a picture of a stage."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Gan:
         Raises:
           UserError: naming the field that does not fit.
         """
-        changes_of(config.gan)
+        changes_of(config.gan.discriminator_augment)
         return cls(
             build_generator(config),
             build_discriminator(config),
@@ -76,22 +78,6 @@ class Gan:
         """Returns the discriminator's Adam."""
         s = self.settings
         return adam(s.learning_rate_discriminator, s.beta1, s.beta2, self.flat_adam)
-
-
-def changes_of(settings: GanSettings) -> tuple[Change, ...]:
-    """Returns the names in `gan.discriminator_augment`.
-
-    Raises:
-      UserError: naming the one that is unknown.
-    """
-    given = settings.discriminator_augment
-    changes = tuple(filter(None, (name.strip() for name in given.split(","))))
-    for name in changes:
-        if name not in CHANGES:
-            raise UserError(
-                f"gan.discriminator_augment={given!r}: {name!r} is none of {', '.join(CHANGES)}"
-            )
-    return cast(tuple[Change, ...], changes)
 
 
 @flax.struct.dataclass
@@ -183,90 +169,6 @@ def state_from_variables(gan: Gan, generator: Any, discriminator: Any) -> GanSta
     )
 
 
-def _every(step: jax.Array, interval: int) -> jax.Array | bool:
-    return True if interval == 1 else step % interval == 0
-
-
-def _discriminator_gradients(
-    gan: Gan, params: Any, real: Array, fake: Array, step: jax.Array
-) -> tuple[Any, Metrics]:
-    """Returns gradients of the discriminator's loss, the penalty's only if the step applies it."""
-    s = gan.settings
-    # One pass over both: the discriminator treats every image by itself.
-    images = jnp.concatenate([real, fake])
-
-    def logits_of(params: Any, images: Array) -> Array:
-        logits: Any = gan.discriminator.apply({"params": params}, images)
-        return logits
-
-    def adversarial(params: Any) -> tuple[Array, Metrics]:
-        real_logits, fake_logits = jnp.split(logits_of(params, images), 2)
-        loss = losses.discriminator_adversarial(real_logits, fake_logits)
-        return loss, {
-            "discriminator": loss,
-            "real_logit": jnp.mean(real_logits),
-            "fake_logit": jnp.mean(fake_logits),
-        }
-
-    def penalty(params: Any) -> Array:
-        each = losses.gradient_penalty(
-            lambda x: logits_of(params, x), real, s.gradient_penalty.kind
-        )
-        return s.gradient_penalty.weight * jnp.mean(each)
-
-    gradients, metrics = jax.grad(adversarial, has_aux=True)(params)
-    if not s.gradient_penalty.weight:
-        return gradients, metrics
-    if s.gradient_penalty.interval == 1:
-        value, extra = jax.value_and_grad(penalty)(params)
-    else:
-        value, extra = jax.lax.cond(
-            _every(step, s.gradient_penalty.interval),
-            jax.value_and_grad(penalty),
-            lambda params: (jnp.zeros((), jnp.float32), jax.tree.map(jnp.zeros_like, params)),
-            params,
-        )
-    return jax.tree.map(jnp.add, gradients, extra), metrics | {"gradient_penalty": value}
-
-
-def without_area(settings: GanSettings) -> GanSettings:
-    """Returns the settings without the area loss, for networks without points to say an area."""
-    return dataclasses.replace(settings, area=dataclasses.replace(settings.area, weight=0.0))
-
-
-def generator_penalties(
-    settings: GanSettings, output: GeneratorOutput, step: jax.Array, grid: GridKind
-) -> Metrics:
-    """Returns weighted concentration and area losses of a batch, 0 in steps that skip them."""
-    s = settings
-    penalties: Metrics = {}
-    if s.concentration.weight:
-        each = losses.concentration(output.masks, output.part_centers, grid)  # [B, K]
-        parts = 1 if s.concentration.reduction == "mean" else each.shape[1]
-        weight: float | Array = s.concentration.weight
-        if s.concentration.decay_until:
-            steps = s.concentration.decay_until - s.concentration.decay_from
-            done = jnp.clip((step - s.concentration.decay_from) / steps, 0.0, 1.0)
-            weight *= 1.0 + (s.concentration.final_share - 1.0) * done
-        applied = jnp.where(_every(step, s.concentration.interval), weight, 0.0)
-        penalties["concentration"] = applied * parts * jnp.mean(each)
-    if s.area.weight:
-        form = (
-            dict(points=output.points)
-            if s.area.form == "released"
-            else dict(heatmaps=output.heatmaps)
-        )
-        each = losses.area(output.masks, counted_at=s.area.counted_at or None, **form)
-        applied = jnp.where(_every(step, s.area.interval), s.area.weight, 0.0)
-        penalties["area"] = applied * jnp.mean(jnp.sum(each, axis=1))
-    return penalties
-
-
-def total(terms: Metrics) -> Array:
-    """Returns the sum of a loss's terms."""
-    return functools.reduce(jnp.add, terms.values())
-
-
 def update(
     gan: Gan,
     state: GanState,
@@ -292,79 +194,128 @@ def update(
     Returns:
       The state after the step, and the step's scalars: every loss term times its weight.
     """
-    s, step = gan.settings, state.step
-    changes = changes_of(s)
+    changed = functools.partial(
+        _changed, changes_of(gan.settings.discriminator_augment), augment_key
+    )
+    drawn = _draw(gan, state.generator, discriminator_latents, generator_latents)
+    seen = changed("real", real), changed("fake", drawn.fake)
+    discriminator, told_apart = _update_discriminator(gan, state, *seen)
 
-    def generate(params: Any, batch_stats: Any, latents: Latents) -> tuple[GeneratorOutput, Any]:
-        variables = {"params": params, "batch_stats": batch_stats}
-        output, mutated = gan.generator.apply(
-            variables, latents, train=True, mutable=["batch_stats"]
+    def seen_by_discriminator(images: Array) -> Array:
+        logits: Any = gan.discriminator.apply(
+            {"params": discriminator.params}, changed("generator", images)
         )
-        return output, mutated["batch_stats"]
+        return logits
 
-    def changed(name: str, images: Array) -> Array:
-        if not changes:
-            return images
-        if augment_key is None:
-            raise ValueError("discriminator_augment needs augment_key")
-        return change_images(prng.stream(augment_key, name), images, changes)
-
-    params, batch_stats = state.generator["params"], state.generator["batch_stats"]
-
-    def forward(params: Any) -> tuple[GeneratorOutput, Any]:
-        return generate(params, batch_stats, generator_latents)
-
-    if s.share_fakes:
-        output, pull_back, new_stats = jax.vjp(forward, params, has_aux=True)
-        fake = output.image
-    else:
-        output, batch_stats = generate(params, batch_stats, discriminator_latents)
-        fake = output.image
-        output, pull_back, new_stats = jax.vjp(forward, params, has_aux=True)
-
-    d_params = state.discriminator["params"]
-    d_gradients, metrics = _discriminator_gradients(
-        gan, d_params, changed("real", real), changed("fake", fake), step
-    )
-    d_updates, discriminator_opt = gan.discriminator_optimizer.update(
-        d_gradients, state.discriminator_opt, d_params
-    )
-    d_params = optax.apply_updates(d_params, d_updates)
-
-    def generator_loss(output: GeneratorOutput) -> tuple[Array, Metrics]:
-        seen = changed("generator", output.image)
-        logits: Any = gan.discriminator.apply({"params": d_params}, seen)
-        terms = {"generator": losses.generator_adversarial(logits)}
-        # Without points nothing says how large a part is to be.
-        penalized = s if gan.generator.use_points else without_area(s)
-        terms |= generator_penalties(penalized, output, step, gan.generator.grid)
-        return total(terms), terms
-
-    cotangent, terms = jax.grad(generator_loss, has_aux=True)(output)
-    (g_gradients,) = pull_back(cotangent)
-    g_updates, generator_opt = gan.generator_optimizer.update(
-        g_gradients, state.generator_opt, params
-    )
-    generator = {"params": optax.apply_updates(params, g_updates), "batch_stats": new_stats}
-
+    generator, terms = _update_generator(gan, state, drawn, seen_by_discriminator)
+    variables = {"params": generator.params, "batch_stats": drawn.batch_stats}
     average = state.average
     if average is not None:
-        average = optax.incremental_update(generator, average, 1.0 - s.ema_decay)
-    metrics |= terms
-    metrics |= {
-        "generator_gradient_norm": flat_norm(g_gradients),
-        "discriminator_gradient_norm": flat_norm(d_gradients),
+        average = optax.incremental_update(variables, average, 1.0 - gan.settings.ema_decay)
+    norms = {
+        "generator_gradient_norm": flat_norm(generator.gradients),
+        "discriminator_gradient_norm": flat_norm(discriminator.gradients),
     }
     state = dataclasses.replace(
         state,
-        step=step + 1,
-        generator=generator,
-        discriminator={"params": d_params},
-        generator_opt=generator_opt,
-        discriminator_opt=discriminator_opt,
+        step=state.step + 1,
+        generator=variables,
+        discriminator={"params": discriminator.params},
+        generator_opt=generator.optimizer,
+        discriminator_opt=discriminator.optimizer,
         average=average,
     )
-    return state, metrics
+    return state, told_apart | terms | norms
+
+
+class _Drawn(NamedTuple):
+    """Holds what the generator draws in an update.
+
+    Attributes:
+      fake: images that the discriminator learns from.
+      output: what the generator learns from.
+      pull_back: cotangent of `output` -> (gradient of the generator's parameters,).
+      batch_stats: running averages after both passes, or the one.
+    """
+
+    fake: Array
+    output: GeneratorOutput
+    pull_back: Callable[[Any], tuple[Any]]
+    batch_stats: Any
+
+
+def _draw(
+    gan: Gan, variables: Any, discriminator_latents: Latents, generator_latents: Latents
+) -> _Drawn:
+    """Runs the generator in training mode: for each network, or once if fakes are shared."""
+    params, batch_stats = variables["params"], variables["batch_stats"]
+
+    def generate(params: Any, latents: Latents) -> tuple[GeneratorOutput, Any]:
+        output, mutated = gan.generator.apply(
+            {"params": params, "batch_stats": batch_stats},
+            latents,
+            train=True,
+            mutable=["batch_stats"],
+        )
+        return output, mutated["batch_stats"]
+
+    if not gan.settings.share_fakes:
+        for_discriminator, batch_stats = generate(params, discriminator_latents)
+    output, pull_back, batch_stats = jax.vjp(
+        lambda params: generate(params, generator_latents), params, has_aux=True
+    )
+    fake = output.image if gan.settings.share_fakes else for_discriminator.image
+    return _Drawn(fake, output, pull_back, batch_stats)
+
+
+def _changed(changes: tuple[Change, ...], key: jax.Array | None, name: str, images: Array) -> Array:
+    """Returns images as the discriminator sees them; `name` is a stream of the key."""
+    if not changes:
+        return images
+    if key is None:
+        raise ValueError("discriminator_augment needs augment_key")
+    return change_images(prng.stream(key, name), images, changes)
+
+
+class _Updated(NamedTuple):
+    """Holds a network after its update, and the gradients that made it."""
+
+    params: Any
+    optimizer: Any
+    gradients: Any
+
+
+def _update_discriminator(
+    gan: Gan, state: GanState, real: Array, fake: Array
+) -> tuple[_Updated, Metrics]:
+    """Updates the discriminator on images as it sees them; returns its loss's terms too."""
+    params = state.discriminator["params"]
+    gradients, terms = discriminator_gradients(
+        gan.discriminator, gan.settings, params, real, fake, state.step
+    )
+    updates, optimizer = gan.discriminator_optimizer.update(
+        gradients, state.discriminator_opt, params
+    )
+    return _Updated(optax.apply_updates(params, updates), optimizer, gradients), terms
+
+
+def _update_generator(
+    gan: Gan, state: GanState, drawn: _Drawn, logits_of: Callable[[Array], Array]
+) -> tuple[_Updated, Metrics]:
+    """Updates the generator by what the discriminator says now; returns its loss's terms too."""
+    s, params = gan.settings, state.generator["params"]
+
+    def loss(output: GeneratorOutput) -> tuple[Array, Metrics]:
+        terms = {"generator": losses.generator_adversarial(logits_of(output.image))}
+        # Without points nothing says how large a part is to be.
+        penalized = s if gan.generator.use_points else without_area(s)
+        terms |= generator_penalties(penalized, output, state.step, gan.generator.grid)
+        return total(terms), terms
+
+    cotangent, terms = jax.grad(loss, has_aux=True)(drawn.output)
+    (gradients,) = drawn.pull_back(cotangent)
+    updates, optimizer = gan.generator_optimizer.update(gradients, state.generator_opt, params)
+    return _Updated(optax.apply_updates(params, updates), optimizer, gradients), terms
 
 
 def step(
@@ -395,14 +346,6 @@ def step(
 
     augment_key = prng.step_key(root, state.step, "discriminator_augment")
     return update(gan, state, real, draw("discriminator"), draw("generator"), augment_key)
-
-
-def sheet_arrays(out: GeneratorOutput) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Returns what a sheet of samples shows, on the host."""
-    image, masks, points, centers = jax.device_get(
-        (out.image, out.masks, out.points, out.part_centers)
-    )
-    return image, masks, points, centers
 
 
 def outline(config: Config) -> Stage:
@@ -459,9 +402,3 @@ def declare(config: Config) -> Stage:
         view=view,
         picture=picture,
     )
-
-
-def sheet_latents(config: Config) -> Latents:
-    """Returns the latents that all pictures of a run show."""
-    key = prng.stream(prng.root_key(config.seed), "sheet")
-    return sample_latents(key, SHEET_SAMPLES, config.model.noise_dim)

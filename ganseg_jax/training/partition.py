@@ -6,7 +6,7 @@ sees the global batch; the same code runs on one CPU and on a TPU pod slice.
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -102,17 +102,15 @@ def place(tree: Any, sharding: Any) -> Any:
 
     Args:
       tree: host arrays.
-      sharding: of all of them, or a tree with one for each.
+      sharding: see `shapes`.
     """
 
-    def put(x: Any, sharding: NamedSharding) -> jax.Array:
+    def put(sharding: NamedSharding, x: Any) -> jax.Array:
         x = np.asarray(x)
         return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
 
-    if isinstance(sharding, NamedSharding):
-        sharding = jax.tree.map(lambda _: sharding, tree)
     with jax.transfer_guard("allow"):  # It is asked for.
-        return jax.tree.map(put, tree, sharding)
+        return _with_sharding(put, sharding, tree)
 
 
 def shapes(tree: Any, sharding: Any) -> Any:
@@ -120,15 +118,20 @@ def shapes(tree: Any, sharding: Any) -> Any:
 
     Args:
       tree: arrays or shapes.
-      sharding: of all of them, or a tree with one for each.
+      sharding: one for all of them, or a tree with one for each, or for each branch.
     """
 
-    def shape(x: Any, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
+    def shape(sharding: NamedSharding, x: Any) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
 
-    if isinstance(sharding, NamedSharding):
-        return jax.tree.map(lambda x: shape(x, sharding), tree)
-    return jax.tree.map(shape, tree, sharding)
+    return _with_sharding(shape, sharding, tree)
+
+
+def _with_sharding(make: Callable[[NamedSharding, Any], Any], sharding: Any, tree: Any) -> Any:
+    """Returns what `make` gives for each leaf of `tree` and the sharding at or above it."""
+    return jax.tree.map(
+        lambda s, branch: jax.tree.map(lambda x: make(s, x), branch), sharding, tree
+    )
 
 
 def global_batch(local: Any, mesh: Mesh) -> Any:

@@ -24,8 +24,8 @@ from ganseg_jax.models.generator import Generator
 from ganseg_jax.models.initialise import init_variables
 from ganseg_jax.report.sheets import segmentation_sheet
 from ganseg_jax.training import inputs, start
-from ganseg_jax.training.gan import sheet_latents
 from ganseg_jax.training.optimizer import adam, flat_norm
+from ganseg_jax.training.sheet import sheet_latents
 from ganseg_jax.training.stage import Schedule, Stage
 
 Metrics = dict[str, Float[Array, ""]]

@@ -31,7 +31,7 @@ from ganseg_jax.latents import sample_latents
 from ganseg_jax.report.sheets import segmentation_sheet
 from ganseg_jax.training import batches, inputs, segmenter
 from ganseg_jax.training.augmentation import change_images
-from ganseg_jax.training.gan import SHEET_SAMPLES
+from ganseg_jax.training.sheet import SHEET_SAMPLES
 from ganseg_jax.training.stage import Schedule, Stage
 
 Metrics = dict[str, jax.Array]

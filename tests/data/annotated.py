@@ -8,6 +8,8 @@ import zlib
 import numpy as np
 from PIL import Image
 
+from ganseg_jax.data import masks
+
 SIZE = (6, 8)
 TRUTH = np.zeros(SIZE, np.uint8)
 TRUTH[1:3, 2:6] = 1
@@ -15,6 +17,11 @@ TRUTH[3:5, 2:4] = 2
 
 HEAD = [[2, 1], [6, 1], [6, 3], [2, 3]]
 TORSO = [[2, 3], [4, 3], [4, 5], [2, 5]]
+
+
+def read_label_map(data, legend=None, known=None):
+    """The classes of a mask's file."""
+    return masks.to_labels(masks.decode_mask(data), legend, known)
 
 
 def png(array, mode=None):

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image, ImageFile, features
 
 from ganseg_jax import pixels
-from ganseg_jax.data import depth, images, masks
+from ganseg_jax.data import depth, images
+from tests.data import annotated
 
 
 def encoded(array, file_format="PNG", mode=None, **options) -> bytes:
@@ -73,7 +74,7 @@ def test_palette_masks_of_0_and_255_are_foreground_masks():
     buffer = io.BytesIO()
     image.putdata([0, 255])
     image.save(buffer, "PNG")
-    np.testing.assert_array_equal(masks.read_label_map(buffer.getvalue()), [[0, 1]])
+    np.testing.assert_array_equal(annotated.read_label_map(buffer.getvalue()), [[0, 1]])
 
 
 def test_palette_with_transparent_color():
@@ -183,33 +184,33 @@ def test_blank_images_are_not_taken_for_cut_off_ones(kind):
 
 def test_label_maps():
     labels = np.array([[0, 1, 2], [5, 0, 200]], np.uint8)
-    np.testing.assert_array_equal(masks.read_label_map(encoded(labels)), labels)
+    np.testing.assert_array_equal(annotated.read_label_map(encoded(labels)), labels)
     np.testing.assert_array_equal(
-        masks.read_label_map(encoded(np.repeat(labels[..., None], 3, axis=-1))), labels
+        annotated.read_label_map(encoded(np.repeat(labels[..., None], 3, axis=-1))), labels
     )
     palette = Image.fromarray(labels).convert("P")
     palette.putpalette(np.random.default_rng(0).integers(0, 256, 768).tolist())
     palette.frombytes(labels.tobytes())
     buffer = io.BytesIO()
     palette.save(buffer, "PNG")
-    np.testing.assert_array_equal(masks.read_label_map(buffer.getvalue()), labels)
+    np.testing.assert_array_equal(annotated.read_label_map(buffer.getvalue()), labels)
 
 
 def test_foreground_masks_become_label_one():
     binary = np.array([[0, 255], [255, 255]], np.uint8)
-    np.testing.assert_array_equal(masks.read_label_map(encoded(binary)), binary // 255)
+    np.testing.assert_array_equal(annotated.read_label_map(encoded(binary)), binary // 255)
     full = np.full((3, 3), 255, np.uint8)
-    np.testing.assert_array_equal(masks.read_label_map(encoded(full)), np.ones((3, 3)))
+    np.testing.assert_array_equal(annotated.read_label_map(encoded(full)), np.ones((3, 3)))
     soft = np.arange(256, dtype=np.uint8).reshape(16, 16)
-    np.testing.assert_array_equal(masks.read_label_map(encoded(soft)), soft > 127)
-    np.testing.assert_array_equal(masks.read_label_map(encoded(binary > 0)), binary // 255)
+    np.testing.assert_array_equal(annotated.read_label_map(encoded(soft)), soft > 127)
+    np.testing.assert_array_equal(annotated.read_label_map(encoded(binary > 0)), binary // 255)
 
 
 def test_colored_or_wide_label_maps_are_refused(picture):
     with pytest.raises(images.ImageError, match="colors"):
-        masks.read_label_map(picture())
+        annotated.read_label_map(picture())
     with pytest.raises(images.ImageError, match="up to 255"):
-        masks.read_label_map(encoded(np.array([[0, 3000]], np.uint16)))
+        annotated.read_label_map(encoded(np.array([[0, 3000]], np.uint16)))
 
 
 def test_resized_labels_stay_aligned_with_the_image():

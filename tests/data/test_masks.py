@@ -28,10 +28,10 @@ def test_colours_of_pascal_voc_and_its_void():
     colors = np.array([*VOC, (224, 224, 192)], np.uint8)
     labels = TRUTH.copy()
     labels[0] = 3
-    found = masks.read_label_map(annotated.png(colors[labels]))
+    found = annotated.read_label_map(annotated.png(colors[labels]))
     np.testing.assert_array_equal(found, np.where(labels == 3, 255, labels))
     with pytest.raises(masks.ImageError, match=r"\(9, 9, 9\).*labelmap.txt"):
-        masks.read_label_map(
+        annotated.read_label_map(
             annotated.png(
                 np.where(labels[..., None], 9, colors[labels - labels])
                 + np.eye(3, dtype=int)[0] * (labels[..., None] == 3)
@@ -43,13 +43,13 @@ def test_transparent_pixels_are_background_and_alpha_alone_is_a_mask():
     black = np.zeros((*TRUTH.shape, 3), np.uint8)
     alpha = np.uint8(255 * (TRUTH == 1))
     for colors in (black, black + np.uint8(255)):
-        np.testing.assert_array_equal(masks.read_label_map(rgba(colors, alpha)), TRUTH == 1)
+        np.testing.assert_array_equal(annotated.read_label_map(rgba(colors, alpha)), TRUTH == 1)
     drawn = np.repeat(TRUTH[..., None] + np.uint8(7), 3, -1)
     opaque = np.uint8(255 * (TRUTH > 0))
-    found = masks.read_label_map(rgba(drawn, opaque))
+    found = annotated.read_label_map(rgba(drawn, opaque))
     np.testing.assert_array_equal(found, np.where(TRUTH > 0, TRUTH + 7, 0))
     with pytest.raises(masks.ImageError, match="transparent all over"):
-        masks.read_label_map(rgba(black, np.zeros_like(alpha)))
+        annotated.read_label_map(rgba(black, np.zeros_like(alpha)))
 
 
 @pytest.mark.parametrize(("bits", "step"), [(1, 1), (2, 1), (4, 1)])
@@ -70,7 +70,7 @@ def test_grey_of_few_bits(tmp_path, bits, step):
     header = struct.pack(">IIBBBBB", labels.shape[1], labels.shape[0], bits, 0, 0, 0, 0)
     data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows))
     data += chunk(b"IEND", b"")
-    np.testing.assert_array_equal(masks.read_label_map(data), labels * step)
+    np.testing.assert_array_equal(annotated.read_label_map(data), labels * step)
 
 
 @pytest.mark.parametrize(
@@ -83,18 +83,18 @@ def test_grey_of_few_bits(tmp_path, bits, step):
 )
 def test_void_of_wide_types(tmp_path, values, expected):
     Image.fromarray(values).save(tmp_path / "a.tif")
-    found = masks.read_label_map((tmp_path / "a.tif").read_bytes())
+    found = annotated.read_label_map((tmp_path / "a.tif").read_bytes())
     np.testing.assert_array_equal(found, expected)
 
 
 def test_grey_steps_are_classes():
     for steps, values in ((3, [0, 85, 170, 255]), (2, [0, 128, 255]), (4, [0, 63, 127, 191, 255])):
-        found = masks.read_label_map(annotated.png(np.array([values])))
+        found = annotated.read_label_map(annotated.png(np.array([values])))
         np.testing.assert_array_equal(found, [range(steps + 1)])
     values = annotated.png(np.array([[0, 85, 255]]))
-    np.testing.assert_array_equal(masks.read_label_map(values, known=3), [[0, 1, 3]])
+    np.testing.assert_array_equal(annotated.read_label_map(values, known=3), [[0, 1, 3]])
     # Void beside labels stays void.
-    found = masks.read_label_map(annotated.png(np.array([[0, 1, 255]])))
+    found = annotated.read_label_map(annotated.png(np.array([[0, 1, 255]])))
     np.testing.assert_array_equal(found, [[0, 1, 255]])
 
 

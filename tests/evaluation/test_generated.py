@@ -6,6 +6,7 @@ import pytest
 from ganseg_jax import pixels
 from ganseg_jax.errors import UserError
 from ganseg_jax.evaluation import generated, image_quality, statistics_cache
+from ganseg_jax.evaluation.statistics_cache import collect
 
 
 def photos(seed, count, low=-1.0):
@@ -62,7 +63,7 @@ def test_fid_is_that_of_exactly_the_samples_asked_for():
         sampler(), images, 24, 0, feature_fn=features, real_statistics=statistics
     )
     drawn = np.concatenate([sampler()(index) for index in range(4)])[:24]
-    expected = image_quality.feature_statistics([features(pixels.to_uint8(drawn))])
+    expected = collect([features(pixels.to_uint8(drawn))]).statistics
     assert figures["fid"] == pytest.approx(
         image_quality.fid(expected, statistics.statistics), rel=1e-9
     )

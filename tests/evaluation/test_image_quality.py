@@ -6,6 +6,7 @@ import pytest
 from scipy import linalg
 
 from ganseg_jax.evaluation import image_quality
+from ganseg_jax.evaluation.statistics_cache import collect
 
 
 def photos(seed, count=24, size=32, smooth=2.0):
@@ -110,19 +111,19 @@ def test_frechet_distance_is_the_one_by_matrix_square_root():
 
 def test_fid_of_a_set_with_itself_vanishes_even_where_the_covariance_is_singular():
     features = np.random.default_rng(0).normal(0.5, 3.0, (50, 200)).astype(np.float32)
-    statistics = image_quality.feature_statistics([features])
+    statistics = collect([features]).statistics
     assert image_quality.fid(statistics, statistics) < 1e-6
 
 
 def test_streamed_statistics_are_those_of_all_features():
     features = np.random.default_rng(1).normal(1000.0, 1.0, (101, 7))
     batches = [features[start : start + 10] for start in range(0, 101, 10)] + [features[:0]]
-    statistics = image_quality.feature_statistics(batches)
+    statistics = collect(batches).statistics
     assert statistics.count == 101
     np.testing.assert_allclose(statistics.mean, features.mean(0), rtol=1e-12)
     np.testing.assert_allclose(statistics.covariance, np.cov(features.T), atol=1e-9)
     with pytest.raises(ValueError, match="at least 2"):
-        _ = image_quality.feature_statistics([features[:1]]).covariance
+        _ = collect([features[:1]]).statistics.covariance
 
 
 def test_polynomial_mmd_is_the_double_sum():

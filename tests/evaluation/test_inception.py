@@ -9,7 +9,8 @@ import pytest
 from ganseg_jax.config import with_fields
 from ganseg_jax.data import pipeline
 from ganseg_jax.errors import UserError
-from ganseg_jax.evaluation import image_quality, inception
+from ganseg_jax.evaluation import inception
+from ganseg_jax.evaluation.statistics_cache import collect
 from ganseg_jax.jobs.begin import begin
 from tests.tiny_config import config_with
 
@@ -47,7 +48,7 @@ def test_features_are_those_of_images_in_0_to_1_whatever_the_batches():
 def test_training_statistics_are_of_every_photo_and_kept(config):
     statistics = inception.training_statistics(config, mean_color())
     photos = pipeline.load_split("puppets", config.dataset.data_dir, "train", 16).images
-    expected = image_quality.feature_statistics([mean_color()(photos)])
+    expected = collect([mean_color()(photos)]).statistics
     assert statistics.statistics.count == len(photos) == 30
     np.testing.assert_allclose(statistics.statistics.mean, expected.mean, rtol=1e-6)
     np.testing.assert_allclose(statistics.statistics.covariance, expected.covariance, rtol=1e-4)

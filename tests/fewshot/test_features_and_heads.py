@@ -9,6 +9,7 @@ import pytest
 from ganseg_jax.config import few_shot as schema
 from ganseg_jax.fewshot import features as ft
 from ganseg_jax.fewshot import heads, train
+from ganseg_jax.geometry import resize_bilinear
 from ganseg_jax.latents import sample_latents
 from ganseg_jax.models.generator import Generator
 from ganseg_jax.models.initialise import init_variables
@@ -132,8 +133,13 @@ def random_maps(batch=2):
     return tuple(jax.random.normal(key, (batch, *s)) for key, s in zip(keys, shapes, strict=True))
 
 
+def concatenated(maps):
+    """The representation written out: all maps at the size of the largest."""
+    return jnp.concatenate([resize_bilinear(x, *ft.largest(maps)) for x in maps], axis=-1)
+
+
 def naive_cnn(params, maps):
-    x = ft.concatenate(maps) @ params["projection"]["weights"]["kernel"]
+    x = concatenated(maps) @ params["projection"]["weights"]["kernel"]
     x = x + params["projection"]["weights"]["bias"]
     dilations = [2, 4, 8, 1, 2, 4, 8, 1]
     for i, dilation in enumerate(dilations):
@@ -151,7 +157,7 @@ def naive_cnn(params, maps):
 
 
 def naive_mlp(params, maps):
-    x = ft.concatenate(maps) @ params["dense_0"]["kernel"] + params["dense_0"]["bias"]
+    x = concatenated(maps) @ params["dense_0"]["kernel"] + params["dense_0"]["bias"]
     for i in (1, 2):
         x = jax.nn.relu(x) @ params[f"dense_{i}"]["kernel"] + params[f"dense_{i}"]["bias"]
     return x

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from ganseg_jax.data import images, masks, prepare
+from ganseg_jax.data import images, prepare
 from ganseg_jax.errors import UserError
 from ganseg_jax.fewshot.labels import read_labels
 from ganseg_jax.interop import torch_ganseg, torch_stylegan2, weights
@@ -192,7 +192,7 @@ def _read_photo(folder):
 
 
 def _read_mask(folder):
-    labels = masks.read_label_map((folder / "mask").read_bytes())
+    labels = annotated.read_label_map((folder / "mask").read_bytes())
     assert labels.dtype == np.uint8 and labels.ndim == 2
 
 

@@ -51,15 +51,13 @@ def random_variables(module, *example, **arguments):
     return jax.tree.map(lambda x: rng.uniform(0.01, 0.1, x.shape).astype(np.float32), shapes)
 
 
-@pytest.fixture(scope="module")
-def published():
-    """State_dicts as a published checkpoint has them, of a small GAN and a small segmenter."""
-    generator = Generator(**torch_ganseg.generator_settings(HYPERPARAMETERS))
+def state_dicts(hyperparameters, discriminator, size):
+    """State_dicts as published checkpoints have them, of small networks with three parts."""
+    generator = Generator(**torch_ganseg.generator_settings(hyperparameters))
     latents = jax.eval_shape(lambda: sample_latents(jax.random.key(0), 2, 8))
     latents = jax.tree.map(lambda x: np.zeros(x.shape, np.float32), latents)
-    discriminator = Discriminator(channels=(8, 16), hidden=12)
     segmenter = DeepLabV3(4, backbone="resnet18", width=0.125)
-    image = jnp.zeros((1, 8, 8, 3))
+    image = jnp.zeros((1, size, size, 3))
     return {
         "generator": torch_ganseg.export_generator(
             generator, random_variables(generator, latents, train=True)
@@ -71,6 +69,11 @@ def published():
             segmenter, random_variables(segmenter, image, train=False)
         ),
     }
+
+
+@pytest.fixture(scope="module")
+def published():
+    return state_dicts(HYPERPARAMETERS, Discriminator(channels=(8, 16), hidden=12), 8)
 
 
 @pytest.fixture(scope="module")

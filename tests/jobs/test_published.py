@@ -2,7 +2,6 @@
 
 import json
 
-import jax
 import numpy as np
 import pytest
 
@@ -10,16 +9,13 @@ from ganseg_jax.config import file as config_file
 from ganseg_jax.config import with_fields
 from ganseg_jax.data import prepare
 from ganseg_jax.errors import UserError
-from ganseg_jax.interop import torch_ganseg, weights
+from ganseg_jax.interop import weights
 from ganseg_jax.jobs import measure
 from ganseg_jax.jobs import published as run
-from ganseg_jax.latents import sample_latents
 from ganseg_jax.loading import load_segmenter
-from ganseg_jax.models.deeplab import DeepLabV3
 from ganseg_jax.models.discriminator import Discriminator
-from ganseg_jax.models.generator import Generator
 from tests.data.test_published_sets import TREES
-from tests.jobs.test_convert import HYPERPARAMETERS, random_variables
+from tests.jobs.test_convert import HYPERPARAMETERS, state_dicts
 from tests.tiny_config import config_with
 
 CLASSES = {"celeba_wild": "celeba_wild", "celeba_aligned": "celeba_align", "cub": "cub"}
@@ -45,30 +41,11 @@ SETTINGS = {
 SIZES = {"image_size": 16, "feature_map_sizes": "8,16", "feature_map_channels": "4,4"}
 
 
-def small_networks():
-    """State_dicts as released, of small networks with three parts."""
-    latents = sample_latents(jax.random.key(0), 2, 8)
-    generator = Generator(**torch_ganseg.generator_settings(HYPERPARAMETERS | SIZES))
-    discriminator = Discriminator(channels=(4, 4, 8), hidden=8)
-    segmenter = DeepLabV3(4, backbone="resnet18", width=0.125)
-    images = np.zeros((1, 16, 16, 3), np.float32)
-    return {
-        "generator": torch_ganseg.export_generator(
-            generator, random_variables(generator, latents, train=True)
-        ),
-        "discriminator": torch_ganseg.export_discriminator(
-            discriminator, random_variables(discriminator, images)
-        ),
-        "detector": torch_ganseg.export_segmenter(
-            segmenter, random_variables(segmenter, images, train=False)
-        ),
-    }
-
-
 @pytest.fixture(scope="module")
 def released(tmp_path_factory):
     """Files as released, of small networks with three parts; parameters by the set's name."""
-    folder, networks = tmp_path_factory.mktemp("released"), small_networks()
+    folder = tmp_path_factory.mktemp("released")
+    networks = state_dicts(HYPERPARAMETERS | SIZES, Discriminator((4, 4, 8), 8), 16)
     detector = networks.pop("detector")
     weights.write(folder / "gan.npz", networks)
     weights.write(folder / "segmenter.npz", {"detector": detector})

@@ -124,7 +124,7 @@ def test_noise_stored_given_and_random(generator):
 
 def test_truncation_moves_w_towards_the_mean(generator):
     module, variables = generator
-    mean = stylegan2.mean_latent(module, variables, jax.random.key(4), 64)
+    mean = stylegan2.random_styles(module, variables, jax.random.key(4), 64).mean(0)
     variables = {**variables, "latent_statistics": {"w_mean": mean}}
     z = jax.random.normal(jax.random.key(3), (2, 16))
     w = module.apply(variables, z, method="map_latents")

@@ -7,38 +7,41 @@ import pytest
 
 from ganseg_jax.data.builders.puppets import render
 from ganseg_jax.fewshot import evaluate
-from ganseg_jax.studies import few_shot as study
 from ganseg_jax.studies import few_shot_report as study_report
+from ganseg_jax.studies import puppet_labels
 
 
 def test_hue_saturation_and_value():
     colors = np.random.default_rng(0).integers(0, 256, (50, 3), np.uint8)
     colors[:4] = [(0, 0, 0), (90, 90, 90), (200, 10, 10), (10, 10, 200)]
     expected = np.array([colorsys.rgb_to_hsv(*(color / 255)) for color in colors])
-    np.testing.assert_allclose(np.stack(study.hsv(colors), -1), expected, atol=1e-5)
+    np.testing.assert_allclose(np.stack(puppet_labels.hsv(colors), -1), expected, atol=1e-5)
 
 
 def test_parts_of_puppets_are_told_by_their_colours():
     puppets = render.render(40, 32, seed=3)
     measured = evaluate.measure(
-        study.label_by_hue, puppets.images, puppets.labels.astype(int), study.CLASSES
+        puppet_labels.label_by_hue,
+        puppets.images,
+        puppets.labels.astype(int),
+        puppet_labels.CLASSES,
     )
     assert min(measured.by_class.values()) > 0.85
 
 
 def test_only_one_bright_patch_is_a_puppet():
     image = np.full((1, 16, 16, 3), 120, np.uint8)
-    assert not study.label_by_hue(image).any()
+    assert not puppet_labels.label_by_hue(image).any()
     image[0, 2:8, 2:8] = (220, 30, 30)  # The torso's red.
     image[0, 12:14, 12:14] = (220, 30, 30)
     image[0, 2:8, 8:10] = (60, 8, 8)  # Too dark to tell.
-    labels = study.label_by_hue(image)[0]
+    labels = puppet_labels.label_by_hue(image)[0]
     assert (labels[2:8, 2:8] == 2).all() and (labels > 0).sum() == 36
 
 
 def test_whole_figures_are_labelled_first():
     whole = np.zeros((20, 20), np.uint8)
-    for part in range(1, len(study.CLASSES)):
+    for part in range(1, len(puppet_labels.CLASSES)):
         whole[2:6, 3 * part] = part
         whole[2:6, 3 * part + 1] = part
     lacking = np.where(whole == 2, 0, whole)
@@ -46,7 +49,7 @@ def test_whole_figures_are_labelled_first():
     running_out[2:6, 16:] = 5
     touching = whole.copy()
     touching[3, 16:] = 5
-    rows = study.rows_to_label(np.stack([lacking, whole, running_out, touching]))
+    rows = puppet_labels.rows_to_label(np.stack([lacking, whole, running_out, touching]))
     assert rows.tolist() == [1, 3, 0, 2]
 
 

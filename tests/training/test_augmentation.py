@@ -11,6 +11,7 @@ from ganseg_jax import pixels, prng
 from ganseg_jax.latents import sample_latents
 from ganseg_jax.training import gan
 from ganseg_jax.training.augmentation import CHANGES, change_images
+from ganseg_jax.training.gan_losses import discriminator_gradients
 from tests.training.small import BATCH, GENERATOR, assert_equal, differ, photos, small_gan
 
 SIZE = 16
@@ -105,7 +106,9 @@ def test_both_updates_see_changed_images():
         real_seen = change_images(prng.stream(key, "real"), real, changes)
         fake_seen = change_images(prng.stream(key, "fake"), fake.image, changes)
         params = state.discriminator["params"]
-        gradients, _ = gan._discriminator_gradients(plain, params, real_seen, fake_seen, state.step)
+        gradients, _ = discriminator_gradients(
+            *(plain.discriminator, plain.settings, params, real_seen, fake_seen, state.step)
+        )
         updates, _ = plain.discriminator_optimizer.update(
             gradients, state.discriminator_opt, params
         )

@@ -15,7 +15,7 @@ from ganseg_jax.latents import sample_latents
 from ganseg_jax.models.generator import GeneratorOutput
 from ganseg_jax.models.generator.points import spread_start
 from ganseg_jax.training import gan
-from ganseg_jax.training.gan import generator_penalties
+from ganseg_jax.training.gan_losses import generator_penalties
 from tests.training.small import BATCH, GENERATOR, SIZE, assert_equal, differ, photos, small_gan
 
 PLAIN = small_gan()

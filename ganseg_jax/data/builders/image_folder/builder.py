@@ -11,7 +11,7 @@ of them go the way of the others), because training needs no labels.
 
 Masks: `masks/NAME.png` for the image NAME.jpg, `train/masks/a.png` for `train/images/a.jpg`,
 `NAME_mask.png` beside the image, and much else: see `data.layout`.  Label maps, 0 = background, see
-`masks.read_label_map`; coloured ones with a `labelmap.txt` or `_classes.csv` in the folder, see
+`masks.to_labels`; coloured ones with a `labelmap.txt` or `_classes.csv` in the folder, see
 `legends.read_legend`.  A file `parts.txt` may name labels 1, 2, ..., one per line.
 
 Landmarks: `landmarks.csv` with the header `name,A_x,A_y,B_x,B_y,...` (A, B: landmark names) and one

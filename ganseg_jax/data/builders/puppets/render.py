@@ -8,6 +8,7 @@ and y downwards, with the origin near the middle of the body.
 """
 
 import dataclasses
+import functools
 
 import numpy as np
 
@@ -100,9 +101,14 @@ def _pose(rng: np.random.Generator, n: int):
     bones), back to front; a bone is (start, end, start radius, end radius)), the map from figure
     to image coordinates, and the scales [N].
     """
+    points, parts = _figure(rng, n)
+    to_image, scale = _placed(rng, points)
+    return {"joints": points, "parts": parts}, to_image, scale
 
-    def uniform(low, high):
-        return rng.uniform(low, high, n).astype(np.float32)
+
+def _figure(rng: np.random.Generator, n: int):
+    """Draws joint angles; returns joints and parts as `_pose` does."""
+    uniform = functools.partial(_uniform, rng, n)
 
     def fixed(a, b):
         return np.broadcast_to(np.array([a, b], np.float32), (n, 2))
@@ -143,8 +149,13 @@ def _pose(rng: np.random.Generator, n: int):
         points += joints[name][:2]
     for name in ("left", "right"):
         points += joints[name][2:]
+    return points, parts
 
-    scale, turn = uniform(0.74, 0.95), uniform(-0.35, 0.35)
+
+def _placed(rng: np.random.Generator, points: list[np.ndarray]):
+    """Draws scales, turns and places; returns the map from figure to image, and the scales [N]."""
+    n = len(points[0])
+    scale, turn = _uniform(rng, n, 0.74, 0.95), _uniform(rng, n, -0.35, 0.35)
     cos, sin = np.cos(turn), np.sin(turn)
 
     def turned(point):
@@ -162,7 +173,11 @@ def _pose(rng: np.random.Generator, n: int):
     def to_image(point):
         return center + turned(point)
 
-    return {"joints": points, "parts": parts}, to_image, scale
+    return to_image, scale
+
+
+def _uniform(rng: np.random.Generator, n: int, low: float, high: float) -> np.ndarray:
+    return rng.uniform(low, high, n).astype(np.float32)
 
 
 def _direction(side: float, angle: np.ndarray) -> np.ndarray:
