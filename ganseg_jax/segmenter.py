@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from ganseg_jax import pixels, runtime
+from ganseg_jax import pixels, rules, runtime
 from ganseg_jax.errors import UserError
 from ganseg_jax.evaluation.landmarks import part_centers
 from ganseg_jax.graph.kinds import Network
@@ -202,7 +202,8 @@ class Segmenter:
         from ganseg_jax.forward import predict
 
         settings = self.module, self.refine, self.precision, self.groups
-        return predict(*settings, variables, images)
+        with rules.usual():
+            return predict(*settings, variables, images)
 
     @staticmethod
     def centers_of(

@@ -6,7 +6,7 @@ import os
 
 from absl import flags
 
-from ganseg_jax import files
+from ganseg_jax import files, rules
 from ganseg_jax.cli import processes
 
 _COORDINATOR = flags.DEFINE_string(
@@ -40,6 +40,7 @@ def start(watched: bool = True) -> None:
     use_fast_cpu_convolutions()
     import jax
 
+    rules.settle()
     processes.join(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value, watched)
     # Programs that CPUs take from the cache do not keep to one order of collectives.
     unordered = jax.process_count() > 1 and jax.default_backend() == "cpu"

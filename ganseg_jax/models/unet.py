@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ganseg_jax import geometry
+from ganseg_jax import geometry, rules
 from ganseg_jax.models.blocks import BatchNorm
 from ganseg_jax.models.convolution import Conv
 
@@ -46,6 +46,7 @@ class UNet(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
+    @rules.usual(types=False)
     def __call__(
         self, images: Float[Array, "b h w 3"], *, train: bool
     ) -> Float[Array, "b h w classes"]:
