@@ -189,8 +189,8 @@ class Segmenter:
     def apply(self, variables: Any, images: Any) -> "jax.Array":
         """Returns what `probabilities_as_seen` does, as a pure function for programs in JAX.
 
-        It may be compiled, mapped, sharded and differentiated with them; derivatives need
-        `refine=False`.
+        It may be compiled, mapped, sharded and differentiated with them: in reverse mode
+        (`jax.grad`, `jax.vjp`), and with `refine=False`.
 
         Args:
           variables: those of `segment.variables`, or others of the same network.

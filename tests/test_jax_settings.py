@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import AxisType
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from ganseg_jax import load_segmenter, rules, sample_latents
 from ganseg_jax.fewshot import projection
@@ -98,6 +98,31 @@ def test_networks_in_a_strict_program():
             options = {} if network.__class__ is Discriminator else {"train": False}
             tree = jax.eval_shape(lambda k, n=network, o=options: n.init(k, photos, **o), key)
             jax.eval_shape(lambda v, n=network, o=options: n.apply(v, photos, **o), tree)
+
+
+def test_networks_on_an_explicit_mesh():
+    mesh = jax.make_mesh((4,), ("outer",), axis_types=(AxisType.Explicit,))
+    split = NamedSharding(mesh, PartitionSpec("outer"))
+
+    def on_mesh(tree, sharding):
+        return jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree
+        )
+
+    generator, unet = build_generator(CONFIG), UNet(3, 2, 2)
+    latents = sample_latents(jax.random.key(0), 4, generator.noise_dim)
+    for network, given in ((generator, latents), (unet, jnp.zeros((4, 15, 17, 3)))):
+        variables = jax.eval_shape(
+            lambda key, n=network, x=given: n.init(key, x, train=False), jax.random.key(0)
+        )
+        with jax.set_mesh(mesh):
+            made = jax.eval_shape(
+                lambda v, x, n=network: n.apply(v, x, train=False),
+                on_mesh(variables, NamedSharding(mesh, PartitionSpec())),
+                on_mesh(given, split),
+            )
+        images = made.image if network is generator else made
+        assert images.shape[0] == 4 and images.sharding.spec[0] == "outer"
 
 
 def test_projection_in_a_strict_program():

@@ -75,5 +75,5 @@ class UNet(nn.Module):
 def upsample_to(x: Float[Array, "b h w c"], height: int, width: int) -> Array:
     """Doubles the size, and repeats the last row or column if the halved side was odd."""
     x = geometry.upsample_2x(x)
-    missing = ((0, 0), (0, height - x.shape[1]), (0, width - x.shape[2]), (0, 0))
-    return jnp.pad(x, missing, mode="edge")
+    missing = {1: (0, height - x.shape[1]), 2: (0, width - x.shape[2])}
+    return geometry.repeat_edges(x, missing)
