@@ -25,11 +25,18 @@ def expand(text: str) -> str:
     """Returns what a person typed with `~` at its start and `$VARIABLES` replaced.
 
     Raises:
-      UserError: a variable is not set, and no file has this very name.
+      UserError: a variable is not set, or `~NAME` names no user, and no file has this very name.
     """
     expanded = os.path.expanduser(os.path.expandvars(text))
     if (left := _VARIABLE.search(expanded)) and not os.path.exists(expanded):
         raise UserError(f"{text}: the environment variable {left[1]} is not set")
+    if expanded.startswith("~") and not os.path.exists(expanded):
+        if not (user := expanded[1:].partition("/")[0]):
+            raise UserError(f"{text}: the home folder is not known: set HOME, or give a whole path")
+        raise UserError(
+            f"{text}: this machine has no user {user!r}: ~/ is your own home folder, and ./~{user} "
+            "a file of this name"
+        )
     return expanded
 
 

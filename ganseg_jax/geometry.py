@@ -4,6 +4,7 @@ Coordinates are (row, col), -1 at the first and 1 at the last pixel of the image
 A map of size n with margin m has n + 2m pixels a side.
 """
 
+from collections.abc import Mapping
 from typing import Literal
 
 import jax
@@ -146,5 +147,24 @@ def resize_bilinear(x: Float[Array, "b h w c"], height: int, width: int) -> Arra
 
 def pad_edges(x: Float[Array, "b h w c"], margin: int) -> Float[Array, "b i j c"]:
     """Adds `margin` pixels on each side, copies of the nearest edge pixel."""
-    pads = ((0, 0), (margin, margin), (margin, margin), (0, 0))
-    return jnp.pad(x, pads, mode="edge")
+    return repeat_edges(x, {1: (margin, margin), 2: (margin, margin)})
+
+
+def repeat_edges(
+    x: Float[Array, "b h w c"], counts: Mapping[int, tuple[int, int]]
+) -> Float[Array, "b i j c"]:
+    """Adds copies of the outermost rows and columns.
+
+    `jnp.pad` slices every axis, also a batch that the caller has split over devices, which JAX
+    refuses on meshes with explicit axes.
+
+    Args:
+      x: maps.
+      counts: axis -> the number of copies before and after.
+    """
+    for axis, (before, after) in counts.items():
+        first = jax.lax.slice_in_dim(x, 0, 1, axis=axis)
+        last = jax.lax.slice_in_dim(x, -1, None, axis=axis)
+        copies = [jnp.repeat(first, before, axis), x, jnp.repeat(last, after, axis)]
+        x = jnp.concatenate(copies, axis) if before or after else x
+    return x

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ganseg_jax import prng
+from ganseg_jax import prng, rules
 
 
 @flax.struct.dataclass
@@ -27,6 +27,7 @@ class Latents:
     u_bg_pos: Float[Array, "*b 2"]
 
 
+@rules.usual(types=False)
 def sample_latents(
     keys: jax.Array | Mapping[str, jax.Array], batch_size: int, noise_dim: int
 ) -> Latents:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from ganseg_jax import pixels, runtime
+from ganseg_jax import pixels, rules, runtime
 from ganseg_jax.errors import UserError
 from ganseg_jax.evaluation.landmarks import part_centers
 from ganseg_jax.graph.kinds import Network
@@ -189,8 +189,8 @@ class Segmenter:
     def apply(self, variables: Any, images: Any) -> "jax.Array":
         """Returns what `probabilities_as_seen` does, as a pure function for programs in JAX.
 
-        It may be compiled, mapped, sharded and differentiated with them; derivatives need
-        `refine=False`.
+        It may be compiled, mapped, sharded and differentiated with them: in reverse mode
+        (`jax.grad`, `jax.vjp`), and with `refine=False`.
 
         Args:
           variables: those of `segment.variables`, or others of the same network.
@@ -202,7 +202,8 @@ class Segmenter:
         from ganseg_jax.forward import predict
 
         settings = self.module, self.refine, self.precision, self.groups
-        return predict(*settings, variables, images)
+        with rules.usual():
+            return predict(*settings, variables, images)
 
     @staticmethod
     def centers_of(

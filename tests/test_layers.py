@@ -6,7 +6,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 LAYERS = """
-errors quiet precision chips refinement_constants
+errors quiet precision rules chips refinement_constants
 files
 pixels prng geometry
 config

@@ -101,7 +101,8 @@ def _parse_flags(argv: list[str]) -> list[str]:
         _end(0)
     flags.FLAGS.set_gnu_getopt(True)  # Arguments and flags may stand in any order.
     try:
-        remaining = flags.FLAGS(config_flag.written_out(argv))
+        sys.argv = config_flag.written_out(argv)  # Where ml_collections looks for --config.FIELD.
+        remaining = flags.FLAGS(sys.argv)
     except UserError as error:
         _fail(str(error))
     except flags.Error as error:

@@ -100,11 +100,19 @@ def _expand(argument: str) -> str:
     """Returns --flag=~/folder or --flag=$FOLDER as shells leave it, with these replaced."""
     flag, equals, value = argument.partition("=")
     if not argument.startswith("-"):  # The value of the flag before it.
-        return expand(argument)
+        return _expand_value(argument)
     try:
-        return f"{flag}{equals}{expand(value)}"
+        return f"{flag}{equals}{_expand_value(value)}"
     except UserError as error:
         raise UserError(f"{flag}={error}") from error
+
+
+def _expand_value(value: str) -> str:
+    """Returns a path, or `FIELD=PATH`, or paths with commas between, each written out."""
+    if os.path.lexists(value):  # A name may have these characters.
+        return expand(value)
+    pieces = re.split("([,=])", value)
+    return "".join(piece if piece in ",=" else expand(piece) for piece in pieces)
 
 
 def _find(argument: str) -> str:
@@ -126,9 +134,12 @@ def written_out(argv: list[str]) -> list[str]:
     """Returns the arguments with every path and the config's file written out.
 
     Raises:
-      UserError: an environment variable of a path is not set.
+      UserError: an environment variable of a path is not set, or it names no user.
+      flags.Error: a file of flags (--flagfile) cannot be read.
     """
-    return [_find(_expand(argument)) for argument in _joined(argv)]
+    own = [_expand(argument) for argument in argv]
+    read = flags.FLAGS.read_flags_from_files(own)  # Their lines no shell has seen.
+    return [_find(_expand(argument)) for argument in _joined(read)]
 
 
 def named(name: str, argument: str = "") -> Config:

@@ -27,6 +27,8 @@ def of_value(text: str) -> str:
 
 def of_config(text: str) -> str:
     """Returns what a config file raised, out of ml_collections' message, or ""."""
+    if section := re.search(r"--(config\.[\w.]+)=\S+ Failed to parse .* as a ConfigDict", text):
+        return f"--{section[1]} is a section: set a field of it, such as --{section[1]}.FIELD=VALUE"
     if "Traceback" not in text:
         return ""
     kind, _, message = text.strip().splitlines()[-1].partition(": ")

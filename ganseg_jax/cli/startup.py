@@ -6,6 +6,7 @@ import os
 
 from absl import flags
 
+from ganseg_jax import files, rules
 from ganseg_jax.cli import processes
 
 _COORDINATOR = flags.DEFINE_string(
@@ -39,10 +40,11 @@ def start(watched: bool = True) -> None:
     use_fast_cpu_convolutions()
     import jax
 
+    rules.settle()
     processes.join(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value, watched)
     # Programs that CPUs take from the cache do not keep to one order of collectives.
     unordered = jax.process_count() > 1 and jax.default_backend() == "cpu"
-    cache = None if unordered else _CACHE.value or None
+    cache = None if unordered else cache_folder()
     jax.config.update("jax_compilation_cache_dir", cache)
     if cache and "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
@@ -50,6 +52,15 @@ def start(watched: bool = True) -> None:
         keep_freed_memory()
     if jax.process_index():
         logging.getLogger("ganseg_jax").setLevel(logging.ERROR)
+
+
+def cache_folder() -> str | None:
+    """Returns the folder of compiled programs, written out, or None for none.
+
+    Raises:
+      UserError: an environment variable in it is not set.
+    """
+    return files.expand(_CACHE.value or "") or None  # Its default is typed into variables.
 
 
 def inference_needs_jax(place: str) -> bool:

@@ -8,6 +8,7 @@ import ml_collections
 from ganseg_jax.config.schema import Config
 from ganseg_jax.config.setting import check, flat, leaves, nearest, with_fields
 from ganseg_jax.errors import UserError
+from ganseg_jax.files import expand
 
 Schema = TypeVar("Schema")
 
@@ -23,12 +24,20 @@ def thaw(config: Any) -> ml_collections.ConfigDict:
 
 
 def freeze(config: ml_collections.ConfigDict) -> Config:
-    """Returns an ml_collections config as a checked `Config`.
+    """Returns an ml_collections config as a checked `Config`, its paths written out.
 
     Raises:
       UserError: naming the first field that is unknown or makes no sense.
     """
-    return checked(from_mapping(Config, config.to_dict()))
+    frozen = from_mapping(Config, config.to_dict())
+    written = {}
+    for name, value in flat(frozen).items():
+        if isinstance(value, str):
+            try:
+                written[name] = expand(value)
+            except UserError as error:
+                raise UserError(f"{name}={error}") from error
+    return checked(with_fields(frozen, written))
 
 
 def checked(config: Config) -> Config:

@@ -8,6 +8,13 @@ import numpy as np
 from PIL import Image, TiffImagePlugin
 
 ORIENTATION_TAG = 0x0112
+_SIGNED = 2
+"""Value of a TIFF's tag SampleFormat for whole numbers that may be negative."""
+_WHITE_IS_ZERO = 0
+_PLANAR = 284
+"""A TIFF's tag PlanarConfiguration: 2 for one channel behind the other."""
+_COLOURS = {0: "grey", 1: "grey", 2: "RGB", 3: "a palette", 5: "CMYK", 6: "YCbCr", 8: "Lab"}
+"""Value of a TIFF's tag PhotometricInterpretation -> what its channels are."""
 _PNG_HEADER = b"\x89PNG\r\n\x1a\n"
 _MOST_DEFLATED = 1032
 """Bytes that one byte of a PNG can stand for."""
@@ -51,7 +58,8 @@ def is_deep(image: Any, data: bytes) -> bool:
     if data[:8] == _PNG_HEADER:
         return data[24:25] == b"\x10"  # The header's bit depth.
     if image.format == "TIFF":
-        return max(image.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE, (1,))) > 8
+        signed = _SIGNED in image.tag_v2.get(TiffImagePlugin.SAMPLEFORMAT, (1,))
+        return signed or max(image.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE, (1,))) > 8
     return False
 
 
@@ -65,11 +73,15 @@ def decode(image: Any, data: bytes) -> tuple[Image.Image, str]:
     Raises:
       ImageError: it is cut off or damaged.
     """
+    if image.format == "TIFF":
+        _check_tiff(image.tag_v2)
     values = _values(image, data)
     alpha = None
     if values.ndim == 3 and values.shape[2] in (2, 4):
         values, alpha = values[..., :-1], values[..., -1]
     eight, note = _eight_bits(values)
+    if image.format == "TIFF" and _photometric(image.tag_v2) == _WHITE_IS_ZERO:
+        eight = 255 - eight
     if alpha is not None:
         full = np.iinfo(alpha.dtype).max if alpha.dtype.kind == "u" else 1.0
         eight = np.concatenate([eight, _scaled(alpha, full)[..., None]], -1)
@@ -87,12 +99,37 @@ def _values(image: Any, data: bytes) -> np.ndarray:
         _check_png(data, 2 * math.prod(image.size))
     import cv2
 
+    # It prints what is said here in one line.
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if values is None:
         raise ImageError("the image is damaged, or of a kind that is not supported")
     if values.ndim == 3 and values.shape[2] >= 3:
         values[..., :3] = values[..., 2::-1].copy()  # OpenCV has blue first.
     return values
+
+
+def _photometric(tags: Any) -> int:
+    return tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION, 1)
+
+
+def _check_tiff(tags: Any) -> None:
+    """Refuses a TIFF whose values would be read as something else.
+
+    Raises:
+      ImageError: naming how to save it instead.
+    """
+    bits = max(tags.get(TiffImagePlugin.BITSPERSAMPLE, (1,)))
+    kind = f"a TIFF of {bits}-bit values"
+    if (colours := _photometric(tags)) not in (0, 1, 2):
+        name = _COLOURS.get(colours, f"colours of kind {colours}")
+        raise ImageError(f"{kind} in {name}: save it as RGB, or with 8 bits")
+    if len(tags.get(TiffImagePlugin.BITSPERSAMPLE, (1,))) > 1 and tags.get(_PLANAR, 1) == 2:
+        raise ImageError(
+            f"{kind} with one channel behind the other (planar): save it interleaved, or as PNG"
+        )
+    if bits == 16 and 3 in tags.get(TiffImagePlugin.SAMPLEFORMAT, (1,)):
+        raise ImageError("a TIFF of 16-bit floats: save it with 32-bit floats or whole numbers")
 
 
 def _check_png(data: bytes, pixel_bytes: int) -> None:
@@ -109,10 +146,17 @@ def _eight_bits(values: np.ndarray) -> tuple[np.ndarray, str]:
 
     Whole numbers are taken to have as many bits as the highest needs, at least 8: cameras of 10 to
     14 bits write 16-bit files whose upper bits are 0.  Floats up to 1 are taken as they are, others
-    likewise, or up to the highest of them if that is below what pictures in bytes have.
+    likewise, or up to the highest of them if that is below what pictures in bytes have.  Where some
+    are negative, the lowest becomes black and the highest white.
     """
     if values.dtype.kind == "f":
         values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
+    lowest = float(values.min(initial=0))
+    if lowest < 0:
+        highest = float(values.max())
+        values = values.astype(np.float32) - np.float32(lowest)
+        white = max(highest - lowest, 1e-30)
+        return _scaled(values, white), f"values from {lowest:.4g} to {highest:.4g} scaled to 8 bits"
     highest = float(values.max(initial=0))
     bits = max(8, math.ceil(math.log2(highest + 1.0))) if highest > 0 else 8
     if values.dtype.kind != "f":

@@ -12,6 +12,7 @@ from etils import epath
 from ganseg_jax.data import images
 from ganseg_jax.data.folder import Photos, open_photos
 from ganseg_jax.errors import UserError
+from ganseg_jax.files import expand
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg")
 
@@ -113,9 +114,10 @@ def from_stream(content: bytes, folder: pathlib.Path) -> list[str]:
         path.write_bytes(content)
         return [str(path)]
     try:
-        names = [line for line in content.decode().splitlines() if line.strip()]
+        lines = [line for line in content.decode().splitlines() if line.strip()]
     except UnicodeDecodeError:
         raise UserError("standard input is neither a photo nor a list of names") from None
+    names = [line if os.path.exists(line) else expand(line) for line in lines]
     if missing := next((name for name in names if not os.path.exists(name)), None):
         raise UserError(f"standard input names {missing[:200]!r}, which does not exist")
     return names

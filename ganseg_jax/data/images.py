@@ -374,9 +374,17 @@ def _decode(image: Any, data: bytes) -> tuple[Image.Image, str]:
 def _decode_now(image: Any, data: bytes) -> tuple[Image.Image, str]:
     if not depth.is_deep(image, data):
         image.load()
-        frames = getattr(image, "n_frames", 1) if image.format in ("GIF", "WEBP") else 1
-        return image, "the first frame of an animation" if frames > 1 else ""
-    return depth.decode(image, data)
+        return image, _first_of_several(image)
+    made, note = depth.decode(image, data)
+    return made, "; ".join(text for text in (_first_of_several(image), note) if text)
+
+
+def _first_of_several(image: Any) -> str:
+    """Returns what to say of a file with several pictures, of which the first is taken."""
+    if image.format == "TIFF":
+        return "the first of several pages" if image.tag_v2.next else ""
+    animated = image.format in ("GIF", "WEBP", "PNG") and getattr(image, "n_frames", 1) > 1
+    return "the first frame of an animation" if animated else ""
 
 
 def _rgb(image: Image.Image) -> Image.Image:

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -14,6 +13,7 @@ from ganseg_jax.config import Config
 from ganseg_jax.data import pipeline, prepare
 from ganseg_jax.errors import UserError
 from ganseg_jax.evaluation import image_quality, statistics_cache
+from ganseg_jax.files import resolve
 from ganseg_jax.interop import weights
 from ganseg_jax.interop.torch_inception import load_fid_inception
 from ganseg_jax.precision import EXACT, of_products
@@ -97,5 +97,5 @@ def training_statistics(config: Config, network: FeatureNetwork) -> statistics_c
 
 
 def _fingerprint(path: str | os.PathLike) -> str:
-    with Path(path).open("rb") as file:
+    with resolve(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

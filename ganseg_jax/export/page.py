@@ -9,6 +9,7 @@ from importlib import resources
 
 from etils import epath
 
+from ganseg_jax import files
 from ganseg_jax.errors import UserError
 from ganseg_jax.report.palette import palette
 from ganseg_jax.segmenter import Segmenter
@@ -60,7 +61,7 @@ def _packed(data: bytes) -> str:
 
 def _read(runtime: epath.PathLike) -> list[bytes]:
     """Returns code, WebAssembly and manifest of the npm package."""
-    path = epath.Path(runtime).expanduser()
+    path = files.resolve(runtime)
     hint = f"give --onnxruntime_web=FILE, the file that `npm pack {PACKAGE}` writes"
     if not str(runtime):
         raise UserError(f"the page needs onnxruntime-web: {hint}")

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax import export
 from jaxtyping import Array, Float, Int
 
+from ganseg_jax import rules
 from ganseg_jax.errors import UserError
 from ganseg_jax.pixels import ROWS_MAY_BE_FIRST, WEIGHT_BITS
 from ganseg_jax.precision import EXACT
@@ -20,6 +21,7 @@ from ganseg_jax.segmenter import Segmenter
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 
+@rules.usual()
 def artefact(segmenter: Segmenter) -> bytes:
     """Returns the serialised program: `jax.export.deserialize(artefact).call(photos)`.
 

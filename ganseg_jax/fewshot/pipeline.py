@@ -36,7 +36,7 @@ from ganseg_jax.geometry import resize_bilinear
 from ganseg_jax.loading import few_shot_config
 from ganseg_jax.pixels import to_uint8
 from ganseg_jax.segmenter import Segmenter
-from ganseg_jax.training import harness, inputs
+from ganseg_jax.training import harness, inputs, partition
 from ganseg_jax.training.stage import Stage
 
 LOG = logging.getLogger(__name__)
@@ -92,6 +92,7 @@ class FewShot:
         )
 
 
+@partition.undisturbed()
 def prepare(
     folder: epath.PathLike,
     source: Source,
@@ -164,6 +165,7 @@ def _check_settings(
             )
 
 
+@partition.undisturbed()
 def labelled_features(few: FewShot) -> Features:
     """Returns the features of the labelled images, [N, h, w, C] each, on the device."""
 
@@ -180,6 +182,7 @@ def labelled_features(few: FewShot) -> Features:
     return tuple(jnp.concatenate(maps) for maps in zip(*made, strict=True))
 
 
+@partition.undisturbed()
 def head_stage(few: FewShot) -> Stage:
     """Returns the stage that trains the head on the labelled images."""
     labelled, settings = few.labelled, few.settings
@@ -192,12 +195,14 @@ def head_stage(few: FewShot) -> Stage:
     return train.declare(settings, few.head, labelled_features(few), labelled.labels, made_from)
 
 
+@partition.undisturbed()
 def train_head(few: FewShot, keep: Collection[str] = (), retrain: Collection[str] = ()) -> Any:
     """Trains the head, or resumes; returns its parameters, for raw features, on the host."""
     state = jax.device_get(harness.train(head_stage(few), few.folder, keep, retrain))
     return jax.device_get(on_raw_features(kind_of(few.settings), state.params, state.statistics))
 
 
+@partition.undisturbed()
 def expected_seconds(few: FewShot) -> dict[str, float]:
     """Measures, by a few updates of each, how long the stages will take here; trains nothing.
 
@@ -236,6 +241,7 @@ def head_probabilities(
     return images, jax.nn.softmax(resize_bilinear(logits, *images.shape[1:3]))
 
 
+@partition.undisturbed()
 def label_samples(
     few: FewShot, params: Any
 ) -> tuple[UInt8[np.ndarray, "n s s 3"], UInt8[np.ndarray, "n s s c"]]:
@@ -305,6 +311,7 @@ def _opened(paths: Sequence[epath.Path]) -> tuple[np.ndarray, np.ndarray]:
     return images, labels
 
 
+@partition.undisturbed()
 def train_auto_shot(
     folder: epath.PathLike,
     images: UInt8[np.ndarray, "n s s 3"],

@@ -17,7 +17,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
-from ganseg_jax import prng
+from ganseg_jax import prng, rules
 from ganseg_jax.fewshot.features import average_down
 from ganseg_jax.fewshot.source import Source
 
@@ -114,6 +114,7 @@ def learning_rate(settings: ProjectionSettings) -> optax.Schedule:
     return schedule
 
 
+@rules.usual()
 def project(
     source: Source,
     variables: Any,

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 from etils import epath
 
+from ganseg_jax import rules
 from ganseg_jax.errors import UserError, command
 from ganseg_jax.fewshot.source import Source, latents_from_arrays, latents_to_arrays
 from ganseg_jax.files import resolve, write_whole
@@ -22,6 +23,7 @@ from ganseg_jax.report.png import save_png
 LATENTS_FILE = "latents.npz"
 
 
+@rules.usual()
 def write_samples(
     directory: epath.PathLike, source: Source, variables: Any, key: jax.Array, count: int
 ) -> list[str]:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from ganseg_jax import rules
 from ganseg_jax.errors import UserError
 from ganseg_jax.fewshot.features import Features, Layer, generate, named_layers
 from ganseg_jax.latents import Latents, sample_latents
@@ -53,6 +54,7 @@ class Source:
         latents = jax.eval_shape(lambda v: self.sample(v, jax.random.key(0), 1), variables)
         return jax.eval_shape(self.images, variables, latents).shape[1]
 
+    @rules.usual(types=False)
     def sample(self, variables: Any, key: jax.Array, batch: int) -> Any:
         """Draws latents of `batch` images."""
         if not isinstance(self.module, StyleGAN2Generator):
@@ -61,6 +63,7 @@ class Source:
         styles = random_styles(self.module, variables, key, batch)
         return mean + self.truncation * (styles - mean)
 
+    @rules.usual(types=False)
     def generate(self, variables: Any, latents: Any) -> tuple[Float[Array, "b s s 3"], Features]:
         """Returns images in [-1, 1] and their features."""
         options = {"method": "synthesize"} if self.is_stylegan2 else {}
@@ -69,6 +72,7 @@ class Source:
         )
         return self._image(output), features
 
+    @rules.usual(types=False)
     def images(self, variables: Any, latents: Any) -> Float[Array, "b s s 3"]:
         """Returns images in [-1, 1]."""
         options = {"method": "synthesize"} if self.is_stylegan2 else {"train": False}

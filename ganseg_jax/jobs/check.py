@@ -1,5 +1,6 @@
 """Looks at a folder of photos before anything is trained on it."""
 
+import collections
 import concurrent.futures
 import contextlib
 import dataclasses
@@ -48,6 +49,7 @@ class Seen:
       hash: see `likeness.difference_hash`.
       tile: a small picture of it, in the middle of a square.
       contrast: standard deviation of its values, 0 to 127.5.
+      note: what was done to its values, as of `images.StoredImage`.
     """
 
     height: int
@@ -55,6 +57,7 @@ class Seen:
     hash: int
     tile: UInt8[np.ndarray, "t t 3"]
     contrast: float
+    note: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +77,11 @@ class Checked:
     summary: list[str]
     skipped: dict[str, str]
     duplicates: list[list[str]]
+
+    @property
+    def notes(self) -> dict[str, int]:
+        """Returns the number of photos by what was done to their values."""
+        return collections.Counter(seen.note for seen in self.photos.values() if seen.note)
 
     @property
     def upright(self) -> bool:
@@ -100,7 +108,8 @@ class Checked:
         long = np.array([max(seen.height, seen.width) for seen in self.photos.values()])
         aspects = self.aspects
         lines = [
-            f"{len(self.photos)} photos, {self.masks} of them with masks (for measuring only)",
+            f"{len(self.photos)} photos, {self.masks} of them with masks (for measuring only); "
+            f"{len(self.skipped)} skipped",
             f"sizes: shorter side {_range(short)} px, longer side {_range(long)} px",
             f"height over width: {_range(aspects, 2)}",
         ]
@@ -120,6 +129,7 @@ class Checked:
             lines += [*shown, *(["  ..."] if len(self.duplicates) > 5 else [])]
         else:
             lines.append("near-duplicates: none")
+        lines += [f"{count} photos: {note}" for note, count in self.notes.items()]
         return [*self.summary, *lines, *layout.skipped_lines(self.skipped.items(), "in check.json")]
 
     def content(self) -> dict[str, Any]:
@@ -128,6 +138,7 @@ class Checked:
         return {
             "photos": photos,
             "masks": self.masks,
+            "notes": self.notes,
             "skipped": self.skipped,
             "near_duplicates": self.duplicates,
             "layout": self.layout,
@@ -207,7 +218,7 @@ def _read(path: pathlib.Path, max_megapixels: float) -> Seen | str:
     tile = ImageOps.pad(photo.image, (TILE, TILE), Image.Resampling.BOX)
     pixels = np.asarray(photo.image)
     bits = likeness.difference_hash(pixels)
-    return Seen(photo.height, photo.width, bits, np.asarray(tile), float(pixels.std()))
+    return Seen(photo.height, photo.width, bits, np.asarray(tile), float(pixels.std()), photo.note)
 
 
 @contextlib.contextmanager

@@ -45,7 +45,7 @@ PER_IMAGE = "evaluation/per_image.npz"
 """What each photo adds to each figure; see `evaluation.intervals`."""
 
 
-@partition.without_outer_mesh()
+@partition.undisturbed()
 def evaluate(config: Config, workdir: epath.PathLike) -> dict[str, float]:
     """Writes `W/evaluation/` and `W/report.html`; prints tables and figures.
 

@@ -29,7 +29,7 @@ from ganseg_jax.training import inputs, partition
 LOG = logging.getLogger(__name__)
 
 
-@partition.without_outer_mesh()
+@partition.undisturbed()
 def few_shot(
     workdir: epath.PathLike,
     labels: epath.PathLike,

@@ -96,7 +96,7 @@ def kind_of(config: Config, stage: str, weights: Weights | None) -> Weights:
     return "averaged" if part_of(config, stage, weights) in ("average", "teacher") else "raw"
 
 
-@partition.without_outer_mesh()
+@partition.undisturbed()
 def evaluate_steps(
     config: Config,
     workdir: epath.PathLike,
@@ -153,7 +153,7 @@ def evaluate_steps(
     return [row for row in rows if _row_key(row) in keys]
 
 
-@partition.without_outer_mesh()
+@partition.undisturbed()
 def follow(
     workdir: epath.PathLike,
     stages: Sequence[str] = (),

@@ -76,7 +76,7 @@ def run_all(
     return evaluate(config, workdir)
 
 
-@partition.without_outer_mesh()
+@partition.undisturbed()
 def train_stages(
     config: Config,
     workdir: epath.PathLike,

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ganseg_jax import rules
 from ganseg_jax.models.blocks import BatchNorm
 from ganseg_jax.models.convolution import Conv
 from ganseg_jax.models.initialise import Initialiser, he_fan_out, he_normal, uniform_fan_in
@@ -87,6 +88,7 @@ class DeepLabV3(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
+    @rules.usual(types=False)
     def __call__(
         self, images: Float[Array, "b h w 3"], *, train: bool
     ) -> Float[Array, "b h w classes"]:

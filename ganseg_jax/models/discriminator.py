@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ganseg_jax import rules
 from ganseg_jax.models.blocks import conv, dense, leaky_relu
 
 
@@ -50,6 +51,7 @@ class Discriminator(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
+    @rules.usual(types=False)
     def __call__(self, images: Float[Array, "b s s 3"]) -> Float[Array, "b"]:
         x = images.astype(self.dtype)
         for i, features in enumerate(self.channels):

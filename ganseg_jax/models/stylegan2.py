@@ -13,6 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from ganseg_jax import rules
 from ganseg_jax.models.initialise import Initialiser, standard_normal, zeros
 
 BASE_SIZE = 4
@@ -252,6 +253,7 @@ class StyleGAN2Generator(nn.Module):
             self.make_rng("noise"), self.noise_shape(index), jnp.float32
         )
 
+    @rules.usual(types=False)
     def __call__(
         self,
         latents: jax.Array,
@@ -276,6 +278,7 @@ class StyleGAN2Generator(nn.Module):
         w = w_mean + truncation * (self.map_latents(latents, labels) - w_mean)
         return self.synthesize(w, noise=noise)
 
+    @rules.usual(types=False)
     def map_latents(self, z: jax.Array, labels: jax.Array | None = None) -> jax.Array:
         """Maps z [B, D], and labels [B, C] if the generator has any, to w [B, D], not truncated.
 
@@ -288,6 +291,7 @@ class StyleGAN2Generator(nn.Module):
             raise ValueError(f"this generator takes labels of {self.label_dim} classes")
         return self.mapping(z, labels)
 
+    @rules.usual(types=False)
     def synthesize(self, w: jax.Array, *, noise: Sequence[jax.Array] | None = None) -> jax.Array:
         """Returns images [B, S, S, 3] of w [B, D], or of w+ [B, L, D], a style a layer."""
         if w.ndim == 2:

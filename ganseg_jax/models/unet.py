@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ganseg_jax import geometry
+from ganseg_jax import geometry, rules
 from ganseg_jax.models.blocks import BatchNorm
 from ganseg_jax.models.convolution import Conv
 
@@ -46,6 +46,7 @@ class UNet(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
+    @rules.usual(types=False)
     def __call__(
         self, images: Float[Array, "b h w 3"], *, train: bool
     ) -> Float[Array, "b h w classes"]:
@@ -74,5 +75,5 @@ class UNet(nn.Module):
 def upsample_to(x: Float[Array, "b h w c"], height: int, width: int) -> Array:
     """Doubles the size, and repeats the last row or column if the halved side was odd."""
     x = geometry.upsample_2x(x)
-    missing = ((0, 0), (0, height - x.shape[1]), (0, width - x.shape[2]), (0, 0))
-    return jnp.pad(x, missing, mode="edge")
+    missing = {1: (0, height - x.shape[1]), 2: (0, width - x.shape[2])}
+    return geometry.repeat_edges(x, missing)

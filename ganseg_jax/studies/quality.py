@@ -65,7 +65,7 @@ def run_quality(
     if not steps or any(step < 1 for step in steps):
         raise UserError(f"--steps={','.join(map(str, steps))} must be positive whole numbers")
     check(config)
-    others = {epath.Path(other).name: _read(epath.Path(other)) for other in beside}
+    others = {resolve(other).name: _read(resolve(other)) for other in beside}
     root, points = resolve(workdir), []
     before: epath.Path | None = None
     for step in sorted(set(steps)):

@@ -13,6 +13,7 @@ import argparse
 import copy
 import json
 import math
+import os
 import statistics
 import time
 import zlib
@@ -291,12 +292,18 @@ def timed(run, repeats: int) -> float:
     return statistics.median(seconds)
 
 
+def _typed_path(text: str) -> Path:
+    return Path(os.path.expanduser(os.path.expandvars(text)))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--batch_size", type=int, default=2)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--check", type=Path, help="folder of golden tensors to compare with first")
+    parser.add_argument(
+        "--check", type=_typed_path, help="folder of golden tensors to compare with first"
+    )
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     result = {"torch": torch.__version__, "batch_size": args.batch_size, "threads": args.threads}

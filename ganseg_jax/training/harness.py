@@ -21,7 +21,7 @@ from ganseg_jax.training.stage import Stage
 LOG = logging.getLogger(__name__)
 
 
-@partition.without_outer_mesh()
+@partition.undisturbed()
 def train(
     stage: Stage,
     workdir: epath.PathLike,

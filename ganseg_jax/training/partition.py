@@ -15,6 +15,7 @@ from jax.experimental import mesh_utils, multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from orbax.checkpoint import multihost
 
+from ganseg_jax import rules
 from ganseg_jax.errors import UserError
 
 DATA_AXIS = "data"
@@ -37,12 +38,13 @@ def make_mesh(devices: list[jax.Device] | None = None) -> Mesh:
 
 
 @contextlib.contextmanager
-def without_outer_mesh() -> Iterator[None]:
-    """Hides the mesh that a caller has set for a program of its own (`jax.set_mesh`).
+def undisturbed() -> Iterator[None]:
+    """Hides the mesh and the rules that a caller has set for a program of its own.
 
-    The jobs place arrays on meshes of theirs, which JAX does not mix with the mesh around them.
+    The jobs place arrays on meshes of theirs, which JAX does not mix with the mesh around them
+    (`jax.set_mesh`); for the rules see `rules.usual`.
     """
-    with jax.set_mesh(Mesh(np.empty((), object), ())):
+    with jax.set_mesh(Mesh(np.empty((), object), ())), rules.usual():
         yield
 
 

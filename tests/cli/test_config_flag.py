@@ -2,7 +2,7 @@
 
 import pytest
 
-from ganseg_jax.cli import config_flag
+from ganseg_jax.cli import config_flag, mistakes
 from ganseg_jax.errors import UserError
 
 
@@ -35,3 +35,10 @@ def test_configs_are_found_from_any_folder(monkeypatch, tmp_path):
         assert config_flag.written_out([other]) == [other]
     (tmp_path / "puppets").write_text("")
     assert config_flag.written_out(["--config=puppets"]) == ["--config=puppets"]
+
+
+def test_a_section_is_no_field():
+    text = "flag --config.gan=3: Failed to parse '3' as a ConfigDict: `3` is not a dict."
+    assert mistakes.of_config(text) == (
+        "--config.gan is a section: set a field of it, such as --config.gan.FIELD=VALUE"
+    )

@@ -239,14 +239,20 @@ def png_of_16_bits(values: np.ndarray, orientation: int = 1) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in [*parts, (b"IEND", b"")])
 
 
-def tiff_of_16_bits(values: np.ndarray, orientation: int) -> bytes:
-    """A TIFF of (H, W, 3) with 16 bits a channel, which Pillow does not write."""
+def tiff_of_16_bits(
+    values: np.ndarray, orientation: int = 1, colours: int = 2, planar: int = 1, kind: int = 1
+) -> bytes:
+    """A TIFF of (H, W, 3) with 16 bits a channel, which Pillow does not write.
+
+    `colours`, `planar` and `kind` are the tags of these values: 2 RGB, 1 interleaved, 1 whole.
+    """
     height, width, _ = values.shape
     data, short, long = values.astype("<u2").tobytes(), 3, 4
     tags = [
         *((256, long, 1, width), (257, long, 1, height), (258, short, 3, 8), (259, short, 1, 1)),
-        *((262, short, 1, 2), (273, long, 1, 14), (274, short, 1, orientation)),
+        *((262, short, 1, colours), (273, long, 1, 14), (274, short, 1, orientation)),
         *((277, short, 1, 3), (278, long, 1, height), (279, long, 1, len(data))),
+        *((284, short, 1, planar), (339, short, 1, kind)),
     ]
     entries = b"".join(struct.pack("<HHII", *tag) for tag in tags)
     ifd = struct.pack("<H", len(tags)) + entries + struct.pack("<I", 0)
@@ -310,6 +316,48 @@ def test_deep_tiffs_are_scaled_and_it_is_said(values, note):
     np.testing.assert_allclose(stored(data), expected, atol=1)
     assert images.stored_image(data).note == note
     assert images.image_size(data) == (6, 8)
+
+
+@pytest.mark.parametrize(
+    ("tags", "reason"),
+    [
+        ({"colours": 5}, "a TIFF of 16-bit values in CMYK: save it as RGB"),
+        ({"colours": 8}, "a TIFF of 16-bit values in Lab: save it as RGB"),
+        ({"planar": 2}, "one channel behind the other .planar.: save it interleaved"),
+        ({"kind": 3}, "a TIFF of 16-bit floats: save it with 32-bit floats"),
+    ],
+)
+def test_deep_tiffs_that_would_be_misread_are_refused(tags, reason):
+    with pytest.raises(images.ImageError, match=reason):
+        images.stored_image(tiff_of_16_bits(COLOURS * 16, **tags))
+
+
+def test_deep_tiffs_where_white_is_0():
+    black_is_0 = encoded(65535 - COLOURS[..., 0] * 16, "TIFF")
+    colours = [struct.pack("<HHII", 262, 3, 1, kind) for kind in (1, 0)]
+    assert colours[0] in black_is_0
+    np.testing.assert_allclose(stored(black_is_0.replace(*colours))[..., 0], SEEN[..., 0], atol=1)
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.float32])
+def test_of_negative_values_the_lowest_is_black(kind):
+    values = COLOURS[..., 0].astype(kind) - 1000
+    low, high = values.min(), values.max()
+    seen = (values - low) / (high - low) * 255
+    data = encoded(values, "TIFF")
+    np.testing.assert_allclose(stored(data)[..., 0], seen, atol=1)
+    note = f"values from {low:.4g} to {high:.4g} scaled to 8 bits"
+    assert images.stored_image(data).note == note
+
+
+@pytest.mark.parametrize("file_format", ["TIFF", "PNG"])
+def test_of_several_pictures_the_first_is_taken_and_it_is_said(file_format):
+    pages = [Image.new("RGB", (8, 8), (grey, 0, 0)) for grey in (40, 200)]
+    buffer = io.BytesIO()
+    pages[0].save(buffer, file_format, save_all=True, append_images=pages[1:])
+    assert (stored(buffer.getvalue())[..., 0] == 40).all()
+    note = {"TIFF": "several pages", "PNG": "frame of an animation"}[file_format]
+    assert note in images.stored_image(buffer.getvalue()).note
 
 
 @pytest.mark.parametrize("file_format", ["PPM", "GIF", "TIFF", "AVIF", "MPO"])

@@ -176,6 +176,12 @@ DIALECTS = {
         | under("momentum_backbone.", wrong(x))
         | {"classifier.weight": np.ones((2, 2))}
     },
+    "VISSL": lambda x: {
+        "classy_state_dict": {
+            "base_model": {"model": {"trunk": under("_feature_blocks.", x), "heads": HEAD}}
+        }
+    },
+    "fastai": lambda x: {"model": under("0.", numbered(x)) | {"1.8.weight": np.ones((2, 2))}},
     "OpenSelfSup": lambda x: {
         "state_dict": under("encoder_q.0.", x) | under("encoder_k.0.", wrong(x)) | {"queue": HEAD}
     },

@@ -12,7 +12,7 @@ import flax.struct
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ganseg_jax import geometry
+from ganseg_jax import geometry, rules
 from ganseg_jax.latents import Latents
 from ganseg_jax.models.blocks import MLP
 from ganseg_jax.models.generator.masks import MaskGenerator
@@ -143,16 +143,19 @@ class Generator(nn.Module):
             )
         self.image_head = ImageHead(self.head, dtype=self.dtype)
 
+    @rules.usual(types=False)
     def points(self, z_point: Float[Array, "b d"]) -> Float[Array, "b k p 2"]:
         """Returns the points: level 1 alone."""
         return self.point_generator(z_point)
 
+    @rules.usual(types=False)
     def styles(
         self, z_app: Float[Array, "b d"], z_bg_app: Float[Array, "b d"]
     ) -> tuple[Float[Array, "b k e"], Float[Array, "b e"]]:
         """Returns part embeddings w_k and the background's style."""
         return self.embeddings(z_app), self.background_style(z_bg_app)
 
+    @rules.usual(types=False)
     def decode(
         self,
         points: Float[Array, "b k p 2"],
@@ -166,6 +169,7 @@ class Generator(nn.Module):
         backdrop = self.backdrop(background_style, background_position, train=train)
         return self.decode_on(points, part_embeddings, backdrop, train=train)
 
+    @rules.usual(types=False)
     def decode_on(
         self,
         points: Float[Array, "b k p 2"],
@@ -191,6 +195,7 @@ class Generator(nn.Module):
             heatmaps=heatmaps,
         )
 
+    @rules.usual(types=False)
     def masks_of(
         self,
         points: Float[Array, "b k p 2"],
@@ -210,6 +215,7 @@ class Generator(nn.Module):
             return jnp.mean(points, axis=2)
         return geometry.mass_centers(masks[..., 1:], self.grid)
 
+    @rules.usual(types=False)
     def paint(
         self,
         masks: Float[Array, "b s s m"],
@@ -224,6 +230,7 @@ class Generator(nn.Module):
         backdrop = self.backdrop(background_style, background_position, train=train)
         return self.paint_on(masks, part_centers, part_embeddings, backdrop, train=train)
 
+    @rules.usual(types=False)
     def backdrop(
         self,
         background_style: Float[Array, "b e"],
@@ -241,6 +248,7 @@ class Generator(nn.Module):
             background_position = background_position * jnp.array([0.0, 1.0])
         return self.background_generator(background_position, background_style, train=train)
 
+    @rules.usual(types=False)
     def paint_on(
         self,
         masks: Float[Array, "b s s m"],
@@ -262,6 +270,7 @@ class Generator(nn.Module):
         share = masks[..., :1].astype(self.dtype)
         return self.image_head((1 - share) * foreground + share * backdrop)
 
+    @rules.usual(types=False)
     def __call__(self, latents: Latents, *, train: bool) -> GeneratorOutput:
         """Makes images, masks and points of a batch of latents; `train` uses batch statistics."""
         if self.use_points:
