@@ -26,7 +26,8 @@ from ganseg_jax.data import pipeline as data
 from ganseg_jax.data.builders.puppets import render
 from ganseg_jax.errors import UserError
 from ganseg_jax.fewshot import autoshot, evaluate, pipeline, samples
-from ganseg_jax.fewshot.labels import CLASSES_FILE, MASK_SUFFIX, classes_json, read_labels
+from ganseg_jax.fewshot.label_files import MASK_SUFFIX
+from ganseg_jax.fewshot.labels import CLASSES_FILE, classes_json, read_labels
 from ganseg_jax.files import resolve, write_whole
 from ganseg_jax.jobs import few_shot as run
 from ganseg_jax.pixels import UNLABELLED

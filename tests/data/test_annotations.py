@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ganseg_jax.data.annotations import coco, common, export, raster, rle
+from ganseg_jax.data.annotations import coco, export, raster, rle
 from ganseg_jax.data.annotations import folder as annotation_folder
+from ganseg_jax.data.annotations.names import Names
 from ganseg_jax.errors import UserError
 from ganseg_jax.fewshot.labels import read_labels
 from tests.data import annotated
@@ -110,9 +111,11 @@ def test_several_files_of_one_image_are_merged(folder):
     + ["/tasks/4/resolve/?fileuri=czM6Ly9iL2Evb25lLnBuZw=="],
 )
 def test_names_of_images_as_tools_write_them(name):
-    assert common.Names(["one", "two"]).find(name) == "one"
-    assert common.Names(["5b2f01aa-one", "two"]).find("one.png") == "5b2f01aa-one"
-    assert common.Names(["5b2f01aa-one", "5b2f01ab-one"]).find("one.png") is None
+    assert Names(["one.png", "two.png"]).find(name, "c.json") == "one.png"
+    hashed = ["5b2f01aa-one.png", "5b2f01ab-one.png"]
+    assert Names([hashed[0], "two.png"]).find("one.png", "c.json") == hashed[0]
+    with pytest.raises(UserError, match="c.json: 'one.png' may be .*aa-one.png or .*ab-one.png"):
+        Names(hashed).find("one.png", "c.json")
 
 
 def random_labels(seed, size):
@@ -193,7 +196,7 @@ def test_formats_are_found_out(folder):
     for tool, kind in {"labelme": "LabelMe", "supervisely": "Supervisely", "yolo": "YOLO"}.items():
         contents = annotated.TOOLS[tool]()
         annotated.write(folder, contents)
-        assert list(annotation_folder.read(folder, ["one"])) == [kind]
+        assert list(annotation_folder.read(folder, ["one.png"])) == [kind]
         for name in contents:
             (folder / name).unlink()
 
@@ -206,7 +209,8 @@ def test_images_lie_deeper_in_a_project(folder):
     np.testing.assert_array_equal(read_labels(folder).labels[0], annotated.TRUTH)
     Image.new("RGB", annotated.SIZE[::-1]).save(folder / "project/one.png")
     found = read_labels(folder)
-    assert any("project/one.png has the same name" in why for _, why in found.left_out)
+    assert found.names == ["project/ds0/img/one"]
+    np.testing.assert_array_equal(found.labels[0], annotated.TRUTH)
 
 
 def test_outlines_of_coco_are_drawn_as_its_own_tools_draw_them():

@@ -10,6 +10,8 @@ from jaxtyping import Integer
 
 from ganseg_jax.data.annotations import common, raster
 from ganseg_jax.data.annotations.common import Annotations, Drawing, Shape
+from ganseg_jax.data.annotations.names import Claim, Names
+from ganseg_jax.errors import UserError
 
 _WITHOUT_AREA = ("point", "points", "line", "linestrip")
 
@@ -19,21 +21,25 @@ def recognises(content: Any) -> bool:
     return isinstance(content, dict) and "shapes" in content
 
 
-def read(path: epath.Path, content: Any, names: common.Names) -> Annotations:
+def read(path: epath.Path, content: Any, names: Names, claim: Claim) -> Annotations:
     """Reads polygons, rectangles of two or four corners, circles and masks.
 
     Polygons of one class and group form one region, in which a ring inside the others is a hole.
     Points and lines are left out.
+
+    Args:
+      path: the file.
+      content: of it.
+      names: find its image if its own name does not say which that is.
+      claim: what its own name says.
 
     Raises:
       UserError: the file is malformed, or has a shape of another type; it is named.
     """
     with common.reading(path):
         if not isinstance(content, dict) or not isinstance(content.get("shapes"), list):
-            raise common.UserError(f"{path} is no LabelMe file: it has no list of 'shapes'")
-        stem = names.find(path.name) or names.find(str(content.get("imagePath")))
-        if stem is None:
-            raise common.UserError(f"{path} annotates an image that the folder lacks")
+            raise UserError(f"{path} is no LabelMe file: it has no list of 'shapes'")
+        image = _image(path, str(content.get("imagePath")), names, claim)
         size = common.size_of(content.get("imageHeight"), content.get("imageWidth"))
         found = Annotations()
         shapes: list[Shape] = []
@@ -56,10 +62,21 @@ def read(path: epath.Path, content: Any, names: common.Names) -> Annotations:
                     continue
                 shapes.append(Shape(label, _region(path, kind, entry)))
         if shapes:
-            found.add(stem, Drawing(str(path), size, shapes))
+            found.add(image, Drawing(str(path), size, shapes))
         else:
             found.left_out.append((str(path), "has no shapes: not labelled"))
         return found.number_drawn()
+
+
+def _image(path: epath.Path, called: str, names: Names, claim: Claim) -> str:
+    if len(claim.images) == 1:
+        return claim.images[0]
+    image = names.find(called, path, claim.images or None)
+    if image is None and claim.images:
+        raise names.unclear(path, claim.images)
+    if image is None:
+        raise UserError(f"{path} annotates an image that the folder lacks")
+    return image
 
 
 def _region(path: epath.Path, kind: str, entry: dict):
@@ -76,7 +93,7 @@ def _region(path: epath.Path, kind: str, entry: dict):
     elif kind not in ("polygon", "rotation", "oriented_rectangle") and not (
         kind == "rectangle" and len(points) == 4
     ):
-        raise common.UserError(f"{path}: shapes of type {kind!r} are not read, draw polygons")
+        raise UserError(f"{path}: shapes of type {kind!r} are not read, draw polygons")
     points = common.points_of(points)
     return lambda s: raster.inside_polygon(points, s)
 

@@ -1,0 +1,401 @@
+"""Finds which of a folder's images an annotation is of: one rule for the files of all tools.
+
+Tools name an image by its path, or by a part of it: from the folder given, from one above or below
+it, or from another machine; with backslashes, as a web address, with a hash in front
+(`<hash>-NAME`, Label Studio) or behind (`NAME_png.rf.<hash>`, Roboflow), with another ending.
+
+An image that has the name counts more than one that has it without ending, and that more than one
+that has it without hashes, or in another case with other signs between the words. Of several images
+with the name, the folders decide, without what they say about photos and masks (`labels/a/x.png` is
+of `images/a/x.jpg`):
+
+1. The whole path, from the annotation file's folder or one above it. Folders that begin all names
+   of a file (`/home/ann/set7/`) may be left out. What fits most of the file's names is taken.
+2. The longest end of the path that both have.
+3. The folder that is nearest to the annotation file.
+
+What remains is refused: the message names the images. Where two names are of one image, the better
+one has it, and the other is of an image that is not there.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import os
+import re
+from collections.abc import Collection, Iterable, Sequence
+
+from etils import epath
+
+from ganseg_jax.data import images, layout_names
+from ganseg_jax.data.annotations import name_forms
+from ganseg_jax.errors import UserError
+from ganseg_jax.files import is_remote
+
+Folders = tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Path:
+    """Holds what a path says.
+
+    Attributes:
+      folders: as they are written.
+      last: the file's name.
+    """
+
+    folders: Folders
+    last: str
+
+    @classmethod
+    def of(cls, name: str) -> "Path":
+        """Splits a path with slashes or backslashes."""
+        parts = [part for part in re.split(r"[/\\]", name) if part not in ("", ".")]
+        return cls(tuple(map(name_forms.composed, parts[:-1])), parts[-1] if parts else "")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Fit:
+    """Says how well an image fits a name; `place` is compared first.
+
+    Attributes:
+      place: how well its folders do: larger is better.
+      near: number of folders above both it and the annotation file.
+      level: how much of the name it has, 0 for all.
+      consumed: whether it has all folders that the name has.
+      contrary: whether both have folders, and no last one in common.
+    """
+
+    place: tuple[int, ...]
+    near: int
+    level: int
+    consumed: bool
+    contrary: bool
+
+
+@dataclasses.dataclass
+class _Reference:
+    """Holds a name that an annotation gives to an image.
+
+    Attributes:
+      path: what it says.
+      levels: by the images that it may be of, how much of the name they have.
+      flat: whether its folders say nothing about the image's.
+      fits: the images that fit it best: several if it does not say which.
+      fit: how well these do.
+    """
+
+    path: Path
+    levels: dict[str, int]
+    flat: bool = False
+    fits: list[str] = dataclasses.field(default_factory=list)
+    fit: _Fit | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """Says which image a file is of that has the name of its image.
+
+    Attributes:
+      images: paths; none if there is no image of that name, several if the name may mean each.
+      better: the file that is of this file's image by a better name, if there is one.
+    """
+
+    images: tuple[str, ...] = ()
+    better: str | None = None
+
+
+class Names:
+    """Finds images by the names that annotations give them.
+
+    Args:
+      paths: of the images below the folder, with slashes.
+      root: the folder.
+    """
+
+    def __init__(self, paths: Iterable[str], root: epath.PathLike = "."):
+        self._root = epath.Path(root)
+        whole = str(root) if is_remote(root) else os.path.abspath(root)
+        self._above = _place(Path.of(f"{whole}/x").folders)
+        self._paths = {path: Path.of(path) for path in paths}
+        self._tables: dict[str, dict[str, list[str]]] = {}
+        for path, parts in self._paths.items():
+            for table, key in name_forms.of_image(parts.last):
+                self._tables.setdefault(table, {}).setdefault(key, []).append(path)
+
+    def find(
+        self, name: str, file: epath.PathLike, among: Collection[str] | None = None
+    ) -> str | None:
+        """Returns the path of the image that a file calls by a name, or None if there is none.
+
+        Args:
+          name: what the file says.
+          file: the annotation file.
+          among: the only images that it may be.
+
+        Raises:
+          UserError: it may be each of several images; they are named.
+        """
+        return self.find_all([name], file, among=among)[0]
+
+    def find_all(
+        self,
+        names: Sequence[str],
+        file: epath.PathLike,
+        lengths: Sequence[int | None] | None = None,
+        among: Collection[str] | None = None,
+    ) -> list[str | None]:
+        """Returns the images that a file calls by these names; see `find`.
+
+        Args:
+          names: all that the file has, since they are understood together.
+          file: the annotation file.
+          lengths: of the images' files in bytes, where the file says so: they decide between images
+            that a name does not tell apart.
+          among: see `find`.
+        """
+        near = self._folders_of(file)
+        references = [self._reference(name, among) for name in names]
+        for reference, length in zip(references, lengths or [None] * len(names), strict=True):
+            if length is not None and len(reference.levels) > 1:
+                right = [path for path in reference.levels if self._length(path) == length]
+                if len(right) == 1:
+                    reference.levels = {right[0]: reference.levels[right[0]]}
+        bases = [near[:depth] for depth in range(len(near), -1, -1)]
+        self._settle(references, bases, [near] * len(names))
+        for name, reference in zip(names, references, strict=True):
+            if len(reference.fits) > 1:
+                raise self._ambiguous(file, name, reference.fits)
+        return [reference.fits[0] if reference.fits else None for reference in references]
+
+    def of_files(self, files: Collection[epath.Path]) -> dict[epath.Path, Claim]:
+        """Returns which images files are of that are named after them, as `x.txt` is of `x.jpg`.
+
+        Args:
+          files: all files of one ending, since they are understood together.
+        """
+        folders = [self._folders_of(file) for file in files]
+        references = [
+            self._reference("/".join([*above, epath.Path(file).stem]), decode=False)
+            for above, file in zip(folders, files, strict=True)
+        ]
+        self._settle(references, [()], folders)
+        better = {
+            path: file
+            for reference, file in zip(references, files, strict=True)
+            for path in reference.fits[:1]
+        }
+        claims = {}
+        for reference, file in zip(references, files, strict=True):
+            lost = next((better[path] for path in reference.levels if path in better), None)
+            claims[file] = (
+                Claim(tuple(reference.fits))
+                if reference.fits or lost is None
+                else Claim(better=str(lost))
+            )
+        return claims
+
+    def only(self, claim: Claim, file: epath.PathLike) -> str:
+        """Returns the image that a file is of.
+
+        Raises:
+          UserError: its name does not say which that is.
+        """
+        if len(claim.images) > 1:
+            raise self.unclear(file, claim.images)
+        return claim.images[0]
+
+    def unclear(self, file: epath.PathLike, paths: Sequence[str]) -> UserError:
+        """Returns the error of a file that by its name may be of each of these images."""
+        file = epath.Path(file)
+        whole = f"{self._last(paths[0])}{file.suffix}"
+        if self._one_folder(paths):
+            remedy = f"say which by its whole name, such as {whole}"
+        else:
+            above = "/".join(self._paths[paths[0]].folders) or "that of the first"
+            remedy = f"put it into the folder of its image (such as {above})"
+        return UserError(f"{file} may be of {self._choice(paths)}: {remedy}")
+
+    def _ambiguous(self, file: epath.PathLike, name: str, paths: Sequence[str]) -> UserError:
+        whole = self._last(paths[0]) if self._one_folder(paths) else paths[0]
+        how = "ending" if self._one_folder(paths) else "folder"
+        return UserError(
+            f"{file}: {name!r} may be {self._choice(paths)}: write it with its {how}, such as "
+            f"{whole!r}"
+        )
+
+    def _choice(self, paths: Sequence[str]) -> str:
+        more = f" (or {len(paths) - 2} more)" if len(paths) > 2 else ""
+        return f"{self._root / paths[0]} or {self._root / paths[1]}{more}"
+
+    def _one_folder(self, paths: Sequence[str]) -> bool:
+        return self._paths[paths[0]].folders == self._paths[paths[1]].folders
+
+    def _last(self, path: str) -> str:
+        return path.rpartition("/")[2]
+
+    def _folders_of(self, file: epath.PathLike) -> Folders:
+        with contextlib.suppress(ValueError):
+            return Path.of(str(epath.Path(file).relative_to(self._root))).folders
+        return ()
+
+    def _length(self, path: str) -> int:
+        return int((self._root / path).stat().length)
+
+    def _reference(
+        self, name: str, among: Collection[str] | None = None, decode: bool = True
+    ) -> _Reference:
+        written = Path.of(name)
+        plain = Path.of(name_forms.decoded(name)) if decode else written
+        # A sign such as % may belong to the image's name.
+        last = written.last if written.last in self._tables.get("name", {}) else plain.last
+        levels: dict[str, int] = {}
+        for group in name_forms.of_reference(last):
+            for level, (table, key) in group:
+                for path in self._tables.get(table, {}).get(key, []):
+                    if among is None or path in among:
+                        levels.setdefault(path, level)
+            if levels:
+                break
+        return _Reference(plain, levels, flat=plain.folders[:2] == ("data", "upload"))
+
+    def _settle(
+        self, references: list[_Reference], bases: Sequence[Folders], near: Sequence[Folders]
+    ) -> None:
+        """Finds the images that fit each reference best, given all others of the same file."""
+        with_images = [reference for reference in references if reference.levels]
+        base, strip = self._view([r for r in with_images if not r.flat], bases)
+        sure = False
+        for reference, beside in zip(references, near, strict=True):
+            if not reference.levels:
+                continue
+            fits = {
+                path: self._fit(path, level, reference, base, strip, beside)
+                for path, level in reference.levels.items()
+            }
+            best = max(fits.values(), key=lambda fit: (fit.place, fit.near, -fit.level))
+            reference.fit = best
+            reference.fits = [
+                path
+                for path, fit in fits.items()
+                if (fit.place, fit.near, fit.level) == (best.place, best.near, best.level)
+                # Its whole name is worth as much as the other's folders.
+                or (fit.level <= 1 < best.level and fit.consumed)
+            ]
+            sure = sure or bool(best.place[0] and reference.path.folders[strip:])
+        _give_to_the_better(with_images, sure)
+
+    def _view(
+        self, references: Sequence[_Reference], bases: Sequence[Folders]
+    ) -> tuple[Folders, int]:
+        """Returns from which folder most names are whole paths, and without how many folders."""
+        shared = os.path.commonprefix([reference.path.folders for reference in references])
+        views = [(base, strip) for strip in range(len(shared) + 1) for base in bases]
+        return max(
+            views,
+            key=lambda view: sum(
+                any(self._exact(path, reference, *view) for path in reference.levels)
+                for reference in references
+            ),
+        )
+
+    def _exact(self, path: str, reference: _Reference, base: Folders, strip: int) -> int:
+        """Returns 2 if the name is a path of the image, 1 if it is but for words for masks."""
+        folders = _joined(base, reference.path.folders[strip:])
+        own = self._paths[path].folders
+        return 2 if folders == own else int(_place(folders) == _place(own))
+
+    def _fit(
+        self,
+        path: str,
+        level: int,
+        reference: _Reference,
+        base: Folders,
+        strip: int,
+        near: Folders,
+    ) -> _Fit:
+        if reference.flat:
+            return _Fit((0,), 0, level, consumed=True, contrary=False)
+        own, named = self._paths[path].folders, reference.path.folders
+        place, name_place = _place(own), _place(named)
+        shared = _shared_end(name_place, (*self._above, *place))
+        consumed = shared == len(name_place)
+        return _Fit(
+            (
+                self._exact(path, reference, base, strip),
+                shared,
+                int(consumed or shared >= len(place)),
+                _shared_end(named, own),
+            ),
+            len(os.path.commonprefix([near, own])),
+            level,
+            consumed=consumed,
+            contrary=not shared and bool(place) and bool(name_place),
+        )
+
+
+def keys(paths: Collection[str]) -> dict[str, str]:
+    """Returns short names of images, each of one image only, with the images' paths.
+
+    A name has no folder and no ending if no other image is called so, else what tells them apart.
+    """
+    forms = {
+        path: [name_forms.stem_of(Path.of(path).last), name_forms.stem_of(path), path]
+        for path in paths
+    }
+    counts: dict[str, int] = {}
+    for named in forms.values():
+        for form in set(named):
+            counts[form] = counts.get(form, 0) + 1
+    return {
+        next((form for form in named if counts[form] == 1), path): path
+        for path, named in forms.items()
+    }
+
+
+def _give_to_the_better(references: Sequence[_Reference], sure: bool) -> None:
+    """Takes images from references that fit them less well than others do.
+
+    Args:
+      references: of a file, or all files of an ending.
+      sure: whether the folders of some are those of the images; then others' must not differ.
+    """
+    claims: dict[tuple[str, bool], list[_Reference]] = {}
+    for reference in references:
+        if sure and reference.fit is not None and reference.fit.contrary:
+            reference.fits = []
+        if len(reference.fits) == 1:
+            # x.json and x.jpg.json are of different tools.
+            claim = reference.fits[0], images.is_image(reference.path.last)
+            claims.setdefault(claim, []).append(reference)
+
+    def worth(reference: _Reference) -> tuple:
+        assert reference.fit is not None
+        return reference.fit.place, -reference.fit.level
+
+    for claimants in claims.values():
+        best = max(map(worth, claimants))
+        for reference in claimants:
+            if worth(reference) != best:
+                reference.fits = []
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _place(folders: Folders) -> Folders:
+    """Returns folders without what they say about photos and masks."""
+    return layout_names.place("/".join([*folders, ""]))
+
+
+def _joined(base: Folders, folders: Folders) -> Folders:
+    joined: list[str] = []
+    for part in (*base, *folders):
+        if part == "..":
+            del joined[-1:]
+        else:
+            joined.append(part)
+    return tuple(joined)
+
+
+def _shared_end(one: Folders, other: Folders) -> int:
+    """Returns the number of last folders that are the same."""
+    return len(os.path.commonprefix([one[::-1], other[::-1]]))
