@@ -2,13 +2,16 @@
 
 import collections
 import dataclasses
+import os
+from collections.abc import Collection
 
 from etils import epath
 
 from ganseg_jax.data import layout, layout_names
 from ganseg_jax.data.annotations import folder
 from ganseg_jax.data.annotations.common import Annotations, Drawing
-from ganseg_jax.data.annotations.names import Names, keys
+from ganseg_jax.data.annotations.name_forms import stem_of
+from ganseg_jax.data.annotations.names import Names
 from ganseg_jax.errors import UserError
 
 MASK_SUFFIX = "_mask.png"
@@ -58,7 +61,7 @@ def image_files(directory: epath.Path) -> dict[str, epath.Path]:
       UserError: the folder does not exist or has no images.
     """
     photos = _layout(directory).photos
-    return {name: directory / path for name, path in sorted(keys(photos).items())}
+    return {name: directory / path for name, path in sorted(short_names(photos).items())}
 
 
 def find(directory: epath.Path) -> Found:
@@ -69,7 +72,7 @@ def find(directory: epath.Path) -> Found:
         it is; it is named.
     """
     listed = _layout(directory)
-    paths = dict(sorted(keys(listed.photos).items()))
+    paths = dict(sorted(short_names(listed.photos).items()))
     names = Names(listed.photos, directory)
     masks, left_out = _masks(directory, listed, names)
     annotations = folder.read(directory, listed.photos)
@@ -137,3 +140,27 @@ def _owner(directory: epath.Path, mask: str, names: Names) -> str:
     raise UserError(
         f"{directory / mask} is the label map of an image {forms[-1]!r} that {directory} lacks"
     )
+
+
+def short_names(paths: Collection[str]) -> dict[str, str]:
+    """Returns short names of images, each of one image only, with the images' paths.
+
+    A name has no folder and no ending if no other image is called so, else what tells them apart.
+    """
+    shared = len("".join(f"{p}/" for p in os.path.commonprefix([p.split("/")[:-1] for p in paths])))
+    forms = {
+        path: [
+            stem_of(path.rpartition("/")[2]),
+            stem_of(path[shared:]),
+            path[shared:],
+        ]
+        for path in paths
+    }
+    counts: dict[str, int] = {}
+    for named in forms.values():
+        for form in set(named):
+            counts[form] = counts.get(form, 0) + 1
+    return {
+        next((form for form in named if counts[form] == 1), named[-1]): path
+        for path, named in forms.items()
+    }

@@ -41,6 +41,9 @@ from ganseg_jax.report.palette import palette
 
 CLASSES_FILE = "classes.json"
 
+_MOST_NAMED = 10
+"""Things that are left out for the same reason."""
+
 
 @dataclasses.dataclass(frozen=True)
 class LabelSet:
@@ -81,8 +84,21 @@ class LabelSet:
         )
         return [
             f"{len(self.names)} labelled images ({counts}); pixels: {shares}",
-            *(f"left out: {what}: {why}" for what, why in self.left_out),
+            *(f"left out: {line}" for line in _grouped(self.left_out)),
         ]
+
+
+def _grouped(left_out: Sequence[tuple[str, str]]) -> list[str]:
+    """Returns a line for each reason, or for each thing if they are few."""
+    reasons: dict[str, list[str]] = {}
+    for what, why in left_out:
+        reasons.setdefault(why, []).append(what)
+    lines = []
+    for why, things in reasons.items():
+        if len(things) > _MOST_NAMED:
+            things = [f"{len(things)}, such as {', '.join(things[:2])}"]
+        lines += [f"{what}: {why}" for what in things]
+    return lines
 
 
 def read_labels(

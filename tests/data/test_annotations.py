@@ -209,7 +209,7 @@ def test_images_lie_deeper_in_a_project(folder):
     np.testing.assert_array_equal(read_labels(folder).labels[0], annotated.TRUTH)
     Image.new("RGB", annotated.SIZE[::-1]).save(folder / "project/one.png")
     found = read_labels(folder)
-    assert found.names == ["project/ds0/img/one"]
+    assert found.names == ["ds0/img/one"]
     np.testing.assert_array_equal(found.labels[0], annotated.TRUTH)
 
 

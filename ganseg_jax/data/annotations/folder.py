@@ -22,7 +22,8 @@ from ganseg_jax.data.images import is_image
 from ganseg_jax.errors import UserError
 
 _OTHER = "other files"
-_UNKNOWN = "is no annotation file that is known"
+_MISSING = "annotates an image that the folder lacks"
+_UNKNOWN = "is no annotation file that is known, nor named after an image of the folder"
 _ONE_FOR_EACH = ("LabelMe", "Supervisely", "YOLO")
 """Formats with a file for each image."""
 
@@ -69,10 +70,7 @@ def read(directory: epath.Path, images: Collection[str]) -> dict[str, Annotation
         kind, read_here = "", Annotations()
         if path.name in (*_OTHER_FILES, *yolo.NAME_FILES):
             continue
-        if claim.better:
-            why = f"{claim.better} is named after the image that it would be of"
-            kind, read_here = _OTHER, Annotations(left_out=[(str(path), why)])
-        elif ending == ".json":
+        if ending == ".json":
             content = label_studio.unwrapped(common.read_json(path))
             with common.reading(path):
                 kind, read_here = read_json(path, content, names, claim)
@@ -86,7 +84,7 @@ def read(directory: epath.Path, images: Collection[str]) -> dict[str, Annotation
             image = names.only(claim, path)
             kind, read_here = "YOLO", yolo.read(path, yolo_names(path.parent), image)
         elif ending in (".csv", ".txt", ".zip"):
-            why = "is packed: unpack it" if ending == ".zip" else _UNKNOWN
+            why = "is packed: unpack it" if ending == ".zip" else claim.lost or _UNKNOWN
             kind, read_here = _OTHER, Annotations(left_out=[(str(path), why)])
         if kind:
             _merge(found.setdefault(kind, Annotations()), read_here, kind)
@@ -162,11 +160,14 @@ def read_json(
         return "COCO", coco.read(path, content, names)
     if supervisely.recognises(content):
         if not claim.images:
-            raise UserError(f"{path} annotates an image that the folder lacks")
+            return "Supervisely", Annotations(left_out=[(str(path), claim.lost or _MISSING)])
         return "Supervisely", supervisely.read(path, content, names.only(claim, path))
     # What a camera or a shop writes as a.jpg.json is something else.
     if labelme.recognises(content) or (claim.images and not is_image(path.stem)):
-        return "LabelMe", labelme.read(path, content, names, claim)
+        image = None if claim.lost else labelme.image_of(path, content, names, claim)
+        if image is None:
+            return "LabelMe", Annotations(left_out=[(str(path), claim.lost or _MISSING)])
+        return "LabelMe", labelme.read(path, content, image)
     if via.recognises(content):
         return "VIA", via.read(path, content, names)
     if label_studio.recognises(content):

@@ -21,25 +21,32 @@ def recognises(content: Any) -> bool:
     return isinstance(content, dict) and "shapes" in content
 
 
-def read(path: epath.Path, content: Any, names: Names, claim: Claim) -> Annotations:
+def image_of(path: epath.Path, content: Any, names: Names, claim: Claim) -> str | None:
+    """Returns the image of a file: the one that it is named after, else the one that it names.
+
+    Raises:
+      UserError: the file is malformed, or its image may be each of several.
+    """
+    if not recognises(content) or not isinstance(content["shapes"], list):
+        raise UserError(f"{path} is no LabelMe file: it has no list of 'shapes'")
+    if len(claim.images) == 1:
+        return claim.images[0]
+    image = names.find(str(content.get("imagePath")), path, claim.images or None)
+    if image is None and claim.images:
+        raise names.unclear(path, claim.images)
+    return image
+
+
+def read(path: epath.Path, content: dict, image: str) -> Annotations:
     """Reads polygons, rectangles of two or four corners, circles and masks.
 
     Polygons of one class and group form one region, in which a ring inside the others is a hole.
     Points and lines are left out.
 
-    Args:
-      path: the file.
-      content: of it.
-      names: find its image if its own name does not say which that is.
-      claim: what its own name says.
-
     Raises:
       UserError: the file is malformed, or has a shape of another type; it is named.
     """
     with common.reading(path):
-        if not isinstance(content, dict) or not isinstance(content.get("shapes"), list):
-            raise UserError(f"{path} is no LabelMe file: it has no list of 'shapes'")
-        image = _image(path, str(content.get("imagePath")), names, claim)
         size = common.size_of(content.get("imageHeight"), content.get("imageWidth"))
         found = Annotations()
         shapes: list[Shape] = []
@@ -66,17 +73,6 @@ def read(path: epath.Path, content: Any, names: Names, claim: Claim) -> Annotati
         else:
             found.left_out.append((str(path), "has no shapes: not labelled"))
         return found.number_drawn()
-
-
-def _image(path: epath.Path, called: str, names: Names, claim: Claim) -> str:
-    if len(claim.images) == 1:
-        return claim.images[0]
-    image = names.find(called, path, claim.images or None)
-    if image is None and claim.images:
-        raise names.unclear(path, claim.images)
-    if image is None:
-        raise UserError(f"{path} annotates an image that the folder lacks")
-    return image
 
 
 def _region(path: epath.Path, kind: str, entry: dict):

@@ -1,13 +1,37 @@
-"""The forms that an image's name takes in the files of labelling tools."""
+"""The forms that an image's name and folders take in the files of labelling tools."""
 
 import base64
 import contextlib
+import dataclasses
+import functools
+import os
 import re
 import unicodedata
 import urllib.parse
 from collections.abc import Iterator
 
-from ganseg_jax.data import images
+from ganseg_jax.data import images, layout_names
+
+Folders = tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Path:
+    """Holds what a path says.
+
+    Attributes:
+      folders: as they are written.
+      last: the file's name.
+    """
+
+    folders: Folders
+    last: str
+
+    @classmethod
+    def of(cls, name: str) -> "Path":
+        """Splits a path with slashes or backslashes."""
+        parts = [part for part in re.split(r"[/\\]", name) if part not in ("", ".")]
+        return cls(tuple(map(composed, parts[:-1])), parts[-1] if parts else "")
 
 
 def of_image(last: str) -> Iterator[tuple[str, str]]:
@@ -82,3 +106,25 @@ def decoded(name: str) -> str:
                     return decoded(base64.b64decode(packed[0]).decode())
             name = parts.path
     return urllib.parse.unquote(name)
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def place(folders: Folders) -> Folders:
+    """Returns folders without what they say about photos and masks."""
+    return layout_names.place("/".join([*folders, ""]))
+
+
+def joined(base: Folders, folders: Folders) -> Folders:
+    """Returns folders below others; .. leads up."""
+    parts: list[str] = []
+    for part in (*base, *folders):
+        if part == "..":
+            del parts[-1:]
+        else:
+            parts.append(part)
+    return tuple(parts)
+
+
+def shared_end(one: Folders, other: Folders) -> int:
+    """Returns the number of last folders that are the same."""
+    return len(os.path.commonprefix([one[::-1], other[::-1]]))

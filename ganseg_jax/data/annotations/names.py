@@ -18,40 +18,19 @@ What remains is refused: the message names the images. Where two names are of on
 one has it, and the other is of an image that is not there.
 """
 
+import collections
 import contextlib
 import dataclasses
-import functools
 import os
-import re
 from collections.abc import Collection, Iterable, Sequence
 
 from etils import epath
 
-from ganseg_jax.data import images, layout_names
+from ganseg_jax.data import images
 from ganseg_jax.data.annotations import name_forms
+from ganseg_jax.data.annotations.name_forms import Folders, Path
 from ganseg_jax.errors import UserError
 from ganseg_jax.files import is_remote
-
-Folders = tuple[str, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class Path:
-    """Holds what a path says.
-
-    Attributes:
-      folders: as they are written.
-      last: the file's name.
-    """
-
-    folders: Folders
-    last: str
-
-    @classmethod
-    def of(cls, name: str) -> "Path":
-        """Splits a path with slashes or backslashes."""
-        parts = [part for part in re.split(r"[/\\]", name) if part not in ("", ".")]
-        return cls(tuple(map(name_forms.composed, parts[:-1])), parts[-1] if parts else "")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +42,7 @@ class _Fit:
       near: number of folders above both it and the annotation file.
       level: how much of the name it has, 0 for all.
       consumed: whether it has all folders that the name has.
-      contrary: whether both have folders, and no last one in common.
+      contrary: whether the name has folders that are not the image's.
     """
 
     place: tuple[int, ...]
@@ -81,15 +60,15 @@ class _Reference:
       path: what it says.
       levels: by the images that it may be of, how much of the name they have.
       flat: whether its folders say nothing about the image's.
-      fits: the images that fit it best: several if it does not say which.
-      fit: how well these do.
+      whole: whether it has an ending, where files of different tools differ in that.
+      fits: how well the images fit it that do so best: several if it does not say which.
     """
 
     path: Path
     levels: dict[str, int]
     flat: bool = False
-    fits: list[str] = dataclasses.field(default_factory=list)
-    fit: _Fit | None = None
+    whole: bool = False
+    fits: dict[str, _Fit] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,11 +77,11 @@ class Claim:
 
     Attributes:
       images: paths; none if there is no image of that name, several if the name may mean each.
-      better: the file that is of this file's image by a better name, if there is one.
+      lost: why it is of none although there are images of that name, or "".
     """
 
     images: tuple[str, ...] = ()
-    better: str | None = None
+    lost: str = ""
 
 
 class Names:
@@ -116,7 +95,7 @@ class Names:
     def __init__(self, paths: Iterable[str], root: epath.PathLike = "."):
         self._root = epath.Path(root)
         whole = str(root) if is_remote(root) else os.path.abspath(root)
-        self._above = _place(Path.of(f"{whole}/x").folders)
+        self._above = name_forms.place(Path.of(f"{whole}/x").folders)
         self._paths = {path: Path.of(path) for path in paths}
         self._tables: dict[str, dict[str, list[str]]] = {}
         for path, parts in self._paths.items():
@@ -163,10 +142,11 @@ class Names:
                     reference.levels = {right[0]: reference.levels[right[0]]}
         bases = [near[:depth] for depth in range(len(near), -1, -1)]
         self._settle(references, bases, [near] * len(names))
+        _give_to_the_better(references)
         for name, reference in zip(names, references, strict=True):
             if len(reference.fits) > 1:
-                raise self._ambiguous(file, name, reference.fits)
-        return [reference.fits[0] if reference.fits else None for reference in references]
+                raise self._ambiguous(file, name, list(reference.fits))
+        return [next(iter(reference.fits), None) for reference in references]
 
     def of_files(self, files: Collection[epath.Path]) -> dict[epath.Path, Claim]:
         """Returns which images files are of that are named after them, as `x.txt` is of `x.jpg`.
@@ -179,20 +159,23 @@ class Names:
             self._reference("/".join([*above, epath.Path(file).stem]), decode=False)
             for above, file in zip(folders, files, strict=True)
         ]
+        for reference, file in zip(references, files, strict=True):
+            json = epath.Path(file).suffix.lower() == ".json"
+            reference.whole = json and images.is_image(reference.path.last)
         self._settle(references, [()], folders)
-        better = {
-            path: file
+        _give_to_the_better(references)
+        owners = {
+            next(iter(reference.fits)): file
             for reference, file in zip(references, files, strict=True)
-            for path in reference.fits[:1]
+            if len(reference.fits) == 1
         }
         claims = {}
         for reference, file in zip(references, files, strict=True):
-            lost = next((better[path] for path in reference.levels if path in better), None)
-            claims[file] = (
-                Claim(tuple(reference.fits))
-                if reference.fits or lost is None
-                else Claim(better=str(lost))
-            )
+            lost = ""
+            if reference.levels and not reference.fits:
+                others = [owners[path] for path in reference.levels if path in owners]
+                lost = f"its image is not there; {others[0]} is of the one so called"
+            claims[file] = Claim(tuple(reference.fits), lost)
         return claims
 
     def only(self, claim: Claim, file: epath.PathLike) -> str:
@@ -263,8 +246,8 @@ class Names:
         self, references: list[_Reference], bases: Sequence[Folders], near: Sequence[Folders]
     ) -> None:
         """Finds the images that fit each reference best, given all others of the same file."""
-        with_images = [reference for reference in references if reference.levels]
-        base, strip = self._view([r for r in with_images if not r.flat], bases)
+        known = [r for r in references if r.levels and not r.flat]
+        base, strip = self._view(known, bases)
         sure = False
         for reference, beside in zip(references, near, strict=True):
             if not reference.levels:
@@ -274,16 +257,17 @@ class Names:
                 for path, level in reference.levels.items()
             }
             best = max(fits.values(), key=lambda fit: (fit.place, fit.near, -fit.level))
-            reference.fit = best
-            reference.fits = [
-                path
+            reference.fits = {
+                path: fit
                 for path, fit in fits.items()
                 if (fit.place, fit.near, fit.level) == (best.place, best.near, best.level)
                 # Its whole name is worth as much as the other's folders.
                 or (fit.level <= 1 < best.level and fit.consumed)
-            ]
+            }
             sure = sure or bool(best.place[0] and reference.path.folders[strip:])
-        _give_to_the_better(with_images, sure)
+        for reference in references if sure else ():
+            if all(fit.contrary for fit in reference.fits.values()):
+                reference.fits = {}
 
     def _view(
         self, references: Sequence[_Reference], bases: Sequence[Folders]
@@ -301,9 +285,9 @@ class Names:
 
     def _exact(self, path: str, reference: _Reference, base: Folders, strip: int) -> int:
         """Returns 2 if the name is a path of the image, 1 if it is but for words for masks."""
-        folders = _joined(base, reference.path.folders[strip:])
+        folders = name_forms.joined(base, reference.path.folders[strip:])
         own = self._paths[path].folders
-        return 2 if folders == own else int(_place(folders) == _place(own))
+        return 2 if folders == own else int(name_forms.place(folders) == name_forms.place(own))
 
     def _fit(
         self,
@@ -317,85 +301,45 @@ class Names:
         if reference.flat:
             return _Fit((0,), 0, level, consumed=True, contrary=False)
         own, named = self._paths[path].folders, reference.path.folders
-        place, name_place = _place(own), _place(named)
-        shared = _shared_end(name_place, (*self._above, *place))
+        place, name_place = name_forms.place(own), name_forms.place(named)
+        shared = name_forms.shared_end(name_place, (*self._above, *place))
         consumed = shared == len(name_place)
+        exact = self._exact(path, reference, base, strip)
         return _Fit(
             (
-                self._exact(path, reference, base, strip),
+                exact,
                 shared,
                 int(consumed or shared >= len(place)),
-                _shared_end(named, own),
+                name_forms.shared_end(named, own),
             ),
             len(os.path.commonprefix([near, own])),
             level,
             consumed=consumed,
-            contrary=not shared and bool(place) and bool(name_place),
+            contrary=not exact and not shared and bool(name_place),
         )
 
 
-def keys(paths: Collection[str]) -> dict[str, str]:
-    """Returns short names of images, each of one image only, with the images' paths.
-
-    A name has no folder and no ending if no other image is called so, else what tells them apart.
-    """
-    forms = {
-        path: [name_forms.stem_of(Path.of(path).last), name_forms.stem_of(path), path]
-        for path in paths
-    }
-    counts: dict[str, int] = {}
-    for named in forms.values():
-        for form in set(named):
-            counts[form] = counts.get(form, 0) + 1
-    return {
-        next((form for form in named if counts[form] == 1), path): path
-        for path, named in forms.items()
-    }
-
-
-def _give_to_the_better(references: Sequence[_Reference], sure: bool) -> None:
+def _give_to_the_better(references: Sequence[_Reference]) -> None:
     """Takes images from references that fit them less well than others do.
 
-    Args:
-      references: of a file, or all files of an ending.
-      sure: whether the folders of some are those of the images; then others' must not differ.
+    `x.json` and `x.jpg.json` are of different tools: only their folders are compared.
     """
-    claims: dict[tuple[str, bool], list[_Reference]] = {}
+    claims: dict[str, list[_Reference]] = collections.defaultdict(list)
     for reference in references:
-        if sure and reference.fit is not None and reference.fit.contrary:
-            reference.fits = []
         if len(reference.fits) == 1:
-            # x.json and x.jpg.json are of different tools.
-            claim = reference.fits[0], images.is_image(reference.path.last)
-            claims.setdefault(claim, []).append(reference)
+            claims[next(iter(reference.fits))].append(reference)
 
-    def worth(reference: _Reference) -> tuple:
-        assert reference.fit is not None
-        return reference.fit.place, -reference.fit.level
+    def better(other: _Fit, one: _Fit, *, alike: bool) -> bool:
+        if alike and other.place == one.place:
+            return other.level < one.level
+        return other.place > one.place
 
-    for claimants in claims.values():
-        best = max(map(worth, claimants))
-        for reference in claimants:
-            if worth(reference) != best:
-                reference.fits = []
+    def lost(reference: _Reference, path: str) -> bool:
+        return any(
+            better(other.fits[path], reference.fits[path], alike=other.whole == reference.whole)
+            for other in claims.get(path, ())
+        )
 
-
-@functools.lru_cache(maxsize=1 << 16)
-def _place(folders: Folders) -> Folders:
-    """Returns folders without what they say about photos and masks."""
-    return layout_names.place("/".join([*folders, ""]))
-
-
-def _joined(base: Folders, folders: Folders) -> Folders:
-    joined: list[str] = []
-    for part in (*base, *folders):
-        if part == "..":
-            del joined[-1:]
-        else:
-            joined.append(part)
-    return tuple(joined)
-
-
-def _shared_end(one: Folders, other: Folders) -> int:
-    """Returns the number of last folders that are the same."""
-    return len(os.path.commonprefix([one[::-1], other[::-1]]))
+    beaten = [r for r in references if r.fits and all(lost(r, path) for path in r.fits)]
+    for reference in beaten:
+        reference.fits = {}
