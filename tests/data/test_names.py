@@ -48,10 +48,12 @@ TWINS = ("x.jpg", "x.png")
         (("x.v2.jpg", "x.jpg"), "c.json", "x.v2", "x.v2.jpg"),
         (("x.jpg",), "c.json", "x.dng", "x.jpg"),
         (("x.jpg",), "c.json", "x.v2", None),
+        (("x.jpg",), "c.json", " x.jpg ", "x.jpg"),
         # Hashes of tools, spaces, accents and signs.
         (TWINS, "c.json", "x_png.rf.5B2f01.jpg", "x.png"),
         (TWINS, "c.json", "5b2f01aa-x.png", "x.png"),
         (("x.jpg", "5b2f01aa-x.jpg"), "c.json", "x.jpg", "x.jpg"),
+        (("x.jpg", "a/x.jpg"), "a/c.json", "images/5b2f01aa-x.jpg", "a/x.jpg"),
         (("my photo (1).jpg",), "c.json", "/data/upload/3/5b2f01aa-my_photo_1.jpg", 0),
         (("my photo.jpg", "my.jpg"), "c.json", "my%20photo.jpg", "my photo.jpg"),
         (("100%25.jpg", "100%.jpg"), "c.json", "100%25.jpg", "100%25.jpg"),
@@ -77,6 +79,7 @@ def test_a_name_is_of_the_image_that_it_says(images, file, name, expected, tmp_p
         (NESTED, "c.json", "x.jpg", r"'x.jpg' may be .*/p/a/x.jpg or .*/p/b/x.jpg: .*'a/x.jpg'"),
         (NESTED, "c.json", "/data/upload/1/5b2f01aa-x.jpg", "may be .*a/x.jpg or .*b/x.jpg"),
         (("x.jpg", "a/x.jpg"), "c.json", "/data/upload/1/5b2f01aa-x.jpg", "may be"),
+        (("x.jpg", "a/x.jpg"), "c.json", "images/5b2f01aa-x.jpg", "may be"),
         (TWINS, "c.json", "x", r"'x' may be .*x.jpg or .*x.png: write it with its ending, .*'x.jp"),
         (TWINS, "c.json", "x.tif", "with its ending"),
         # Its whole name is elsewhere, and at its place only another ending.
@@ -105,6 +108,7 @@ def test_a_name_that_may_be_several_is_refused(images, file, name, message, tmp_
         (("a/x.jpg", "c/y.jpg"), ["a/x.jpg", "b/y.jpg"], ["a/x.jpg", None]),
         (("p/x.jpg", "q/y.jpg"), ["a/x.jpg", "b/y.jpg"], ["p/x.jpg", "q/y.jpg"]),
         (("x.jpg", "a/x.jpg"), ["x.jpg", "a/x.jpg"], ["x.jpg", "a/x.jpg"]),
+        (("x.jpg", "y.jpg"), ["images/x.jpg", "more/y.jpg"], ["x.jpg", "y.jpg"]),
     ],
 )
 def test_names_of_a_file_are_understood_together(images, names, expected, tmp_path):
@@ -141,6 +145,7 @@ def test_sizes_of_files_tell_images_apart(tmp_path):
         (("my photo.jpg",), ["5b2f01aa-my_photo.txt"], ["my photo.jpg"]),
         (("a/x.jpg",), ["a/x.txt", "b/x.txt"], ["a/x.jpg", "a/x.txt"]),
         (("x.jpg",), ["x.jpg.txt", "x.png.txt"], ["x.jpg", "x.jpg.txt"]),
+        (("a/x.jpg", "c/y.jpg"), ["a/x.txt", "b/y.txt"], ["a/x.jpg", "nothing"]),
         # Each format has its own file.
         (("x.jpg",), ["x.json", "x.jpg.json"], ["x.jpg", "x.jpg"]),
         (TWINS, ["x.json"], [TWINS]),
@@ -151,7 +156,9 @@ def test_files_are_of_the_images_that_they_are_named_after(images, files, expect
     claims = Names(images, tmp_path).of_files([tmp_path / file for file in files])
     for file, right in zip(files, expected, strict=True):
         claim = claims[tmp_path / file]
-        if right in files:  # It has a better claim.
+        if right == "nothing":
+            assert claim.images == () and claim.lost == "its image is not there"
+        elif right in files:  # It has a better claim.
             assert claim.images == () and f"{tmp_path / right} is of the one" in claim.lost
         else:
             assert not claim.lost

@@ -40,7 +40,7 @@ def read(path: epath.Path, content: dict, names: Names) -> Annotations:
         return Annotations(left_out=[(str(path), "holds captions, no outlines")])
     with common.reading(f"{path}: 'images'"):
         listed = {_id(entry.get("id")): entry for entry in content["images"]}
-        called = {id_: str(entry.get("file_name")) for id_, entry in listed.items()}
+        called = {id_: _called(entry) for id_, entry in listed.items()}
     images = dict(zip(called, names.find_all(list(called.values()), path), strict=True))
     found = Annotations()
     found.leave_out_missing(str(path), list(called.values()), list(images.values()))
@@ -81,6 +81,12 @@ def read(path: epath.Path, content: dict, names: Names) -> Annotations:
         if name not in found.classes and name.lower() not in common.BACKGROUND_NAMES
     ]
     return found
+
+
+def _called(entry: dict) -> str:
+    """Returns an image's name; some programs write its folders into another field."""
+    name, path = (str(entry.get(field)) for field in ("file_name", "path"))
+    return path if path.endswith(name) else name
 
 
 def _id(value: Any) -> Any:

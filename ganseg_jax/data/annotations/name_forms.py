@@ -89,6 +89,11 @@ def _plain(name: str) -> str:
     return re.sub(r"^[0-9a-f]{8}-", "", name)
 
 
+def is_hashed(name: str) -> bool:
+    """Says whether a tool has put a hash into a name."""
+    return _plain(name) != name
+
+
 def _words(name: str) -> str:
     """Returns a name's letters and digits in lower case: uploads replace spaces and brackets."""
     return re.sub(r"[\W_]+", "_", name).strip("_").casefold()

@@ -21,6 +21,7 @@ one has it, and the other is of an image that is not there.
 import collections
 import contextlib
 import dataclasses
+import functools
 import os
 from collections.abc import Collection, Iterable, Sequence
 
@@ -50,6 +51,10 @@ class _Fit:
     level: int
     consumed: bool
     contrary: bool
+
+    def worth(self) -> tuple:
+        """Returns what is larger for the better one."""
+        return self.place, self.near, -self.level
 
 
 @dataclasses.dataclass
@@ -97,6 +102,13 @@ class Names:
         whole = str(root) if is_remote(root) else os.path.abspath(root)
         self._above = name_forms.place(Path.of(f"{whole}/x").folders)
         self._paths = {path: Path.of(path) for path in paths}
+        self._places = {
+            path: name_forms.place(parts.folders) for path, parts in self._paths.items()
+        }
+        self._at: dict[Folders, set[str]] = {}
+        for path, place in self._places.items():
+            self._at.setdefault(place, set()).add(path)
+        self._levels_of: dict[str, tuple[dict[str, int], bool]] = {}
         self._tables: dict[str, dict[str, list[str]]] = {}
         for path, parts in self._paths.items():
             for table, key in name_forms.of_image(parts.last):
@@ -174,7 +186,8 @@ class Names:
             lost = ""
             if reference.levels and not reference.fits:
                 others = [owners[path] for path in reference.levels if path in owners]
-                lost = f"its image is not there; {others[0]} is of the one so called"
+                other = f"; {others[0]} is of the one so called" if others else ""
+                lost = f"its image is not there{other}"
             claims[file] = Claim(tuple(reference.fits), lost)
         return claims
 
@@ -228,19 +241,30 @@ class Names:
     def _reference(
         self, name: str, among: Collection[str] | None = None, decode: bool = True
     ) -> _Reference:
-        written = Path.of(name)
-        plain = Path.of(name_forms.decoded(name)) if decode else written
+        written = Path.of(name.strip())
+        plain = Path.of(name_forms.decoded(name.strip())) if decode else written
         # A sign such as % may belong to the image's name.
         last = written.last if written.last in self._tables.get("name", {}) else plain.last
+        if last not in self._levels_of:
+            self._levels_of[last] = self._levels(last)
+        levels, hashed = self._levels_of[last]
+        if among is not None:
+            levels = {path: level for path, level in levels.items() if path in among}
+        return _Reference(plain, levels, flat=hashed or plain.folders[:2] == ("data", "upload"))
+
+    def _levels(self, last: str) -> tuple[dict[str, int], bool]:
+        """Returns how much of a name images have, and whether a hash was left out of it."""
         levels: dict[str, int] = {}
+        hashed = False
         for group in name_forms.of_reference(last):
             for level, (table, key) in group:
                 for path in self._tables.get(table, {}).get(key, []):
-                    if among is None or path in among:
-                        levels.setdefault(path, level)
+                    levels.setdefault(path, level)
             if levels:
                 break
-        return _Reference(plain, levels, flat=plain.folders[:2] == ("data", "upload"))
+            # Tools that add hashes put all images into one folder.
+            hashed = name_forms.is_hashed(last)
+        return levels, hashed
 
     def _settle(
         self, references: list[_Reference], bases: Sequence[Folders], near: Sequence[Folders]
@@ -252,19 +276,24 @@ class Names:
         for reference, beside in zip(references, near, strict=True):
             if not reference.levels:
                 continue
-            fits = {
-                path: self._fit(path, level, reference, base, strip, beside)
-                for path, level in reference.levels.items()
-            }
-            best = max(fits.values(), key=lambda fit: (fit.place, fit.near, -fit.level))
+            fit = functools.partial(self._fit, reference, base, strip, beside)
+            # Whole paths are better than all others, but for whole names.
+            fits = {path: fit(path) for path in self._exact(reference, base, strip)}
+            best = max(fits.values(), key=_Fit.worth, default=None)
+            if best is None or best.level > 1 or reference.flat:
+                sufficient = 1 if best is not None and not reference.flat else 3
+                others = [path for path, level in reference.levels.items() if level <= sufficient]
+                fits |= {path: fit(path) for path in others}
+                best = max(fits.values(), key=_Fit.worth)
             reference.fits = {
                 path: fit
                 for path, fit in fits.items()
-                if (fit.place, fit.near, fit.level) == (best.place, best.near, best.level)
+                if fit.worth() == best.worth()
                 # Its whole name is worth as much as the other's folders.
                 or (fit.level <= 1 < best.level and fit.consumed)
             }
-            sure = sure or bool(best.place[0] and reference.path.folders[strip:])
+            own = name_forms.place(reference.path.folders[strip:])
+            sure = sure or bool(best.place[0] and own and not reference.flat)
         for reference in references if sure else ():
             if all(fit.contrary for fit in reference.fits.values()):
                 reference.fits = {}
@@ -277,42 +306,31 @@ class Names:
         views = [(base, strip) for strip in range(len(shared) + 1) for base in bases]
         return max(
             views,
-            key=lambda view: sum(
-                any(self._exact(path, reference, *view) for path in reference.levels)
-                for reference in references
-            ),
+            key=lambda view: sum(bool(self._exact(r, *view)) for r in references),
         )
 
-    def _exact(self, path: str, reference: _Reference, base: Folders, strip: int) -> int:
-        """Returns 2 if the name is a path of the image, 1 if it is but for words for masks."""
-        folders = name_forms.joined(base, reference.path.folders[strip:])
-        own = self._paths[path].folders
-        return 2 if folders == own else int(name_forms.place(folders) == name_forms.place(own))
+    def _exact(self, reference: _Reference, base: Folders, strip: int) -> list[str]:
+        """Returns the images whose paths the name is, but for words for photos and masks."""
+        place = name_forms.place(name_forms.joined(base, reference.path.folders[strip:]))
+        few, many = sorted((self._at.get(place, set()), reference.levels), key=len)
+        return [path for path in few if path in many]
 
     def _fit(
-        self,
-        path: str,
-        level: int,
-        reference: _Reference,
-        base: Folders,
-        strip: int,
-        near: Folders,
+        self, reference: _Reference, base: Folders, strip: int, near: Folders, path: str
     ) -> _Fit:
+        level, own = reference.levels[path], self._paths[path].folders
+        above = len(os.path.commonprefix([near, own]))
         if reference.flat:
-            return _Fit((0,), 0, level, consumed=True, contrary=False)
-        own, named = self._paths[path].folders, reference.path.folders
-        place, name_place = name_forms.place(own), name_forms.place(named)
+            return _Fit((0,), above, level, consumed=True, contrary=False)
+        named, place = reference.path.folders, self._places[path]
+        name_place, view = name_forms.place(named), name_forms.joined(base, named[strip:])
+        exact = 2 if view == own else int(name_forms.place(view) == place)
         shared = name_forms.shared_end(name_place, (*self._above, *place))
         consumed = shared == len(name_place)
-        exact = self._exact(path, reference, base, strip)
+        end = int(consumed or shared >= len(place))
         return _Fit(
-            (
-                exact,
-                shared,
-                int(consumed or shared >= len(place)),
-                name_forms.shared_end(named, own),
-            ),
-            len(os.path.commonprefix([near, own])),
+            (exact, shared, end, name_forms.shared_end(named, own)),
+            above,
             level,
             consumed=consumed,
             contrary=not exact and not shared and bool(name_place),

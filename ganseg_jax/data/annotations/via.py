@@ -77,7 +77,7 @@ def _read(
     found = Annotations()
     called, lengths = [name for name, _, _ in entries], [length for _, length, _ in entries]
     images = names.find_all(called, path, lengths)
-    for (name, _, regions), image in zip(entries, images, strict=True):
+    for (name, length, regions), image in zip(entries, images, strict=True):
         if image is None:
             continue
         shapes = []
@@ -92,7 +92,10 @@ def _read(
                 label = _class(region["region_attributes"])
                 shapes.append(Shape(label, _region(kind, shape)))
         if shapes:
-            found.add(image, Drawing(str(path), None, shapes, name))
+            found.add(
+                image,
+                Drawing(str(path), None, shapes, f"{name} ({length} bytes)" if length else name),
+            )
         else:
             found.left_out.append((f"{path}: {name}", "has no regions: not labelled"))
     found.leave_out_missing(str(path), called, images)
