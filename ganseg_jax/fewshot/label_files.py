@@ -114,7 +114,7 @@ def _masks(
         images[mask].append(image)
     for mask, owners in images.items():
         if len(owners) > 1:
-            raise names.unclear(directory / mask, owners)
+            raise names.unclear(directory / mask, owners, MASK_SUFFIX)
     for mask, reason in listed.skipped:
         if reason != layout.ALONE:
             left_out += [(mask, reason)] if reason != layout.BRUSH else []
@@ -133,10 +133,14 @@ def _owner(directory: epath.Path, mask: str, names: Names) -> str:
     Raises:
       UserError: there is none, or more than one.
     """
-    above, forms = mask.rpartition("/")[0], layout_names.mask_forms(mask)
+    forms = layout_names.mask_forms(mask)
     for form in forms:
-        if image := names.find(f"{above}/{form}", directory / mask):
-            return image
+        file = (directory / mask).parent / f"{form}.png"
+        found = names.of_files([file])[file].images
+        if len(found) > 1:
+            raise names.unclear(directory / mask, found, MASK_SUFFIX)
+        if found:
+            return found[0]
     raise UserError(
         f"{directory / mask} is the label map of an image {forms[-1]!r} that {directory} lacks"
     )

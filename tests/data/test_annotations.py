@@ -286,3 +286,74 @@ def test_names_of_several_lines_are_answered_in_one(folder):
     with pytest.raises(UserError, match="annotates .*o ne_png") as caught:
         read_labels(folder)
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_two_entries_of_one_image_are_said_or_refused(folder):
+    content = json.loads(annotated.coco()["_annotations.coco.json"])
+    content["images"].append(content["images"][0] | {"id": 8})
+    content["annotations"][1]["image_id"] = 8
+    (folder / "c.json").write_text(json.dumps(content))
+    found = read_labels(folder)
+    np.testing.assert_array_equal(found.labels[0], annotated.TRUTH)
+    assert any("is listed 2 times" in line for line in found.summary())
+    names = ("one_png.rf.5b2f01.jpg", "one_png.rf.5b2f02.jpg")
+    for entry, name in zip(content["images"], names, strict=True):
+        entry["file_name"] = name
+    (folder / "c.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match="c.json has both one_png.rf.5b2f01.jpg and one_png.*02"):
+        read_labels(folder)
+
+
+def test_images_of_one_name_in_via_are_told_apart_by_the_size_of_their_files(folder):
+    for seed, name in enumerate(("a/one.png", "b/one.png")):
+        (folder / name).parent.mkdir()
+        noise = np.random.default_rng(seed).integers(0, 256 >> (4 * seed), (*annotated.SIZE, 3))
+        Image.fromarray(noise.astype(np.uint8)).save(folder / name)
+    (folder / "one.png").unlink()
+    regions = json.loads(annotated.via()["via_project.json"])["_via_img_metadata"]["one.png9"]
+    length = (folder / "b/one.png").stat().st_size
+    assert length != (folder / "a/one.png").stat().st_size
+    (folder / "v.json").write_text(json.dumps({"one": regions | {"size": length}}))
+    found = read_labels(folder)
+    assert found.names == ["b/one"]
+    np.testing.assert_array_equal(found.labels[0], annotated.TRUTH)
+    (folder / "v.json").write_text(json.dumps({"one": regions | {"size": length + 1}}))
+    with pytest.raises(UserError, match="'one.png' may be .*a/one.png or .*b/one.png"):
+        read_labels(folder)
+
+
+@pytest.mark.parametrize(
+    ("contents", "message"),
+    [
+        ({"one.json": "", "labels/one.json": ""}, None),
+        ({"v1.json": "", "v2.json": ""}, "v1.json and .*v2.json both label one.png: keep one"),
+    ],
+)
+def test_one_of_two_files_of_an_image_is_taken_or_both_are_refused(folder, contents, message):
+    (text,) = annotated.labelme().values()
+    annotated.write(folder, {name: text for name in contents})
+    if message:
+        with pytest.raises(UserError, match=message):
+            read_labels(folder)
+    else:
+        found = read_labels(folder)
+        assert any("or labelled by" in line for line in found.summary())
+
+
+def test_masks_say_which_of_two_images_they_are_of(folder):
+    Image.new("RGB", annotated.SIZE[::-1]).save(folder / "one.jpg")
+    mask = annotated.png(annotated.TRUTH)
+    annotated.write(folder, {"one_mask.png": mask})
+    with pytest.raises(UserError, match="one_mask.png may be of .* such as one.jpg_mask.png"):
+        read_labels(folder)
+    (folder / "one_mask.png").rename(folder / "one.png_mask.png")
+    found = read_labels(folder)
+    assert found.names == ["one.png"]
+    np.testing.assert_array_equal(found.labels[0], annotated.TRUTH)
+
+
+def test_many_files_left_out_are_one_line(folder):
+    annotated.write(folder, annotated.labelme())
+    annotated.write(folder, {f"note{i}.txt": "by Ann" for i in range(30)})
+    lines = [line for line in read_labels(folder).summary() if "note" in line]
+    assert len(lines) == 1 and "30, such as" in lines[0]

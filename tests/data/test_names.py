@@ -83,7 +83,7 @@ def test_a_name_is_of_the_image_that_it_says(images, file, name, expected, tmp_p
         (TWINS, "c.json", "x", r"'x' may be .*x.jpg or .*x.png: write it with its ending, .*'x.jp"),
         (TWINS, "c.json", "x.tif", "with its ending"),
         # Its whole name is elsewhere, and at its place only another ending.
-        (("x.png", "a/x.jpg"), "c.json", "x.jpg", "may be .*a/x.jpg or .*x.png"),
+        (("x.png", "a/x.jpg"), "c.json", "x.jpg", "may be .*x.png or .*a/x.jpg"),
         (("a/x.jpg", "b/x.jpg", "c/x.jpg"), "d.json", "x.jpg", r"\(or 1 more\)"),
         (("A 1/x.jpg", "a-1/x.jpg"), "d.json", "a1/x.jpg", "may be"),
     ],
@@ -159,7 +159,7 @@ def test_files_are_of_the_images_that_they_are_named_after(images, files, expect
         if right == "nothing":
             assert claim.images == () and claim.lost == "its image is not there"
         elif right in files:  # It has a better claim.
-            assert claim.images == () and f"{tmp_path / right} is of the one" in claim.lost
+            assert claim.images == () and claim.lost.endswith(f"labelled by {tmp_path / right}")
         else:
             assert not claim.lost
             assert claim.images == ((right,) if isinstance(right, str) else right or ())

@@ -43,7 +43,7 @@ def read(path: epath.Path, content: dict, names: Names) -> Annotations:
         called = {id_: _called(entry) for id_, entry in listed.items()}
     images = dict(zip(called, names.find_all(list(called.values()), path), strict=True))
     found = Annotations()
-    found.leave_out_missing(str(path), list(called.values()), list(images.values()))
+    found.note_images(str(path), list(called.values()), list(images.values()))
     with common.reading(f"{path}: 'categories'"):
         given = content.get("categories", [])
         if any("id" not in entry or "name" not in entry for entry in given):
@@ -85,8 +85,8 @@ def read(path: epath.Path, content: dict, names: Names) -> Annotations:
 
 def _called(entry: dict) -> str:
     """Returns an image's name; some programs write its folders into another field."""
-    name, path = (str(entry.get(field)) for field in ("file_name", "path"))
-    return path if path.endswith(name) else name
+    name, path = str(entry.get("file_name")), entry.get("path")
+    return path if isinstance(path, str) and path.endswith(name) else name
 
 
 def _id(value: Any) -> Any:

@@ -1,5 +1,6 @@
 """What the readers share: drawn shapes, and answers to malformed files."""
 
+import collections
 import contextlib
 import dataclasses
 import json
@@ -108,10 +109,8 @@ class Annotations:
             why = "have no outline: their pixels count as not labelled; export polygons"
             self.left_out.append((f"{where}: {count} boxes", why))
 
-    def leave_out_missing(
-        self, where: str, called: Sequence[str], images: Sequence[str | None]
-    ) -> None:
-        """Leaves out annotations of images that the folder lacks, as a part of a set has them.
+    def note_images(self, where: str, called: Sequence[str], images: Sequence[str | None]) -> None:
+        """Says which images the folder lacks, as a part of a set does, and which are there twice.
 
         Args:
           where: the file, for messages.
@@ -123,10 +122,15 @@ class Annotations:
         """
         missing = [name for name, image in zip(called, images, strict=True) if image is None]
         if missing and len(missing) == len(called):
-            raise UserError(f"{where} annotates {missing[0]}, which the folder lacks")
+            name = missing[0] or "an image without a name"
+            raise UserError(f"{where} annotates {name}, which the folder lacks")
         if missing:
             names = ", ".join(missing[:3]) + ", ..." * (len(missing) > 3)
             self.left_out.append((f"{where}: {len(missing)} images", f"the folder lacks {names}"))
+        for (name, image), count in collections.Counter(zip(called, images, strict=True)).items():
+            if image is not None and count > 1:
+                why = f"is listed {count} times: what each entry has is drawn on the one image"
+                self.left_out.append((f"{where}: {name}", why))
 
     def merge(self, other: "Annotations") -> None:
         """Adds what another file of the same format holds."""

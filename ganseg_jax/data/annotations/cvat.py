@@ -58,7 +58,7 @@ def read(path: epath.Path, names: Names) -> Annotations:
             found.add(image, Drawing(str(path), size, ordered, name))
         else:
             found.left_out.append((where, "has no annotations: not labelled"))
-    found.leave_out_missing(str(path), called, images)
+    found.note_images(str(path), called, images)
     listed = [(node.text or "").strip() for node in root.iterfind("meta//labels/label/name")]
     drawn = [s.name for d in found.drawings.values() for s in d.shapes]
     return found.number_drawn([*listed, *sorted(set(drawn))])

@@ -91,7 +91,7 @@ def read(path: epath.Path, content: list, names: Names) -> Annotations:
                     seen.add(result.get("id"))
             if shapes:
                 found.add(image, Drawing(str(path), size, shapes, name))
-    found.leave_out_missing(str(path), called, images)
+    found.note_images(str(path), called, images)
     return found.number_drawn()
 
 

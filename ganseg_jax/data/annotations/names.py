@@ -23,7 +23,7 @@ import contextlib
 import dataclasses
 import functools
 import os
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from etils import epath
 
@@ -105,9 +105,9 @@ class Names:
         self._places = {
             path: name_forms.place(parts.folders) for path, parts in self._paths.items()
         }
-        self._at: dict[Folders, set[str]] = {}
+        self._at: dict[Folders, dict[str, None]] = {}
         for path, place in self._places.items():
-            self._at.setdefault(place, set()).add(path)
+            self._at.setdefault(place, {})[path] = None
         self._levels_of: dict[str, tuple[dict[str, int], bool]] = {}
         self._tables: dict[str, dict[str, list[str]]] = {}
         for path, parts in self._paths.items():
@@ -186,7 +186,7 @@ class Names:
             lost = ""
             if reference.levels and not reference.fits:
                 others = [owners[path] for path in reference.levels if path in owners]
-                other = f"; {others[0]} is of the one so called" if others else ""
+                other = f", or labelled by {others[0]}" if others else ""
                 lost = f"its image is not there{other}"
             claims[file] = Claim(tuple(reference.fits), lost)
         return claims
@@ -201,10 +201,18 @@ class Names:
             raise self.unclear(file, claim.images)
         return claim.images[0]
 
-    def unclear(self, file: epath.PathLike, paths: Sequence[str]) -> UserError:
-        """Returns the error of a file that by its name may be of each of these images."""
+    def unclear(
+        self, file: epath.PathLike, paths: Sequence[str], ending: str | None = None
+    ) -> UserError:
+        """Returns the error of a file that by its name may be of each of these images.
+
+        Args:
+          file: the file.
+          paths: the images.
+          ending: what its name has behind that of its image; by default what begins with the dot.
+        """
         file = epath.Path(file)
-        whole = f"{self._last(paths[0])}{file.suffix}"
+        whole = f"{self._last(paths[0])}{ending or file.suffix}"
         if self._one_folder(paths):
             remedy = f"say which by its whole name, such as {whole}"
         else:
@@ -312,7 +320,8 @@ class Names:
     def _exact(self, reference: _Reference, base: Folders, strip: int) -> list[str]:
         """Returns the images whose paths the name is, but for words for photos and masks."""
         place = name_forms.place(name_forms.joined(base, reference.path.folders[strip:]))
-        few, many = sorted((self._at.get(place, set()), reference.levels), key=len)
+        there: Mapping[str, object] = self._at.get(place, {})
+        few, many = sorted((there, reference.levels), key=len)
         return [path for path in few if path in many]
 
     def _fit(

@@ -98,7 +98,7 @@ def _read(
             )
         else:
             found.left_out.append((f"{path}: {name}", "has no regions: not labelled"))
-    found.leave_out_missing(str(path), called, images)
+    found.note_images(str(path), called, images)
     if not entries:
         found.left_out.append((str(path), "has no images: not labelled"))
     return found.number_drawn()
