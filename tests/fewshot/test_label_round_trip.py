@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from ganseg_jax.data.annotations import export
+from ganseg_jax.fewshot.labeller.folder import LabelFolder
 from ganseg_jax.fewshot.labels import read_labels
 from ganseg_jax.jobs import segment
 from ganseg_jax.jobs.outputs import CUTOUTS
@@ -102,3 +103,20 @@ def test_a_part_of_the_photos_is_read_from_the_export_of_all(segmented, tmp_path
     reasons = ("the folder lacks", "its image is not there", "nor named after an image")
     said = [why for _, why in found.left_out if any(reason in why for reason in reasons)]
     assert len(said) == (5 if export.is_of_each(kind) else 1)
+
+
+def test_maps_painted_on_the_page_come_back_to_their_photos(segmented, tmp_path):
+    shutil.copytree(segmented / "photos", tmp_path, dirs_exist_ok=True)
+    page, expected = LabelFolder(tmp_path, ["part 1", "part 2"]), truth(segmented)
+    assert sorted(page.images) == sorted(NAMES.values())
+    for name, labels in expected.items():
+        page.save(NAMES[name], labels.astype(np.uint8).tobytes())
+    assert all(image["labelled"] for image in page.overview()["images"])
+    found = read_labels(tmp_path)
+    assert dict(zip(found.names, found.labels.tolist(), strict=True)) == {
+        NAMES[name]: labels.tolist() for name, labels in expected.items()
+    }
+    # What was painted is there if the page is opened again.
+    again = LabelFolder(tmp_path, None)
+    assert sorted(again.images) == sorted(NAMES.values())
+    assert again.labels("b/x") == expected["b/x.jpg"].astype(np.uint8).tobytes()
