@@ -152,19 +152,16 @@ def short_names(paths: Collection[str]) -> dict[str, str]:
     A name has no folder and no ending if no other image is called so, else what tells them apart.
     """
     shared = len("".join(f"{p}/" for p in os.path.commonprefix([p.split("/")[:-1] for p in paths])))
-    forms = {
-        path: [
-            stem_of(path.rpartition("/")[2]),
-            stem_of(path[shared:]),
-            path[shared:],
-        ]
-        for path in paths
-    }
-    counts: dict[str, int] = {}
-    for named in forms.values():
-        for form in set(named):
-            counts[form] = counts.get(form, 0) + 1
-    return {
-        next((form for form in named if counts[form] == 1), named[-1]): path
-        for path, named in forms.items()
-    }
+    whole = {path: path[shared:] for path in paths}
+    stems = collections.Counter(stem_of(name.rpartition("/")[2]) for name in whole.values())
+    places = collections.Counter(stem_of(name) for name in whole.values())
+    taken, named = set(whole.values()), {}
+    for path, name in whole.items():
+        stem, place = stem_of(name.rpartition("/")[2]), stem_of(name)
+        if stems[stem] == 1 and stem not in taken:
+            named[stem] = path
+        elif places[place] == 1 and place not in taken:
+            named[place] = path
+        else:
+            named[name] = path
+    return named

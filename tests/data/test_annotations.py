@@ -29,6 +29,7 @@ def test_every_tool_gives_the_same_map(folder, tool):
     assert found.names == ["one"] and found.classes == ["background", "head", "torso"]
     np.testing.assert_array_equal(found.labels[0], annotated.TRUTH)
     assert sum(found.formats.values()) == 1
+    assert not any("too: what both have" in line for line in found.summary())
 
 
 @pytest.mark.parametrize(
@@ -91,7 +92,9 @@ def test_several_files_of_one_image_are_merged(folder):
     for index, note in enumerate(content["annotations"]):
         part = json.dumps(content | {"annotations": [note]})
         (folder / f"part{index}.json").write_text(part)
-    np.testing.assert_array_equal(read_labels(folder).labels[0], annotated.TRUTH)
+    found = read_labels(folder)
+    np.testing.assert_array_equal(found.labels[0], annotated.TRUTH)
+    assert any("part1.json: one.png: is in" in line for line in found.summary())
     content["images"][0] |= {"height": 12, "width": 16}
     content["annotations"] = content["annotations"][:1]
     (folder / "part2.json").write_text(json.dumps(content))

@@ -166,6 +166,7 @@ def test_files_are_of_the_images_that_they_are_named_after(images, files, expect
 
 
 def test_short_names_of_images_are_of_one_image():
+    assert short_names(["p/x.jpg", "p/a/x.jpg"]) == {"x": "p/x.jpg", "a/x": "p/a/x.jpg"}
     paths = ["x.jpg", "x.png", "x.jpg.png", "images/one.png", "a/two.jpg", "b/two.jpg", "b/x.tif"]
     named = short_names(paths)
     assert {path: name for name, path in named.items()} == {

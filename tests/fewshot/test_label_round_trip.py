@@ -96,7 +96,7 @@ def test_a_part_of_the_photos_is_read_from_the_export_of_all(segmented, tmp_path
     shutil.copytree(outputs_of(segmented, kind), tmp_path, dirs_exist_ok=True)
     found = read_labels(tmp_path, ["part 1", "part 2"])
     expected = truth(segmented)
-    assert found.names == ["b/x", "x.png"]
+    assert found.names == ["b/x", "x"]
     np.testing.assert_array_equal(found.labels[0], expected["b/x.jpg"])
     np.testing.assert_array_equal(found.labels[1], expected["x.png"])
     # Nothing is left out in silence: one line, or one for each file.

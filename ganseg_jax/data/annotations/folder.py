@@ -105,18 +105,23 @@ def _named_after_images(files: Sequence[epath.Path], ending: str) -> list[epath.
 
 
 def _merge(found: Annotations, more: Annotations, kind: str) -> None:
-    """Adds what a file holds.
+    """Adds what a file holds; says which images another file of the format has too.
 
     Raises:
       UserError: the format has one file for an image, and this is the second.
     """
-    for image, drawing in more.drawings.items() if kind in _ONE_FOR_EACH else ():
-        if image in found.drawings:
+    for image, drawing in more.drawings.items():
+        before = found.drawings.get(image)
+        if before is None:
+            continue
+        if kind in _ONE_FOR_EACH:
+            whole = f"{image.rpartition('/')[2]}{epath.Path(drawing.where).suffix}"
             raise UserError(
-                f"{found.drawings[image].where} and {drawing.where} both label {image}: keep one "
-                "of them, or name them in full, such as "
-                f"{image.rpartition('/')[2]}{epath.Path(drawing.where).suffix}"
+                f"{before.where} and {drawing.where} both label {image}: keep one of them, or name "
+                f"them in full, such as {whole}"
             )
+        why = f"is in {before.where} too: what both have is drawn"
+        found.left_out.append((f"{drawing.where}: {image}", why))
     found.merge(more)
 
 

@@ -185,9 +185,9 @@ class Names:
         for reference, file in zip(references, files, strict=True):
             lost = ""
             if reference.levels and not reference.fits:
-                others = [owners[path] for path in reference.levels if path in owners]
-                other = f", or labelled by {others[0]}" if others else ""
-                lost = f"its image is not there{other}"
+                lost = "its image is not there"
+                if len(reference.levels) == 1 and (path := next(iter(reference.levels))) in owners:
+                    lost += f", or labelled by {owners[path]}"
             claims[file] = Claim(tuple(reference.fits), lost)
         return claims
 
