@@ -109,14 +109,16 @@ def test_a_name_that_may_be_several_is_refused(images, file, name, message, tmp_
         (("p/x.jpg", "q/y.jpg"), ["a/x.jpg", "b/y.jpg"], ["p/x.jpg", "q/y.jpg"]),
         (("x.jpg", "a/x.jpg"), ["x.jpg", "a/x.jpg"], ["x.jpg", "a/x.jpg"]),
         (("x.jpg", "y.jpg"), ["images/x.jpg", "more/y.jpg"], ["x.jpg", "y.jpg"]),
+        # The folder itself is called set.
+        (("a/x.jpg", "y.jpg"), ["a/x.jpg", "set/y.jpg"], ["a/x.jpg", "y.jpg"]),
     ],
 )
 def test_names_of_a_file_are_understood_together(images, names, expected, tmp_path):
-    found = Names(images, tmp_path)
-    assert found.find_all(names, tmp_path / "c.json") == expected
+    found = Names(images, tmp_path / "set")
+    assert found.find_all(names, tmp_path / "set/c.json") == expected
     # A file in a folder of the images has names from the folder above too.
     if all(expected):
-        assert found.find_all(names, tmp_path / "a" / "c.json") == expected
+        assert found.find_all(names, tmp_path / "set/a/c.json") == expected
 
 
 def test_sizes_of_files_tell_images_apart(tmp_path):

@@ -116,6 +116,7 @@ def test_maps_painted_on_the_page_come_back_to_their_photos(segmented, tmp_path)
     assert dict(zip(found.names, found.labels.tolist(), strict=True)) == {
         NAMES[name]: labels.tolist() for name, labels in expected.items()
     }
+    assert (tmp_path / "b/y.v2_mask.png").exists()  # Beside its photo.
     # What was painted is there if the page is opened again.
     again = LabelFolder(tmp_path, None)
     assert sorted(again.images) == sorted(NAMES.values())
