@@ -336,10 +336,11 @@ class _Photos:
 
     def of(self, mask: str) -> list[str]:
         """Returns the photos of a mask's name at its place."""
-        for form in layout_names.mask_forms(mask):
+        forms = layout_names.mask_forms(mask)
+        for form in forms:
             if found := self.called(mask, form):
-                exact = [n for n in found if pathlib.PurePath(n).name == layout_names.stem_of(mask)]
-                return exact or found
+                whole = [n for n in found if pathlib.PurePath(n).name.lower() in forms]
+                return whole or found
         return []
 
     def called(self, mask: str, form: str, *, anywhere: bool = False) -> list[str]:

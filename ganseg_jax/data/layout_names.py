@@ -184,6 +184,8 @@ def mask_forms(name: str) -> list[str]:
         found = _AFFIXED.fullmatch(form)
         if found and (found["front"] or found["behind"]) and found["stem"] not in forms:
             forms.append(found["stem"])
+            if images.is_image(found["stem"]):  # a.jpg_mask.png
+                forms.append(stem_of(found["stem"]))
     return [form.lower() for form in forms]
 
 

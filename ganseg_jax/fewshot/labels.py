@@ -1,6 +1,7 @@
 """Label maps that people made: masks, and what labelling tools export.
 
-For an image `sample_0003.png` the first of these that exists is its label map:
+For an image `sample_0003.png` the first of these that exists is its label map
+(`label_files` says of which image a file is):
 
 - a mask: `sample_0003_mask.png`, `masks/sample_0003.png` or the like (`data/layout.py`), whose
   values or colours are the classes (`data/masks.py`);
@@ -11,7 +12,9 @@ For an image `sample_0003.png` the first of these that exists is its label map:
 `classes.json`, {"classes": ["head", "torso", ...]}, names the classes without the background.
 """
 
+import collections
 import dataclasses
+import itertools
 import json
 from collections.abc import Collection, Mapping, Sequence
 
@@ -20,8 +23,8 @@ from etils import epath
 from jaxtyping import UInt8
 
 from ganseg_jax import pixels
-from ganseg_jax.data import layout, layout_names, legends, masks
-from ganseg_jax.data.annotations import common, folder
+from ganseg_jax.data import legends, masks
+from ganseg_jax.data.annotations import common
 from ganseg_jax.data.annotations.common import (
     BACKGROUND_NAMES,
     MOST_CLASSES,
@@ -30,13 +33,16 @@ from ganseg_jax.data.annotations.common import (
 )
 from ganseg_jax.data.images import ImageError, upright_size
 from ganseg_jax.errors import UserError, command
+from ganseg_jax.fewshot import label_files
+from ganseg_jax.fewshot.label_files import MASK_SUFFIX
 from ganseg_jax.files import resolve
 from ganseg_jax.pixels import UNLABELLED
 from ganseg_jax.report.palette import palette
 
 CLASSES_FILE = "classes.json"
 
-MASK_SUFFIX = "_mask.png"
+_MOST_NAMED = 10
+"""Things that are left out for the same reason."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +50,7 @@ class LabelSet:
     """Holds label maps of some images.
 
     Attributes:
-      names: of the images, without ending.
+      names: of the images: without folder and ending, as far as no other image is called so.
       labels: class of every pixel, 0 background; 255 if a pixel is not labelled.
       classes: names of the classes, background first.
       formats: number of images that each format labels.
@@ -78,59 +84,21 @@ class LabelSet:
         )
         return [
             f"{len(self.names)} labelled images ({counts}); pixels: {shares}",
-            *(f"left out: {what}: {why}" for what, why in self.left_out),
+            *(f"left out: {line}" for line in _grouped(self.left_out)),
         ]
 
 
-def image_files(directory: epath.Path) -> dict[str, epath.Path]:
-    """Returns the images of a folder and of those in it by name without ending, without masks.
-
-    Raises:
-      UserError: the folder does not exist or has no images, or two images differ only in their
-        ending.
-    """
-    return _Folder(directory).images
-
-
-class _Folder:
-    """Finds the images and masks of a folder, by the rule of `layout`.
-
-    Attributes:
-      images: by name without ending, sorted.
-      masks: by the image's name.
-      left_out: what was not used, and why.
-    """
-
-    def __init__(self, directory: epath.Path):
-        if not directory.is_dir():
-            raise UserError(f"{directory} is no folder")
-        found = layout.find(directory)
-        self.images: dict[str, epath.Path] = {}
-        self.masks: dict[str, epath.Path] = {}
-        self.left_out: list[tuple[str, str]] = []
-        for name in sorted(found.photos, key=lambda name: (name.count("/"), name)):
-            path, stem = directory / name, epath.Path(name).stem
-            other = self.images.setdefault(stem, path)
-            if other != path and other.parent == path.parent:
-                raise UserError(f"{path} and {other.name} would share one label map")
-            if other != path:
-                self.left_out.append((str(path), f"{other} has the same name"))
-            elif name in found.masks:
-                self.masks[stem] = directory / found.masks[name]
-        self.images = dict(sorted(self.images.items()))
-        names = common.Names(self.images)
-        for name, reason in found.skipped:
-            # Masks that a tool has given further letters.
-            stems = [stem for form in layout_names.mask_forms(name) if (stem := names.find(form))]
-            if reason != layout.ALONE:
-                self.left_out += [(name, reason)] if reason != layout.BRUSH else []
-            elif not stems:
-                raise UserError(
-                    f"{directory / name} is the label map of an image "
-                    f"{layout_names.mask_forms(name)[-1]!r} that {directory} lacks"
-                )
-            else:
-                self.masks.setdefault(stems[0], directory / name)
+def _grouped(left_out: Sequence[tuple[str, str]]) -> list[str]:
+    """Returns a line for each reason, or for each thing if they are few."""
+    reasons: dict[str, list[str]] = {}
+    for what, why in left_out:
+        reasons.setdefault(why, []).append(what)
+    lines = []
+    for why, things in reasons.items():
+        if len(things) > _MOST_NAMED:
+            things = [f"{len(things)}, such as {', '.join(things[:2])}"]
+        lines += [f"{what}: {why}" for what in things]
+    return lines
 
 
 def read_labels(
@@ -152,84 +120,94 @@ def read_labels(
 
     Raises:
       UserError: a label map of another size than its image, a class that is not known, a map
-        without its image, nothing labelled, or a file that cannot be read; it is named.
+        without its image or of an image that it does not tell from another, nothing labelled, or a
+        file that cannot be read; it is named.
     """
     directory = resolve(directory)
-    listed = _Folder(directory)
-    images, mask_files = listed.images, listed.masks
-    annotations = folder.read(directory, images)
-    left_out = [entry for found in annotations.values() for entry in found.left_out]
-    left_out += listed.left_out
-    sources: dict[str, tuple[str, epath.Path | Drawing]] = {}
-    for name in images:
-        given: list[tuple[str, epath.Path | Drawing]] = []
-        given += [("masks", mask_files[name])] if name in mask_files else []
-        given += [
-            (kind, found.drawings[name])
-            for kind, found in sorted(annotations.items(), key=lambda pair: pair[0] != "LabelMe")
-            if name in found.drawings
-        ]
-        if given:
-            sources[name] = given[0]
-            left_out += [
-                (f"{kind} of {name}", f"it is labelled by {given[0][0]}") for kind, _ in given[1:]
-            ]
-    names = list(sources)
-    if not names:
-        reasons = "".join(f"; {what}: {why}" for what, why in left_out[:3])
+    found = label_files.find(directory)
+    sources = _first(directory, found, limit)
+    classes = _class_names(directory, found, list(sources)) if classes is None else list(classes)
+    if len(classes) > MOST_CLASSES:
+        raise UserError(f"{directory} has {len(classes)} classes, {MOST_CLASSES} are possible")
+    paths = {n: s.labels for n, s in sources.items() if not isinstance(s.labels, Drawing)}
+    legend = _legend(directory, paths, classes) if paths else None
+    if legend is not None and legend.names:
+        classes = classes or legend.names
+    sizes = _sizes({name: found.images[name] for name in sources}, same=side is None)
+    maps = []
+    for source, size in zip(sources.values(), sizes, strict=True):
+        if isinstance(source.labels, Drawing):
+            labels = common.paint(source.labels, size, classes)
+        else:
+            labels = read_class_map(source.labels, size, classes, legend)
+        maps.append(labels if side is None else pixels.resize_labels(labels, side, side))
+    labels = np.stack(maps)
+    classes = classes or _numbered(labels)
+    if not classes:
+        raise UserError(f"the label maps of {directory} hold nothing but background")
+    formats = dict(collections.Counter(source.kind for source in sources.values()))
+    named = ["background", *classes]
+    return LabelSet(list(sources), labels, named, formats, found.left_out, sizes)
+
+
+def _first(
+    directory: epath.Path, found: label_files.Found, limit: int | None
+) -> dict[str, label_files.Source]:
+    """Returns what labels the first images, as many as are asked for; says what is left out.
+
+    Raises:
+      UserError: there are none, or fewer.
+    """
+    count = len(found.sources)
+    if not count:
+        reasons = "".join(f"; {what}: {why}" for what, why in found.left_out[:3])
         raise UserError(
             f"{directory} has no label maps: paint them with `{command('label')} "
             f"--images={directory}`, or put NAME{MASK_SUFFIX}, LabelMe or COCO files there{reasons}"
         )
-    if limit is not None and len(names) < limit:
-        raise UserError(f"{directory} has {len(names)} label maps, but {limit} are asked for")
-    if unlabelled := len(images) - len(names):
-        left_out.append((f"{unlabelled} images", "have no label map"))
-    if limit is not None and len(names) > limit:
-        left_out.append((f"{len(names) - limit} labelled images", f"only {limit} are asked for"))
-    names = names[:limit]
-    if classes is None:
-        classes = read_classes(directory) or [
-            name
-            for found in annotations.values()
-            for name in found.classes
-            if any(
-                shape.name == name
-                for key in names
-                if key in found.drawings
-                for shape in found.drawings[key].shapes
-            )
-        ]
-        classes = list(dict.fromkeys(classes))
-    if len(classes) > MOST_CLASSES:
-        raise UserError(f"{directory} has {len(classes)} classes, {MOST_CLASSES} are possible")
-    chosen = {n: source for n, (_, source) in sources.items() if n in names}
-    drawn = {n: s for n, s in chosen.items() if isinstance(s, Drawing)}
-    paths = {n: s for n, s in chosen.items() if not isinstance(s, Drawing)}
-    legend = _legend(directory, paths, classes) if paths else None
-    if legend is not None and legend.names:
-        classes = classes or legend.names
-    maps, sizes = [], [image_size(images[name]) for name in names]
-    for name, size in zip(names, sizes, strict=True):
-        if side is None and size != sizes[0]:
+    if limit is not None and count < limit:
+        raise UserError(f"{directory} has {count} label maps, but {limit} are asked for")
+    if unlabelled := len(found.images) - count:
+        found.left_out.append((f"{unlabelled} images", "have no label map"))
+    if limit is not None and count > limit:
+        found.left_out.append((f"{count - limit} labelled images", f"only {limit} are asked for"))
+    return dict(itertools.islice(found.sources.items(), limit))
+
+
+def _class_names(
+    directory: epath.Path, found: label_files.Found, names: Sequence[str]
+) -> list[str]:
+    """Returns the names in `classes.json`, or those that annotation files use on these images."""
+    if listed := read_classes(directory):
+        return listed
+    paths = [found.paths[name] for name in names]
+    classes: dict[str, None] = {}
+    for annotations in found.annotations.values():
+        drawings = [annotations.drawings[p] for p in paths if p in annotations.drawings]
+        drawn = {shape.name for drawing in drawings for shape in drawing.shapes}
+        classes |= dict.fromkeys(name for name in annotations.classes if name in drawn)
+    return list(classes)
+
+
+def _sizes(images: Mapping[str, epath.Path], *, same: bool) -> list[tuple[int, int]]:
+    """Returns (height, width) of images.
+
+    Raises:
+      UserError: they differ and must not, or one cannot be read.
+    """
+    sizes = [image_size(path) for path in images.values()]
+    for path, size in zip(images.values(), sizes, strict=True):
+        if same and size != sizes[0]:
             raise UserError(
-                f"{images[name]} is {size[1]}x{size[0]}, the images before are "
-                f"{sizes[0][1]}x{sizes[0][0]}"
+                f"{path} is {size[1]}x{size[0]}, the images before are {sizes[0][1]}x{sizes[0][0]}"
             )
-        if name in drawn:
-            labels = common.paint(drawn[name], size, classes)
-        else:
-            labels = read_class_map(paths[name], size, classes, legend)
-        maps.append(labels if side is None else pixels.resize_labels(labels, side, side))
-    labels = np.stack(maps)
-    if not classes:
-        present = labels[labels != UNLABELLED]
-        classes = [f"class {i}" for i in range(1, int(present.max(initial=0)) + 1)]
-    if not classes:
-        raise UserError(f"the label maps of {directory} hold nothing but background")
-    kinds = [sources[name][0] for name in names]
-    formats = {kind: kinds.count(kind) for kind in dict.fromkeys(kinds)}
-    return LabelSet(names, labels, ["background", *classes], formats, left_out, sizes)
+    return sizes
+
+
+def _numbered(labels: UInt8[np.ndarray, "n h w"]) -> list[str]:
+    """Returns names for classes that have none, as far as the maps go."""
+    most = int(labels[labels != UNLABELLED].max(initial=0))
+    return [f"class {i}" for i in range(1, most + 1)]
 
 
 def image_size(path: epath.Path) -> tuple[int, int]:

@@ -11,7 +11,8 @@ from jaxtyping import UInt8
 
 from ganseg_jax.data.folder import read_photo
 from ganseg_jax.errors import UserError
-from ganseg_jax.fewshot.labels import LabelSet, image_files
+from ganseg_jax.fewshot.label_files import image_files
+from ganseg_jax.fewshot.labels import LabelSet
 from ganseg_jax.fewshot.samples import LATENTS_FILE, generated_names
 from ganseg_jax.files import resolve
 
@@ -69,7 +70,7 @@ def split(
                 f"{size}x{size}"
             )
     names = [name for name in labelled.names if name not in known]
-    lost = [name for name in names if _SAMPLE.fullmatch(name)]
+    lost = [name for name in names if _SAMPLE.fullmatch(name.rpartition("/")[2])]
     if lost:
         LOG.warning(
             "%s: %s has no latents of them, so they are used as photos. If they are generated "

@@ -54,7 +54,12 @@ class Cutouts:
         max_megapixels: float = images.MAX_MEGAPIXELS,
     ):
         self._root, self._output, self._most = root, output, max_megapixels
-        self._names = ["".join(c if c.isalnum() else "_" for c in name) for name in classes]
+        self._names: list[str] = []
+        for name in classes:
+            plain = "".join(c if c.isalnum() else "_" for c in name)
+            while plain in self._names:  # Of "a b" and "a/b".
+                plain += "_"
+            self._names.append(plain)
 
     def add(self, image: str, labels: Integer[np.ndarray, "h w"], result: str) -> None:
         """Writes the parts of a photo; one that it does not show has no file.

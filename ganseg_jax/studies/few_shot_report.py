@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import ScalarFormatter
 from PIL import Image
 
-from ganseg_jax.fewshot.labels import image_files, read_labels
+from ganseg_jax.fewshot.label_files import image_files
+from ganseg_jax.fewshot.labels import read_labels
 from ganseg_jax.files import write_whole
 from ganseg_jax.pixels import UNLABELLED
 from ganseg_jax.report import overlays

@@ -12,7 +12,8 @@ from ganseg_jax import prng
 from ganseg_jax.data.builders.puppets import render
 from ganseg_jax.errors import UserError
 from ganseg_jax.fewshot import samples
-from ganseg_jax.fewshot.labels import CLASSES_FILE, MASK_SUFFIX, classes_json
+from ganseg_jax.fewshot.label_files import MASK_SUFFIX
+from ganseg_jax.fewshot.labels import CLASSES_FILE, classes_json
 from ganseg_jax.fewshot.source import Source
 from ganseg_jax.files import write_whole
 from ganseg_jax.report.png import save_label_png

@@ -268,12 +268,12 @@ def test_results_for_labelling_tools_are_the_label_maps(tmp_path):
     out = tmp_path / "out"
     segment.segment_folder(ByColor(), tmp_path / "photos", out, formats=formats)
     for kind in formats:
-        found = read(out / kind, ["a", "b"])
+        found = read(out / kind, ["a.png", "sub/b.png"])
         (annotations,) = found.values()
         assert annotations.classes == ["part 1", "part 2"]
         for name in ("a", "sub/b"):
             labels = np.asarray(Image.open(out / "labels" / f"{name}.png"))
-            drawing = annotations.drawings[name[-1]]
+            drawing = annotations.drawings[f"{name}.png"]
             np.testing.assert_array_equal(paint(drawing, labels.shape, annotations.classes), labels)
 
 

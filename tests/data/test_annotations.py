@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ganseg_jax.data.annotations import coco, common, export, raster, rle
+from ganseg_jax.data.annotations import coco, export, raster, rle
 from ganseg_jax.data.annotations import folder as annotation_folder
+from ganseg_jax.data.annotations.names import Names
 from ganseg_jax.errors import UserError
 from ganseg_jax.fewshot.labels import read_labels
 from tests.data import annotated
@@ -28,6 +29,7 @@ def test_every_tool_gives_the_same_map(folder, tool):
     assert found.names == ["one"] and found.classes == ["background", "head", "torso"]
     np.testing.assert_array_equal(found.labels[0], annotated.TRUTH)
     assert sum(found.formats.values()) == 1
+    assert not any("too: what both have" in line for line in found.summary())
 
 
 @pytest.mark.parametrize(
@@ -90,7 +92,9 @@ def test_several_files_of_one_image_are_merged(folder):
     for index, note in enumerate(content["annotations"]):
         part = json.dumps(content | {"annotations": [note]})
         (folder / f"part{index}.json").write_text(part)
-    np.testing.assert_array_equal(read_labels(folder).labels[0], annotated.TRUTH)
+    found = read_labels(folder)
+    np.testing.assert_array_equal(found.labels[0], annotated.TRUTH)
+    assert any("part1.json: one.png: is in" in line for line in found.summary())
     content["images"][0] |= {"height": 12, "width": 16}
     content["annotations"] = content["annotations"][:1]
     (folder / "part2.json").write_text(json.dumps(content))
@@ -110,9 +114,11 @@ def test_several_files_of_one_image_are_merged(folder):
     + ["/tasks/4/resolve/?fileuri=czM6Ly9iL2Evb25lLnBuZw=="],
 )
 def test_names_of_images_as_tools_write_them(name):
-    assert common.Names(["one", "two"]).find(name) == "one"
-    assert common.Names(["5b2f01aa-one", "two"]).find("one.png") == "5b2f01aa-one"
-    assert common.Names(["5b2f01aa-one", "5b2f01ab-one"]).find("one.png") is None
+    assert Names(["one.png", "two.png"]).find(name, "c.json") == "one.png"
+    hashed = ["5b2f01aa-one.png", "5b2f01ab-one.png"]
+    assert Names([hashed[0], "two.png"]).find("one.png", "c.json") == hashed[0]
+    with pytest.raises(UserError, match="c.json: 'one.png' may be .*aa-one.png or .*ab-one.png"):
+        Names(hashed).find("one.png", "c.json")
 
 
 def random_labels(seed, size):
@@ -193,7 +199,7 @@ def test_formats_are_found_out(folder):
     for tool, kind in {"labelme": "LabelMe", "supervisely": "Supervisely", "yolo": "YOLO"}.items():
         contents = annotated.TOOLS[tool]()
         annotated.write(folder, contents)
-        assert list(annotation_folder.read(folder, ["one"])) == [kind]
+        assert list(annotation_folder.read(folder, ["one.png"])) == [kind]
         for name in contents:
             (folder / name).unlink()
 
@@ -206,7 +212,8 @@ def test_images_lie_deeper_in_a_project(folder):
     np.testing.assert_array_equal(read_labels(folder).labels[0], annotated.TRUTH)
     Image.new("RGB", annotated.SIZE[::-1]).save(folder / "project/one.png")
     found = read_labels(folder)
-    assert any("project/one.png has the same name" in why for _, why in found.left_out)
+    assert found.names == ["ds0/img/one"]
+    np.testing.assert_array_equal(found.labels[0], annotated.TRUTH)
 
 
 def test_outlines_of_coco_are_drawn_as_its_own_tools_draw_them():
@@ -282,3 +289,74 @@ def test_names_of_several_lines_are_answered_in_one(folder):
     with pytest.raises(UserError, match="annotates .*o ne_png") as caught:
         read_labels(folder)
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_two_entries_of_one_image_are_said_or_refused(folder):
+    content = json.loads(annotated.coco()["_annotations.coco.json"])
+    content["images"].append(content["images"][0] | {"id": 8})
+    content["annotations"][1]["image_id"] = 8
+    (folder / "c.json").write_text(json.dumps(content))
+    found = read_labels(folder)
+    np.testing.assert_array_equal(found.labels[0], annotated.TRUTH)
+    assert any("is listed 2 times" in line for line in found.summary())
+    names = ("one_png.rf.5b2f01.jpg", "one_png.rf.5b2f02.jpg")
+    for entry, name in zip(content["images"], names, strict=True):
+        entry["file_name"] = name
+    (folder / "c.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match="c.json has both one_png.rf.5b2f01.jpg and one_png.*02"):
+        read_labels(folder)
+
+
+def test_images_of_one_name_in_via_are_told_apart_by_the_size_of_their_files(folder):
+    for seed, name in enumerate(("a/one.png", "b/one.png")):
+        (folder / name).parent.mkdir()
+        noise = np.random.default_rng(seed).integers(0, 256 >> (4 * seed), (*annotated.SIZE, 3))
+        Image.fromarray(noise.astype(np.uint8)).save(folder / name)
+    (folder / "one.png").unlink()
+    regions = json.loads(annotated.via()["via_project.json"])["_via_img_metadata"]["one.png9"]
+    length = (folder / "b/one.png").stat().st_size
+    assert length != (folder / "a/one.png").stat().st_size
+    (folder / "v.json").write_text(json.dumps({"one": regions | {"size": length}}))
+    found = read_labels(folder)
+    assert found.names == ["b/one"]
+    np.testing.assert_array_equal(found.labels[0], annotated.TRUTH)
+    (folder / "v.json").write_text(json.dumps({"one": regions | {"size": length + 1}}))
+    with pytest.raises(UserError, match="'one.png' may be .*a/one.png or .*b/one.png"):
+        read_labels(folder)
+
+
+@pytest.mark.parametrize(
+    ("contents", "message"),
+    [
+        ({"one.json": "", "labels/one.json": ""}, None),
+        ({"v1.json": "", "v2.json": ""}, "v1.json and .*v2.json both label one.png: keep one"),
+    ],
+)
+def test_one_of_two_files_of_an_image_is_taken_or_both_are_refused(folder, contents, message):
+    (text,) = annotated.labelme().values()
+    annotated.write(folder, {name: text for name in contents})
+    if message:
+        with pytest.raises(UserError, match=message):
+            read_labels(folder)
+    else:
+        found = read_labels(folder)
+        assert any("or labelled by" in line for line in found.summary())
+
+
+def test_masks_say_which_of_two_images_they_are_of(folder):
+    Image.new("RGB", annotated.SIZE[::-1]).save(folder / "one.jpg")
+    mask = annotated.png(annotated.TRUTH)
+    annotated.write(folder, {"one_mask.png": mask})
+    with pytest.raises(UserError, match="one_mask.png may be of .* such as one.jpg_mask.png"):
+        read_labels(folder)
+    (folder / "one_mask.png").rename(folder / "one.png_mask.png")
+    found = read_labels(folder)
+    assert found.names == ["one.png"]
+    np.testing.assert_array_equal(found.labels[0], annotated.TRUTH)
+
+
+def test_many_files_left_out_are_one_line(folder):
+    annotated.write(folder, annotated.labelme())
+    annotated.write(folder, {f"note{i}.txt": "by Ann" for i in range(30)})
+    lines = [line for line in read_labels(folder).summary() if "note" in line]
+    assert len(lines) == 1 and "30, such as" in lines[0]

@@ -59,6 +59,16 @@ def test_cutouts_and_table_agree_with_the_labels(people, photos, tmp_path):
     assert json.loads((output / "parts.json").read_text()) == content
 
 
+def test_parts_of_alike_names_are_cut_out_to_files_of_their_own(photos, tmp_path):
+    labels = np.zeros(SIZES["a.png"], int)
+    labels[:20], labels[30:] = 1, 2
+    outputs.Cutouts(photos, tmp_path / "cut", ["left/arm", "left arm"]).add(
+        "a.png", labels, "a.png"
+    )
+    heights = {p.name: Image.open(p).height for p in (tmp_path / "cut" / "a.png").iterdir()}
+    assert heights == {"left_arm.png": 20, "left_arm_.png": 18}
+
+
 def test_a_video_keeps_its_frames(people, tmp_path):
     import cv2
 

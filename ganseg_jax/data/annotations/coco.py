@@ -11,6 +11,7 @@ from jaxtyping import Integer
 
 from ganseg_jax.data.annotations import common, raster, rle
 from ganseg_jax.data.annotations.common import Annotations, Drawing, Shape
+from ganseg_jax.data.annotations.names import Names
 from ganseg_jax.errors import UserError
 
 
@@ -19,7 +20,7 @@ def recognises(content: Any) -> bool:
     return isinstance(content, dict) and {"images", "annotations"} <= set(content)
 
 
-def read(path: epath.Path, content: dict, names: common.Names) -> Annotations:
+def read(path: epath.Path, content: dict, names: Names) -> Annotations:
     """Reads polygons and run lengths, compressed or not; crowds too are regions of their class.
 
     Categories that no outline has are no classes: they group others, or were not used. Of boxes
@@ -39,10 +40,10 @@ def read(path: epath.Path, content: dict, names: common.Names) -> Annotations:
         return Annotations(left_out=[(str(path), "holds captions, no outlines")])
     with common.reading(f"{path}: 'images'"):
         listed = {_id(entry.get("id")): entry for entry in content["images"]}
-        stems = {id_: names.find(str(entry.get("file_name"))) for id_, entry in listed.items()}
+        called = {id_: _called(entry) for id_, entry in listed.items()}
+    images = dict(zip(called, names.find_all(list(called.values()), path), strict=True))
     found = Annotations()
-    missing = [str(listed[id_].get("file_name")) for id_, stem in stems.items() if stem is None]
-    found.leave_out_missing(str(path), missing, len(stems))
+    found.note_images(str(path), list(called.values()), list(images.values()))
     with common.reading(f"{path}: 'categories'"):
         given = content.get("categories", [])
         if any("id" not in entry or "name" not in entry for entry in given):
@@ -56,22 +57,22 @@ def read(path: epath.Path, content: dict, names: common.Names) -> Annotations:
             id_, category = _id(annotation.get("image_id")), _id(annotation.get("category_id"))
             if id_ not in listed or category not in categories:
                 raise UserError(f"{where} has no image or category")
-            if stems[id_] is None:
+            if (image := images[id_]) is None:
                 continue
             size = common.size_of(listed[id_].get("height"), listed[id_].get("width"))
             if not annotation.get("segmentation"):
-                boxed.setdefault(str(stems[id_]), []).append(_box(annotation))
+                boxed.setdefault(image, []).append(_box(annotation))
                 continue
             shapes = [
                 Shape(categories[category], draw)
                 for draw in regions(where, annotation["segmentation"])
             ]
-            found.add(str(stems[id_]), Drawing(str(path), size, shapes))
+            found.add(image, Drawing(str(path), size, shapes, called[id_]))
     found.add_boxes(str(path), boxed)
     found.left_out += [
-        (f"{path}: {listed[id_]['file_name']}", "has no outlines: not labelled")
-        for id_, stem in stems.items()
-        if stem is not None and stem not in found.drawings
+        (f"{path}: {called[id_]}", "has no outlines: not labelled")
+        for id_, image in images.items()
+        if image is not None and image not in found.drawings
     ]
     found.number_drawn(list(categories.values()))
     found.left_out += [
@@ -80,6 +81,12 @@ def read(path: epath.Path, content: dict, names: common.Names) -> Annotations:
         if name not in found.classes and name.lower() not in common.BACKGROUND_NAMES
     ]
     return found
+
+
+def _called(entry: dict) -> str:
+    """Returns an image's name; some programs write its folders into another field."""
+    name, path = str(entry.get("file_name")), entry.get("path")
+    return path if isinstance(path, str) and path.endswith(name) else name
 
 
 def _id(value: Any) -> Any:

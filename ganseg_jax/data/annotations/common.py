@@ -1,12 +1,10 @@
-"""What the readers share: drawn shapes, image names, and answers to malformed files."""
+"""What the readers share: drawn shapes, and answers to malformed files."""
 
-import base64
+import collections
 import contextlib
 import dataclasses
 import json
-import re
-import urllib.parse
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -53,11 +51,13 @@ class Drawing:
       where: the file, for messages.
       size: of the image that it was drawn on, if the file says so.
       shapes: later ones cover earlier ones.
+      name: what the file calls the image; "" if it says so by its own name.
     """
 
     where: str
     size: Size | None
     shapes: list[Shape]
+    name: str = ""
 
 
 @dataclasses.dataclass
@@ -65,7 +65,7 @@ class Annotations:
     """Holds what a reader found.
 
     Attributes:
-      drawings: by the image's name without ending.
+      drawings: by the image's path below the folder.
       classes: names in the order of their numbers; only those that a shape has.
       left_out: what was not used, and why.
     """
@@ -78,9 +78,15 @@ class Annotations:
         """Adds a drawing; if the image has one already, the new shapes are painted over it.
 
         Raises:
-          UserError: they were drawn on images of different sizes.
+          UserError: they were drawn on images of different sizes, or one file calls the image by
+            two names.
         """
-        before = self.drawings.setdefault(image, Drawing(drawing.where, drawing.size, []))
+        before = self.drawings.setdefault(image, dataclasses.replace(drawing, shapes=[]))
+        if before.where == drawing.where and before.name != drawing.name:
+            raise UserError(
+                f"{drawing.where} has both {before.name} and {drawing.name}, and the folder only "
+                f"{image}: add the other image, or delete what is not drawn on this one"
+            )
         if None not in (before.size, drawing.size) and before.size != drawing.size:
             raise UserError(
                 f"{before.where} and {drawing.where} annotate {image} at different sizes; "
@@ -103,22 +109,28 @@ class Annotations:
             why = "have no outline: their pixels count as not labelled; export polygons"
             self.left_out.append((f"{where}: {count} boxes", why))
 
-    def leave_out_missing(self, where: str, missing: Sequence[str], count: int) -> None:
-        """Leaves out annotations of images that the folder lacks, as a part of a set has them.
+    def note_images(self, where: str, called: Sequence[str], images: Sequence[str | None]) -> None:
+        """Says which images the folder lacks, as a part of a set does, and which are there twice.
 
         Args:
           where: the file, for messages.
-          missing: names of these images.
-          count: number of images that the file annotates.
+          called: what the file calls its images.
+          images: these images; None if the folder lacks it.
 
         Raises:
           UserError: the folder has none of them.
         """
-        if missing and len(missing) == count:
-            raise UserError(f"{where} annotates {missing[0]}, which the folder lacks")
+        missing = [name for name, image in zip(called, images, strict=True) if image is None]
+        if missing and len(missing) == len(called):
+            name = missing[0] or "an image without a name"
+            raise UserError(f"{where} annotates {name}, which the folder lacks")
         if missing:
             names = ", ".join(missing[:3]) + ", ..." * (len(missing) > 3)
             self.left_out.append((f"{where}: {len(missing)} images", f"the folder lacks {names}"))
+        for (name, image), count in collections.Counter(zip(called, images, strict=True)).items():
+            if image is not None and count > 1:
+                why = f"is listed {count} times: what each entry has is drawn on the one image"
+                self.left_out.append((f"{where}: {name}", why))
 
     def merge(self, other: "Annotations") -> None:
         """Adds what another file of the same format holds."""
@@ -263,47 +275,3 @@ def points_of(values: Any, least: int = 3) -> Float[np.ndarray, "p 2"]:
     if len(points) < least:
         raise TypeError(f"a shape needs {least} or more points, this one has {len(points)}")
     return points
-
-
-class Names:
-    """Finds which of a folder's images an annotation is of.
-
-    Tools write folders, backslashes, web addresses, `<hash>-NAME` (Label Studio) and
-    `NAME_png.rf.<hash>` (Roboflow).
-
-    Args:
-      stems: names of the images without ending.
-    """
-
-    def __init__(self, stems: Collection[str]):
-        self._stems = set(stems)
-        self._plain: dict[str, list[str]] = {}
-        for stem in stems:
-            self._plain.setdefault(_plain(stem), []).append(stem)
-
-    def find(self, name: str) -> str | None:
-        """Returns the image's name without ending, or None if there is none or more than one."""
-        last = re.split(r"[/\\]", _path_of(name))[-1]
-        for stem in (last, last.rpartition(".")[0]):
-            if stem in self._stems:
-                return stem
-        found = self._plain.get(_plain(last.rpartition(".")[0] or last), [])
-        return found[0] if len(found) == 1 else None
-
-
-def _path_of(name: str) -> str:
-    """Returns the path that a file's web address holds, which Label Studio may have packed."""
-    if "?d=" in name:  # Of its local storage.
-        return urllib.parse.unquote(name.split("?d=")[-1])
-    if "://" in name or name.startswith("/"):
-        parts = urllib.parse.urlsplit(name)
-        if packed := urllib.parse.parse_qs(parts.query).get("fileuri"):
-            with contextlib.suppress(ValueError):
-                return _path_of(base64.b64decode(packed[0]).decode())
-        name = parts.path
-    return urllib.parse.unquote(name)
-
-
-def _plain(stem: str) -> str:
-    stem = re.sub(r"_(jpe?g|png|webp|bmp)\.rf\.[0-9a-zA-Z]+$", "", stem)
-    return re.sub(r"^[0-9a-f]{8}-", "", stem)

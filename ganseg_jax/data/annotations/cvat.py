@@ -8,12 +8,13 @@ from jaxtyping import Integer
 
 from ganseg_jax.data.annotations import common, raster, rle
 from ganseg_jax.data.annotations.common import Annotations, Drawing, Shape
+from ganseg_jax.data.annotations.names import Names
 from ganseg_jax.errors import UserError
 
 _WITHOUT_AREA = ("polyline", "points", "tag", "skeleton", "cuboid")
 
 
-def read(path: epath.Path, names: common.Names) -> Annotations:
+def read(path: epath.Path, names: Names) -> Annotations:
     """Reads polygons, boxes, ellipses and masks, painted in the order of their `z_order`.
 
     Raises:
@@ -31,13 +32,13 @@ def read(path: epath.Path, names: common.Names) -> Annotations:
         return Annotations(left_out=[(str(path), why)])
     if root.find("track") is not None:
         raise UserError(f"{path} holds tracks of a video; export it as 'CVAT for images'")
-    found, missing, count = Annotations(), [], 0
-    for entry in root.iter("image"):
-        name = entry.get("name", "")
+    entries = list(root.iter("image"))
+    called = [entry.get("name", "") for entry in entries]
+    images = names.find_all(called, path)
+    found = Annotations()
+    for entry, name, image in zip(entries, called, images, strict=True):
         where = f"{path}: image {name}"
-        count += 1
-        if (stem := names.find(name)) is None:
-            missing.append(name)
+        if image is None:
             continue
         with common.reading(where):
             size = common.size_of(entry.get("height"), entry.get("width"))
@@ -54,10 +55,10 @@ def read(path: epath.Path, names: common.Names) -> Annotations:
                     )
         if shapes:
             ordered = [shape for _, shape in sorted(shapes, key=lambda pair: pair[0])]
-            found.add(stem, Drawing(str(path), size, ordered))
+            found.add(image, Drawing(str(path), size, ordered, name))
         else:
             found.left_out.append((where, "has no annotations: not labelled"))
-    found.leave_out_missing(str(path), missing, count)
+    found.note_images(str(path), called, images)
     listed = [(node.text or "").strip() for node in root.iterfind("meta//labels/label/name")]
     drawn = [s.name for d in found.drawings.values() for s in d.shapes]
     return found.number_drawn([*listed, *sorted(set(drawn))])

@@ -1,7 +1,7 @@
 """Finds out in which formats a folder is labelled, and reads them."""
 
 import functools
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from etils import epath
@@ -17,6 +17,15 @@ from ganseg_jax.data.annotations import (
     yolo,
 )
 from ganseg_jax.data.annotations.common import Annotations
+from ganseg_jax.data.annotations.names import Claim, Names
+from ganseg_jax.data.images import is_image
+from ganseg_jax.errors import UserError
+
+_OTHER = "other files"
+_MISSING = "annotates an image that the folder lacks"
+_UNKNOWN = "is no annotation file that is known, nor named after an image of the folder"
+_ONE_FOR_EACH = ("LabelMe", "Supervisely", "YOLO")
+"""Formats with a file for each image."""
 
 _OTHER_FILES = (
     *("classes.json", "meta.json", "obj_class_to_machine_color.json", "labelmap.txt"),
@@ -32,56 +41,88 @@ _OTHER_FILES = (
 )
 
 
-def read(directory: epath.Path, stems: Collection[str]) -> dict[str, Annotations]:
+def read(directory: epath.Path, images: Collection[str]) -> dict[str, Annotations]:
     """Reads all annotation files in a folder and the folders in it.
 
     Args:
       directory: the folder.
-      stems: names of its images without ending.
+      images: paths of its images below it.
 
     Returns:
       What each format holds, by the format's name.
 
     Raises:
-      UserError: a file is malformed; it is named.
+      UserError: a file is malformed, or does not say which image it is of; it is named.
     """
-    names = common.Names(stems)
+    names = Names(images, directory)
     files = sorted(_files(directory))
+    claims = {
+        file: claim
+        for ending in (".json", ".txt")
+        for file, claim in names.of_files(_named_after_images(files, ending)).items()
+    }
     found: dict[str, Annotations] = {}
     tasks: dict[str, str] = {}
     yolo_names = functools.cache(functools.partial(_yolo_names, directory))
     for path in files:
         ending = path.suffix.lower()
-        kind, read_here = None, None
+        claim = claims.get(path, Claim())
+        kind, read_here = "", Annotations()
         if path.name in (*_OTHER_FILES, *yolo.NAME_FILES):
             continue
         if ending == ".json":
             content = label_studio.unwrapped(common.read_json(path))
             with common.reading(path):
-                kind, read_here = read_json(path, content, names)
+                kind, read_here = read_json(path, content, names, claim)
                 if kind == "Label Studio":
-                    tasks |= label_studio.read_tasks(content, names)
+                    tasks |= label_studio.read_tasks(path, content, names)
         elif ending == ".xml":
             kind, read_here = "CVAT", cvat.read(path, names)
         elif ending == ".csv" and common.read_text(path).startswith(("filename,", "#filename,")):
             kind, read_here = "VIA", via.read_csv(path, names)
-        elif ending == ".txt" and names.find(path.name):
-            kind, read_here = "YOLO", yolo.read(path, yolo_names(path.parent), names)
+        elif ending == ".txt" and claim.images:
+            image = names.only(claim, path)
+            kind, read_here = "YOLO", yolo.read(path, yolo_names(path.parent), image)
         elif ending in (".csv", ".txt", ".zip"):
-            kind, why = "other files", "is no annotation file that is known"
-            why = "is packed: unpack it" if ending == ".zip" else why
-            read_here = Annotations(left_out=[(str(path), why)])
-        if kind is not None and read_here is not None:
-            found.setdefault(kind, Annotations()).merge(read_here)
+            why = "is packed: unpack it" if ending == ".zip" else claim.lost or _UNKNOWN
+            kind, read_here = _OTHER, Annotations(left_out=[(str(path), why)])
+        if kind:
+            _merge(found.setdefault(kind, Annotations()), read_here, kind)
     for path in files:
         if label_studio.BRUSH_FILE.fullmatch(path.name):
-            kind, read_here = "Label Studio brush", label_studio.read_brush_file(path, tasks, names)
-            found.setdefault(kind, Annotations()).merge(read_here)
+            read_here = label_studio.read_brush_file(path, tasks)
+            found.setdefault("Label Studio brush", Annotations()).merge(read_here)
     if "Label Studio brush" in found and "Label Studio" in found:
         # The JSON export holds the same regions; here it only says which task is of which image.
-        for stem in found["Label Studio brush"].drawings:
-            found["Label Studio"].drawings.pop(stem, None)
+        for image in found["Label Studio brush"].drawings:
+            found["Label Studio"].drawings.pop(image, None)
     return found
+
+
+def _named_after_images(files: Sequence[epath.Path], ending: str) -> list[epath.Path]:
+    others = (*_OTHER_FILES, *yolo.NAME_FILES)
+    return [file for file in files if file.suffix.lower() == ending and file.name not in others]
+
+
+def _merge(found: Annotations, more: Annotations, kind: str) -> None:
+    """Adds what a file holds; says which images another file of the format has too.
+
+    Raises:
+      UserError: the format has one file for an image, and this is the second.
+    """
+    for image, drawing in more.drawings.items():
+        before = found.drawings.get(image)
+        if before is None:
+            continue
+        if kind in _ONE_FOR_EACH:
+            whole = f"{image.rpartition('/')[2]}{epath.Path(drawing.where).suffix}"
+            raise UserError(
+                f"{before.where} and {drawing.where} both label {image}: keep one of them, or name "
+                f"them in full, such as {whole}"
+            )
+        why = f"is in {before.where} too: what both have is drawn"
+        found.left_out.append((f"{drawing.where}: {image}", why))
+    found.merge(more)
 
 
 def _yolo_names(top: epath.Path, folder: epath.Path) -> list[str]:
@@ -106,27 +147,41 @@ def _files(directory: epath.Path) -> list[epath.Path]:
     return found
 
 
-def read_json(path: epath.Path, content: Any, names: common.Names) -> tuple[str, Annotations]:
+def read_json(
+    path: epath.Path, content: Any, names: Names, claim: Claim
+) -> tuple[str, Annotations]:
     """Reads JSON content in the format that it is in; returns the format's name too.
 
+    Args:
+      path: the file.
+      content: of it.
+      names: find its images.
+      claim: the image that the file is named after.
+
     Raises:
-      UserError: it is malformed.
+      UserError: it is malformed, or does not say which image it is of.
     """
     if coco.recognises(content):
         return "COCO", coco.read(path, content, names)
     if supervisely.recognises(content):
-        return "Supervisely", supervisely.read(path, content, names)
-    if labelme.recognises(content) or names.find(path.name):
-        return "LabelMe", labelme.read(path, content, names)
+        if not claim.images:
+            return "Supervisely", Annotations(left_out=[(str(path), claim.lost or _MISSING)])
+        return "Supervisely", supervisely.read(path, content, names.only(claim, path))
+    # What a camera or a shop writes as a.jpg.json is something else.
+    if labelme.recognises(content) or (claim.images and not is_image(path.stem)):
+        image = None if claim.lost else labelme.image_of(path, content, names, claim)
+        if image is None:
+            return "LabelMe", Annotations(left_out=[(str(path), claim.lost or _MISSING)])
+        return "LabelMe", labelme.read(path, content, image)
     if via.recognises(content):
         return "VIA", via.read(path, content, names)
     if label_studio.recognises(content):
         return "Label Studio", label_studio.read(path, content, names)
     if isinstance(content, list):
         why = "is a list without the names of images, as COCO's results are: export annotations"
-        return "other files", Annotations(left_out=[(str(path), why)])
+        return _OTHER, Annotations(left_out=[(str(path), why)])
     why = (
         "is neither a COCO file nor one of Label Studio, VIA or Supervisely, nor named after an "
         "image (LabelMe)"
     )
-    return "other files", Annotations(left_out=[(str(path), why)])
+    return _OTHER, Annotations(left_out=[(str(path), why)])

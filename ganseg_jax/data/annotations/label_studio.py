@@ -3,6 +3,7 @@
 import json
 import re
 import urllib.parse
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from jaxtyping import Integer
 
 from ganseg_jax.data.annotations import common, raster, rle
 from ganseg_jax.data.annotations.common import Annotations, Drawing, Shape
+from ganseg_jax.data.annotations.names import Names
 from ganseg_jax.errors import UserError
 
 _KINDS = {"rle": "brush", "points": "polygon", "radiusX": "ellipse", "width": "rectangle"}
@@ -43,7 +45,7 @@ def unwrapped(content: Any) -> Any:
     return content
 
 
-def read(path: epath.Path, content: list, names: common.Names) -> Annotations:
+def read(path: epath.Path, content: list, names: Names) -> Annotations:
     """Reads the first annotation of each task that was not cancelled; others are left out.
 
     Positions are those in the image itself, also where a person has turned it in the tool.
@@ -51,16 +53,15 @@ def read(path: epath.Path, content: list, names: common.Names) -> Annotations:
     Raises:
       UserError: the file is malformed, or its image is missing; the task is named.
     """
-    found, missing = Annotations(), []
+    found = Annotations()
+    called, images = _images(path, content, names)
     # Predictions that nobody looked at are labels only if there is nothing else.
     touched = any(task.get("annotations") or task.get("completions") for task in content)
-    for task in content:
+    for task, name, image in zip(content, called, images, strict=True):
         where = f"{path}: task {task.get('id')}"
+        if image is None:
+            continue
         with common.reading(where):
-            name = _image(task)
-            if (stem := names.find(name)) is None:
-                missing.append(name)
-                continue
             results = _results(task, where, found, touched)
             if not results:
                 found.left_out.append((where, "has no annotation: not labelled"))
@@ -89,22 +90,33 @@ def read(path: epath.Path, content: list, names: common.Names) -> Annotations:
                     shapes.append(Shape(label, _region(kind, value, size)))
                     seen.add(result.get("id"))
             if shapes:
-                found.add(stem, Drawing(str(path), size, shapes))
-    found.leave_out_missing(str(path), missing, len(content))
+                found.add(image, Drawing(str(path), size, shapes, name))
+    found.note_images(str(path), called, images)
     return found.number_drawn()
 
 
-def read_tasks(content: Any, names: common.Names) -> dict[str, str]:
-    """Returns the images of an export's tasks by the task's id."""
-    tasks = {}
+def _images(
+    path: epath.Path, content: Sequence[dict], names: Names
+) -> tuple[list[str], list[str | None]]:
+    """Returns what tasks call their images, and which these are."""
+    called = []
     for task in content:
-        stem = names.find(_image(task)) if "id" in task else None
-        if stem is not None:
-            tasks[str(task["id"])] = stem
-    return tasks
+        with common.reading(f"{path}: task {task.get('id')}"):
+            called.append(_image(task))
+    return called, names.find_all(called, path)
 
 
-def read_brush_file(path: epath.Path, tasks: dict[str, str], names: common.Names) -> Annotations:
+def read_tasks(path: epath.Path, content: list, names: Names) -> dict[str, str]:
+    """Returns the images of an export's tasks by the task's id."""
+    _, images = _images(path, content, names)
+    return {
+        str(task["id"]): image
+        for task, image in zip(content, images, strict=True)
+        if "id" in task and image is not None
+    }
+
+
+def read_brush_file(path: epath.Path, tasks: dict[str, str]) -> Annotations:
     """Reads a mask of the brush export (PNG or NPY); the JSON export beside it says of what image.
 
     Raises:

@@ -10,6 +10,8 @@ from jaxtyping import Integer
 
 from ganseg_jax.data.annotations import common, raster
 from ganseg_jax.data.annotations.common import Annotations, Drawing, Shape
+from ganseg_jax.data.annotations.names import Claim, Names
+from ganseg_jax.errors import UserError
 
 _WITHOUT_AREA = ("point", "points", "line", "linestrip")
 
@@ -19,7 +21,23 @@ def recognises(content: Any) -> bool:
     return isinstance(content, dict) and "shapes" in content
 
 
-def read(path: epath.Path, content: Any, names: common.Names) -> Annotations:
+def image_of(path: epath.Path, content: Any, names: Names, claim: Claim) -> str | None:
+    """Returns the image of a file: the one that it is named after, else the one that it names.
+
+    Raises:
+      UserError: the file is malformed, or its image may be each of several.
+    """
+    if not recognises(content) or not isinstance(content["shapes"], list):
+        raise UserError(f"{path} is no LabelMe file: it has no list of 'shapes'")
+    if len(claim.images) == 1:
+        return claim.images[0]
+    image = names.find(str(content.get("imagePath")), path, claim.images or None)
+    if image is None and claim.images:
+        raise names.unclear(path, claim.images)
+    return image
+
+
+def read(path: epath.Path, content: dict, image: str) -> Annotations:
     """Reads polygons, rectangles of two or four corners, circles and masks.
 
     Polygons of one class and group form one region, in which a ring inside the others is a hole.
@@ -29,11 +47,6 @@ def read(path: epath.Path, content: Any, names: common.Names) -> Annotations:
       UserError: the file is malformed, or has a shape of another type; it is named.
     """
     with common.reading(path):
-        if not isinstance(content, dict) or not isinstance(content.get("shapes"), list):
-            raise common.UserError(f"{path} is no LabelMe file: it has no list of 'shapes'")
-        stem = names.find(path.name) or names.find(str(content.get("imagePath")))
-        if stem is None:
-            raise common.UserError(f"{path} annotates an image that the folder lacks")
         size = common.size_of(content.get("imageHeight"), content.get("imageWidth"))
         found = Annotations()
         shapes: list[Shape] = []
@@ -56,7 +69,7 @@ def read(path: epath.Path, content: Any, names: common.Names) -> Annotations:
                     continue
                 shapes.append(Shape(label, _region(path, kind, entry)))
         if shapes:
-            found.add(stem, Drawing(str(path), size, shapes))
+            found.add(image, Drawing(str(path), size, shapes))
         else:
             found.left_out.append((str(path), "has no shapes: not labelled"))
         return found.number_drawn()
@@ -76,7 +89,7 @@ def _region(path: epath.Path, kind: str, entry: dict):
     elif kind not in ("polygon", "rotation", "oriented_rectangle") and not (
         kind == "rectangle" and len(points) == 4
     ):
-        raise common.UserError(f"{path}: shapes of type {kind!r} are not read, draw polygons")
+        raise UserError(f"{path}: shapes of type {kind!r} are not read, draw polygons")
     points = common.points_of(points)
     return lambda s: raster.inside_polygon(points, s)
 

@@ -13,7 +13,6 @@ from PIL import Image
 
 from ganseg_jax.data.annotations import common, raster
 from ganseg_jax.data.annotations.common import Annotations, Drawing, Shape
-from ganseg_jax.errors import UserError
 
 _WITHOUT_AREA = ("point", "line", "graph", "cuboid")
 _MOST_BYTES = 1 << 26
@@ -24,15 +23,13 @@ def recognises(content: Any) -> bool:
     return isinstance(content, dict) and {"objects", "size"} <= set(content)
 
 
-def read(path: epath.Path, content: dict, names: common.Names) -> Annotations:
+def read(path: epath.Path, content: dict, image: str) -> Annotations:
     """Reads polygons with holes, bitmaps and rectangles.
 
     Raises:
-      UserError: the file is malformed, or its image is missing; the object is named.
+      UserError: the file is malformed; the object is named.
     """
     found = Annotations()
-    if (stem := names.find(path.name.removesuffix(".json"))) is None:
-        raise UserError(f"{path} annotates an image that the folder lacks")
     with common.reading(path):
         size = common.size_of(content["size"]["height"], content["size"]["width"])
         shapes = []
@@ -45,7 +42,7 @@ def read(path: epath.Path, content: dict, names: common.Names) -> Annotations:
                     continue
                 shapes.append(Shape(common.text_of(entry, "classTitle"), _region(kind, entry)))
     if shapes:
-        found.add(stem, Drawing(str(path), size, shapes))
+        found.add(image, Drawing(str(path), size, shapes))
     else:
         found.left_out.append((str(path), "has no objects: not labelled"))
     return found.number_drawn()

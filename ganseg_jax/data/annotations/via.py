@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from jaxtyping import Integer
 
 from ganseg_jax.data.annotations import common, raster
 from ganseg_jax.data.annotations.common import Annotations, Drawing, Shape
+from ganseg_jax.data.annotations.names import Names
 
 _CLASS_FIELDS = ("label", "class", "name", "part", "type")
 _WITHOUT_AREA = ("point", "polyline")
@@ -28,7 +30,7 @@ def recognises(content: Any) -> bool:
     )
 
 
-def read(path: epath.Path, content: dict, names: common.Names) -> Annotations:
+def read(path: epath.Path, content: dict, names: Names) -> Annotations:
     """Reads polygons, rectangles, circles and ellipses.
 
     Raises:
@@ -39,15 +41,16 @@ def read(path: epath.Path, content: dict, names: common.Names) -> Annotations:
         for entry in content.get("_via_img_metadata", content).values():
             regions = entry["regions"]
             regions = list(regions.values()) if isinstance(regions, dict) else regions
-            entries.append((common.text_of(entry, "filename"), regions))
+            name = common.text_of(entry, "filename")
+            entries.append((name, _length(entry.get("size")), regions))
             if not isinstance(regions, list):
                 raise TypeError("'regions' must be a list")
     return _read(path, entries, names)
 
 
-def read_csv(path: epath.Path, names: common.Names) -> Annotations:
+def read_csv(path: epath.Path, names: Names) -> Annotations:
     """Reads the CSV export; see `read`."""
-    entries: dict[str, list] = {}
+    entries: dict[tuple[str, int | None], list] = {}
     text = common.read_text(path).removeprefix("#")  # Of version 1.
     with common.reading(path):
         try:
@@ -55,19 +58,27 @@ def read_csv(path: epath.Path, names: common.Names) -> Annotations:
                 name = common.text_of(row, "filename")
                 shape = json.loads(row["region_shape_attributes"])
                 attributes = json.loads(row["region_attributes"])
-                regions = entries.setdefault(name, [])
+                regions = entries.setdefault((name, _length(row.get("file_size"))), [])
                 if shape:
                     regions.append({"shape_attributes": shape, "region_attributes": attributes})
         except (csv.Error, RecursionError) as error:
             raise ValueError(str(error)) from error
-    return _read(path, list(entries.items()), names)
+    return _read(path, [(*key, regions) for key, regions in entries.items()], names)
 
 
-def _read(path: epath.Path, entries: list[tuple[str, list]], names: common.Names) -> Annotations:
-    found, missing = Annotations(), []
-    for name, regions in entries:
-        if (stem := names.find(name)) is None:
-            missing.append(name)
+def _length(value: Any) -> int | None:
+    """Returns the size of an image's file in bytes; VIA writes -1 for files at an address."""
+    return int(value) if re.fullmatch(r"\d{1,15}", str(value)) else None
+
+
+def _read(
+    path: epath.Path, entries: list[tuple[str, int | None, list]], names: Names
+) -> Annotations:
+    found = Annotations()
+    called, lengths = [name for name, _, _ in entries], [length for _, length, _ in entries]
+    images = names.find_all(called, path, lengths)
+    for (name, length, regions), image in zip(entries, images, strict=True):
+        if image is None:
             continue
         shapes = []
         for index, region in enumerate(regions, 1):
@@ -81,10 +92,13 @@ def _read(path: epath.Path, entries: list[tuple[str, list]], names: common.Names
                 label = _class(region["region_attributes"])
                 shapes.append(Shape(label, _region(kind, shape)))
         if shapes:
-            found.add(stem, Drawing(str(path), None, shapes))
+            found.add(
+                image,
+                Drawing(str(path), None, shapes, f"{name} ({length} bytes)" if length else name),
+            )
         else:
             found.left_out.append((f"{path}: {name}", "has no regions: not labelled"))
-    found.leave_out_missing(str(path), missing, len(entries))
+    found.note_images(str(path), called, images)
     if not entries:
         found.left_out.append((str(path), "has no images: not labelled"))
     return found.number_drawn()

@@ -56,14 +56,12 @@ def _box(shares: Sequence[float]) -> Shape:
     return Shape(common.IGNORE_NAMES[0], functools.partial(_inside, corners))
 
 
-def read(path: epath.Path, classes: Sequence[str], names: common.Names) -> Annotations:
+def read(path: epath.Path, classes: Sequence[str], image: str) -> Annotations:
     """Reads lines of a class's number and the corners of a polygon as shares of width and height.
 
     Raises:
-      UserError: a line is malformed, or the image is missing; the line is named.
+      UserError: a line is malformed; it is named.
     """
-    if (stem := names.find(path.name)) is None:
-        raise UserError(f"{path} annotates an image that the folder lacks")
     shapes, boxes = [], []
     for number, line in enumerate(common.read_text(path).splitlines(), 1):
         cells = line.split()
@@ -96,9 +94,9 @@ def read(path: epath.Path, classes: Sequence[str], names: common.Names) -> Annot
             shapes.append(Shape(name, functools.partial(_inside, points)))
     found = Annotations()
     if shapes:
-        found.add(stem, Drawing(str(path), None, shapes))
+        found.add(image, Drawing(str(path), None, shapes))
     if boxes:
-        found.add_boxes(str(path), {stem: boxes})
+        found.add_boxes(str(path), {image: boxes})
     elif not shapes:
         found.left_out.append((str(path), "is empty: not labelled"))
     numbered = sorted({s.name for s in shapes}, key=lambda n: int(n[6:])) if not classes else None

@@ -11,11 +11,10 @@ import numpy as np
 
 from ganseg_jax.data import images
 from ganseg_jax.errors import UserError
+from ganseg_jax.fewshot.label_files import MASK_SUFFIX, image_files
 from ganseg_jax.fewshot.labels import (
     CLASSES_FILE,
-    MASK_SUFFIX,
     classes_json,
-    image_files,
     image_size,
     read_class_map,
     read_classes,
@@ -59,8 +58,10 @@ class LabelFolder:
         self._lock = threading.Lock()
 
     def mask_path(self, name: str) -> Path:
-        """Returns the path of an image's label map."""
-        return self.directory / f"{name}{MASK_SUFFIX}"
+        """Returns the path of an image's label map: beside it, or where an earlier one lies."""
+        above = self.directory / f"{name}{MASK_SUFFIX}"
+        beside = self.images[name].parent / above.name
+        return above if above.exists() else beside
 
     def overview(self) -> dict[str, Any]:
         """Returns classes with their colours, and images with their sizes, for the page."""
