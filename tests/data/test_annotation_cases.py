@@ -39,6 +39,13 @@ def coco(more=(), **fields):
     return {"c.json": json.dumps({"images": images, "annotations": notes, "categories": named})}
 
 
+def coco_with(field, **change):
+    """Two exports joined: the first entry once more, with its id and another name."""
+    content = json.loads(coco()["c.json"])
+    content[field].append(content[field][0] | change)
+    return {"c.json": json.dumps(content)}
+
+
 def cvat(*names):
     points = ";".join(f"{x},{y}" for x, y in SQUARE)
     text = "".join(
@@ -81,12 +88,20 @@ READ = {
     "YOLO: the class is a float": yolo(f"0.0 {SHARES}"),
     "YOLO: names are numbered by text": yolo(f"0 {SHARES}", "names: {'0': head}"),
     "YOLO: spaces around a name": yolo(f"0 {SHARES}", "names: [' head ']"),
+    "YOLO: names in a file of another name": {
+        "labels/one.txt": f"0 {SHARES}",
+        "coco8.yaml": "path: .\nnames:\n  0: head\n",
+    },
+    "YOLO: an empty line has a number": {"one.txt": f"1 {SHARES}", "classes.txt": "\nhead\n"},
+    "LabelMe: background drawn": labelme({"label": "bg"}, {}),
+    "LabelMe: no label": labelme({}, {"label": " "}),
     "LabelMe: a turned rectangle": labelme({"shape_type": "oriented_rectangle"}),
     "LabelMe: spaces around a name": labelme({"label": "head "}, {"points": SQUARE[:3]}),
     "LabelMe: drawn on a copy twice as large": labelme(
         {"points": (2 * np.array(SQUARE)).tolist()}, imageHeight=120, imageWidth=160
     ),
     "COCO: of more images": coco(["two.png", "three.png"]),
+    "COCO: beside an array": coco() | {"two.npy": b"\x93NUMPY", "two.jsonl": "{}"},
     "CVAT: of more images": cvat("one.png", "two.png"),
     "VIA: of more images": via("two.png", "one.png"),
     "Label Studio: of more images": label_studio([task("two.png"), task()]),
@@ -99,6 +114,8 @@ READ = {
     "a mask as JPEG": {"masks/one.jpg": jpeg(), "classes.json": '{"classes": ["head"]}'},
 }
 SAID = {
+    "LabelMe: no label": "shape 2: has no label",
+    "COCO: beside an array": "two.npy: is an array: save label maps as PNG",
     "COCO: of more images": "2 images: the folder lacks two.png, three.png",
     "CVAT: of more images": "1 images: the folder lacks two.png",
     "VIA: of more images": "1 images: the folder lacks two.png",
@@ -138,6 +155,12 @@ def test_what_can_be_understood_is(folder, case):
         (
             {"c.json": json.dumps({"images": [], "annotations": [{"caption": "a"}]})},
             "holds captions, no outlines",
+        ),
+        (coco_with("images", file_name="two.png"), "image 0 is both one.png and two.png"),
+        (coco_with("categories", name="arm"), "category 1 is both head and arm"),
+        (
+            {"one.txt": f"0 {SHARES}", "a.yaml": "names: [a]", "b.yml": "names: [b]"},
+            "a.yaml and .*b.yml both name classes",
         ),
         ({"masks/one.jpg": jpeg()[:200]}, "masks/one.jpg cannot be read"),
     ],

@@ -3,6 +3,7 @@
 import functools
 import json
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,7 @@ def read(path: epath.Path, content: dict, names: Names) -> Annotations:
         return Annotations(left_out=[(str(path), "holds captions, no outlines")])
     with common.reading(f"{path}: 'images'"):
         listed = {_id(entry.get("id")): entry for entry in content["images"]}
-        called = {id_: _called(entry) for id_, entry in listed.items()}
+        called = _by_id(f"{path}: image", [(e.get("id"), _called(e)) for e in content["images"]])
     images = dict(zip(called, names.find_all(list(called.values()), path), strict=True))
     found = Annotations()
     found.note_images(str(path), list(called.values()), list(images.values()))
@@ -48,7 +49,8 @@ def read(path: epath.Path, content: dict, names: Names) -> Annotations:
         given = content.get("categories", [])
         if any("id" not in entry or "name" not in entry for entry in given):
             raise UserError(f"{path}: a category has no id or name")
-        categories = {_id(entry["id"]): str(entry["name"]).strip() for entry in given}
+        pairs = [(entry["id"], str(entry["name"]).strip()) for entry in given]
+        categories = _by_id(f"{path}: category", pairs)
         categories = dict(sorted(categories.items(), key=lambda pair: _order(pair[0])))
     boxed: dict[str, list[Shape]] = {}
     for annotation in content["annotations"]:
@@ -81,6 +83,27 @@ def read(path: epath.Path, content: dict, names: Names) -> Annotations:
         if name not in found.classes and name.lower() not in common.BACKGROUND_NAMES
     ]
     return found
+
+
+def _by_id(what: str, pairs: Sequence[tuple[Any, str]]) -> dict[Any, str]:
+    """Returns names by their ids.
+
+    Args:
+      what: they are of, with the file, for messages.
+      pairs: (id, name).
+
+    Raises:
+      UserError: two names have one id, as in exports that were joined.
+    """
+    named: dict[Any, str] = {}
+    for id_, name in pairs:
+        before = named.setdefault(_id(id_), name)
+        if before != name:
+            raise UserError(
+                f"{what} {id_} is both {before} and {name}: give the exports that were joined "
+                "their own ids, or keep them as files of their own"
+            )
+    return named
 
 
 def _called(entry: dict) -> str:

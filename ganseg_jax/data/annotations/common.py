@@ -17,7 +17,7 @@ from ganseg_jax.pixels import UNLABELLED
 
 MOST_CLASSES = UNLABELLED - 1
 
-BACKGROUND_NAMES = ("background", "_background_")
+BACKGROUND_NAMES = ("background", "_background_", "bg")
 IGNORE_NAMES = ("ignore", "__ignore__", "void", "unlabeled", "unlabelled")
 
 MOST_PIXELS = 1e9

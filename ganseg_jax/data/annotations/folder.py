@@ -24,6 +24,14 @@ from ganseg_jax.errors import UserError
 _OTHER = "other files"
 _MISSING = "annotates an image that the folder lacks"
 _UNKNOWN = "is no annotation file that is known, nor named after an image of the folder"
+_NOT_READ = {
+    ".zip": "is packed: unpack it",
+    ".gz": "is packed: unpack it",
+    ".jsonl": "is JSON line by line: export one JSON file",
+    ".ndjson": "is JSON line by line: export one JSON file",
+    ".npy": "is an array: save label maps as PNG files of their indices, NAME_mask.png",
+    ".mat": "is an array: save label maps as PNG files of their indices, NAME_mask.png",
+}
 _ONE_FOR_EACH = ("LabelMe", "Supervisely", "YOLO")
 """Formats with a file for each image."""
 
@@ -83,13 +91,13 @@ def read(directory: epath.Path, images: Collection[str]) -> dict[str, Annotation
         elif ending == ".txt" and claim.images:
             image = names.only(claim, path)
             kind, read_here = "YOLO", yolo.read(path, yolo_names(path.parent), image)
-        elif ending in (".csv", ".txt", ".zip"):
-            why = "is packed: unpack it" if ending == ".zip" else claim.lost or _UNKNOWN
+        elif ending in (".csv", ".txt", *_NOT_READ) and not _is_brush(path):
+            why = _NOT_READ.get(ending) or claim.lost or _UNKNOWN
             kind, read_here = _OTHER, Annotations(left_out=[(str(path), why)])
         if kind:
             _merge(found.setdefault(kind, Annotations()), read_here, kind)
     for path in files:
-        if label_studio.BRUSH_FILE.fullmatch(path.name):
+        if _is_brush(path):
             read_here = label_studio.read_brush_file(path, tasks)
             found.setdefault("Label Studio brush", Annotations()).merge(read_here)
     if "Label Studio brush" in found and "Label Studio" in found:
@@ -132,7 +140,13 @@ def _yolo_names(top: epath.Path, folder: epath.Path) -> list[str]:
         for name in yolo.NAME_FILES if place != top.parent else yolo.DATA_FILES:
             if (place / name).exists():
                 return yolo.read_names(place / name)
+        if other := yolo.other_data_file(place):
+            return yolo.read_names(other)
     return []
+
+
+def _is_brush(path: epath.Path) -> bool:
+    return label_studio.BRUSH_FILE.fullmatch(path.name) is not None
 
 
 def _files(directory: epath.Path) -> list[epath.Path]:
@@ -142,7 +156,7 @@ def _files(directory: epath.Path) -> list[epath.Path]:
             continue
         if path.is_dir():
             found += _files(path)
-        elif path.suffix.lower() in (".json", ".xml", ".csv", ".txt", ".png", ".npy", ".zip"):
+        elif path.suffix.lower() in (".json", ".xml", ".csv", ".txt", ".png", *_NOT_READ):
             found.append(path)
     return found
 

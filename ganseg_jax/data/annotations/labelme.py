@@ -53,7 +53,11 @@ def read(path: epath.Path, content: dict, image: str) -> Annotations:
         groups: dict[Any, list[np.ndarray]] = {}
         for index, entry in enumerate(content["shapes"]):
             with common.reading(f"{path}: shape {index + 1}"):
-                kind, label = entry.get("shape_type") or "polygon", common.text_of(entry, "label")
+                kind = entry.get("shape_type") or "polygon"
+                label = common.text_of(entry, "label")
+                if not label:
+                    found.left_out.append((f"{path}: shape {index + 1}", "has no label"))
+                    continue
                 if kind in _WITHOUT_AREA:
                     found.left_out.append((f"{path}: shape {index + 1}", f"a {kind} has no area"))
                     continue

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -27,7 +28,9 @@ def read_names(path: epath.Path) -> list[str]:
     """
     text = common.read_text(path)
     if path.suffix not in (".yaml", ".yml"):
-        return [line.strip() for line in text.splitlines() if line.strip()]
+        # An empty line has a number too.
+        lines = enumerate(text.rstrip().splitlines())
+        return [line.strip() or f"class {i}" for i, line in lines]
     import yaml
 
     with common.reading(path):
@@ -44,6 +47,22 @@ def read_names(path: epath.Path) -> list[str]:
         if not isinstance(given, list):
             raise TypeError("'names' must be a list")
         return [str(name).strip() for name in given]
+
+
+def other_data_file(folder: epath.Path) -> epath.Path | None:
+    """Returns the YAML file of a folder that has class names, by whatever name.
+
+    Raises:
+      UserError: there are several.
+    """
+    files = sorted(p for p in folder.iterdir() if p.suffix.lower() in (".yaml", ".yml"))
+    naming = [p for p in files if re.search(r"^names\s*:", common.read_text(p), re.MULTILINE)]
+    if len(naming) > 1:
+        raise UserError(
+            f"{naming[0]} and {naming[1]} both name classes: call the one of these labels "
+            f"{DATA_FILES[0]}"
+        )
+    return naming[0] if naming else None
 
 
 def _inside(points: Float[np.ndarray, "p 2"], size: common.Size) -> Bool[np.ndarray, "h w"]:
