@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import logging
+import re
 import time
 from typing import Any
 
@@ -21,6 +22,9 @@ LOG = logging.getLogger(__name__)
 
 CHECKSUMS = "SHA256SUMS"
 """The file beside a saved state's files, in the form that `sha256sum --check` reads."""
+
+
+_NAME = "0|[1-9][0-9]*"
 
 
 class Gone(UserError):
@@ -58,6 +62,7 @@ def read(
     directory = local_path(folder)
     if not directory.exists():
         return None
+    warn_of_other_names(directory)
     # Orbax warns of what is meant: that nothing is written, and that only some parts are read.
     with quiet(absl_logging.ERROR):
         return _read(directory, like) if step is None else _read_step(directory, like, step)
@@ -201,6 +206,32 @@ def warn_of_damage(checkpoint: epath.Path, error: Exception) -> None:
     """Says that a checkpoint is passed over, and why."""
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     LOG.warning("Checkpoint %s cannot be read (%s); trying the one before.", checkpoint, reason)
+
+
+def warn_of_other_names(directory: epath.Path) -> None:
+    """Says which checkpoints are passed over for their name: renamed ones, and no copies.
+
+    Orbax knows a checkpoint by its folder's name, the step in plain digits.
+    """
+    with quiet(absl_logging.ERROR):
+        known = set(_manager(directory).all_steps())
+    for path in sorted(directory.iterdir()):
+        name = path.name
+        if name.startswith(".") or "orbax-checkpoint-tmp" in name or re.fullmatch(_NAME, name):
+            continue
+        if not (path / "state").is_dir():
+            continue
+        digits = re.findall("[0-9]+", name)
+        step = int(digits[-1]) if digits else None
+        if step not in known:
+            _say_passed_over(str(path), 4 if step is None else step)
+
+
+@functools.cache  # Commands open several parts of one checkpoint, and look again and again.
+def _say_passed_over(path: str, step: int) -> None:
+    LOG.warning(
+        "%s is passed over: a checkpoint's folder is called by its step, such as %d", path, step
+    )
 
 
 def unreadable(directory: epath.Path) -> UserError:

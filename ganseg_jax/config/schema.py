@@ -125,7 +125,7 @@ class Model:
         "gan",
         "What is trained: the GAN and its segmenter, or one of the paper's auto-encoders.",
     )
-    num_parts: int = count(8, "K, the number of parts.")
+    num_parts: int = count(8, "K, the number of parts; label maps hold no more classes.", below=255)
     points_per_part: int = count(4, "P, the number of points of each part.")
     noise_dim: int = count(256, "D, length of each latent and width of the MLPs.")
     embedding_dim: int = count(64, "E, length of a part's embedding.")

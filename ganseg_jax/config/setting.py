@@ -3,11 +3,13 @@
 import dataclasses
 import difflib
 import functools
-import math
 import typing
 from typing import Any, Literal, cast
 
 from ganseg_jax.errors import UserError
+
+LARGEST = float.fromhex("0x1.fffffep127")
+"""The largest number that float32 has, in which networks compute."""
 
 Change = Literal["never", "steps", "anytime"]
 """When a workdir may go against the value it was begun with: never, because it decides what was
@@ -171,7 +173,7 @@ def _problem(value: Any, leaf: Leaf) -> str:
 
 
 def _broken_limit(value: Any, setting: Setting) -> str:
-    if isinstance(value, float) and not math.isfinite(value):
+    if isinstance(value, float) and not abs(value) <= LARGEST:
         return "must be a finite number"
     if setting.minimum is not None and value < setting.minimum:
         return f"must be at least {setting.minimum}"

@@ -64,7 +64,7 @@ def _read_archive(data: bytes) -> Any:
     members = {info.filename: info for info in archive.infolist()}
     pickles = [name for name in members if re.fullmatch(r"([^/]+/)?data\.pkl", name)]
     if len(pickles) != 1:
-        raise Refused("is an archive without weights of PyTorch")
+        raise Refused("is an archive without weights: unpack it and give the file in it")
     root = pickles[0].removesuffix("data.pkl")
     if f"{root}constants.pkl" in members:
         raise Refused("is a TorchScript program: save the model's state_dict instead")

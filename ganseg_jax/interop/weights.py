@@ -30,12 +30,33 @@ _SAFETENSORS: dict[str, Any] = {
     "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "u1", "BOOL": "?",
 }  # fmt: skip
 
+_PICKLE = re.compile(rb"\x80[\2-\5]", re.DOTALL)
+_KNOWN_STARTS = re.compile(rb"PK|\x80[\2-\5]|.{8}\{", re.DOTALL)
+"""What archives, pickles and safetensors begin with."""
+
+_OTHER_STARTS = {
+    b"\x89HDF\r\n\x1a\n": "is an HDF5 file, as Keras writes: save its arrays by name as .npz or "
+    ".safetensors",
+    b"\x93NUMPY": "is one array without a name: save arrays by name with numpy.savez",
+    b"\x1f\x8b": "is packed by gzip: unpack it",
+    b"BZh": "is packed by bzip2: unpack it",
+    b"\xfd7zXZ\0": "is packed by xz: unpack it",
+    b"\x28\xb5\x2f\xfd": "is packed by zstd: unpack it",
+    b"GGUF": "is a GGUF file of a language model, which has no such weights",
+}
+_OTHER_ENDINGS = {
+    ".onnx": "is a graph of ONNX (give the state_dict that it was exported from)",
+    ".msgpack": "is a file of flax.serialization (save its arrays by name with numpy.savez)",
+}
+
 # Deflate makes nothing smaller than this fraction; archives that claim more are damaged.
 _SMALLEST_FRACTION = 1 / 1100
 
 
 def read(path: epath.PathLike) -> dict[str, Any]:
     """Reads names to arrays, nested if the file is; pickles are read without running any code.
+
+    What the file begins with decides the format; if that says nothing, its ending does.
 
     Numbers, strings and settings that a training program saved beside the arrays stay as they are.
     Arrays of bfloat16 become float32.
@@ -44,16 +65,22 @@ def read(path: epath.PathLike) -> dict[str, Any]:
       UserError: there is no such file, it is of another kind or damaged, or it holds objects other
         than arrays and settings.
     """
-    path = _checked(path, READ_SUFFIXES)
+    path = resolve(path)
     if not path.exists() or path.is_dir():
         raise UserError(f"{path}: there is no such weight file")
     try:
-        data = path.read_bytes()
-        if what := _other_kind(data):
+        with path.open("rb") as file:
+            start = file.read(512)
+        if what := _other_kind(start):
             raise UserError(f"{path} {what}")
-        if path.suffix == ".npz":
+        if not (_KNOWN_STARTS.match(start) or path.name.lower().endswith(READ_SUFFIXES)):
+            hint = _OTHER_ENDINGS.get(path.suffix.lower(), "is of no kind that is known")
+            raise UserError(f"{path} {hint}: weight files end in {', '.join(READ_SUFFIXES)}")
+        data = path.read_bytes()
+        kind = _kind(data) or path.suffix.lower()
+        if kind == ".npz":
             return _read_npz(data)
-        if path.suffix == ".safetensors":
+        if kind == ".safetensors":
             return _read_safetensors(data)
         content = pickles.load(data)
     except UserError:
@@ -68,9 +95,28 @@ def read(path: epath.PathLike) -> dict[str, Any]:
     return dict(content)
 
 
+def _kind(data: bytes) -> str:
+    """Returns the ending that a file's content calls for, or "" if it is not known."""
+    if data.startswith(b"PK"):
+        try:
+            names = zipfile.ZipFile(io.BytesIO(data)).namelist()
+        except Exception:  # Damaged: what reads it says so.
+            names = []
+        return ".npz" if names and all(name.endswith(".npy") for name in names) else ".pt"
+    if _PICKLE.match(data):
+        return ".pt"
+    size = int.from_bytes(data[:8], "little")
+    return ".safetensors" if data[8:9] == b"{" and size <= len(data) - 8 else ""
+
+
 def _other_kind(data: bytes) -> str:
-    """Returns what a file is that a failed download left, or any text, and the remedy, or ""."""
-    start = data[:512].lstrip()
+    """Returns what a file is that cannot be read, by its first bytes, and the remedy, or ""."""
+    for magic, what in _OTHER_STARTS.items():
+        if data.startswith(magic):
+            return what
+    if data[257:262] == b"ustar":
+        return "is a tar archive: unpack it and give the weight file in it"
+    start = data.lstrip()
     if not start:
         return "is empty: download or copy it again"
     if start.startswith(b"version https://git-lfs"):

@@ -13,7 +13,7 @@ from ganseg_jax.data import prepare
 from ganseg_jax.evaluation import backbone, dino, inception
 from ganseg_jax.files import resolve
 from ganseg_jax.models.build import check_networks
-from ganseg_jax.training import augmentation, gan, inputs, partition, segmenter
+from ganseg_jax.training import augmentation, gan, inputs, measured, partition, segmenter
 
 LOG = logging.getLogger(__name__)
 
@@ -29,6 +29,7 @@ def check(config: Config) -> None:
     checked(config)
     augmentation.changes_of(config.gan.discriminator_augment)
     check_networks(config)
+    measured.check_keep_best(config)
     if config.evaluation.protocols:
         from ganseg_jax.evaluation import protocols  # Slow to import.
 

@@ -22,6 +22,7 @@ from ganseg_jax.checkpoints import (
     unreadable,
     verify,
     warn_of_damage,
+    warn_of_other_names,
     write_checksums,
 )
 from ganseg_jax.errors import UserError
@@ -144,6 +145,7 @@ class Checkpoints:
         """
         with self._writing():
             self._manager.wait_until_finished()
+        warn_of_other_names(self.directory)
         steps = sorted(self._manager.all_steps(), reverse=True)
         damaged = []
         for step in steps:

@@ -9,7 +9,10 @@ from typing import Any
 from etils import epath
 
 from ganseg_jax import files
-from ganseg_jax.report.measures import measure_of
+from ganseg_jax.config import Config
+from ganseg_jax.config.setting import nearest
+from ganseg_jax.errors import UserError
+from ganseg_jax.report.measures import MEASURES, measure_of
 
 LOG = logging.getLogger(__name__)
 
@@ -19,6 +22,35 @@ FILE = "evaluation/steps.json"
 
 PICTURE = "evaluation/steps.png"
 """Their curves."""
+
+_PENALTIES = ("concentration", "area")
+_OF_SEGMENTERS = ("loss", "cross_entropy", "dice")
+
+LOSSES: dict[str, tuple[str, ...]] = {
+    "gan": ("generator", *_PENALTIES, "discriminator", "gradient_penalty"),
+    "segmenter": _OF_SEGMENTERS,
+    "self_training": _OF_SEGMENTERS,
+    "autoencoder": ("reconstruction", *_PENALTIES),
+}
+"""What each stage writes to `metrics.jsonl` of which less is better."""
+
+
+def check_keep_best(config: Config) -> None:
+    """Checks that the figures of `keep_best` can ever be measured.
+
+    Raises:
+      UserError: naming the first field whose figure is no known one.
+    """
+    for name in ("gan", "segmenter", "self_training"):
+        figure = getattr(config, name).keep_best
+        trained = "autoencoder" if name == "gan" and config.model.kind != "gan" else name
+        known = LOSSES[trained]
+        if figure and figure not in known and not measure_of(figure).better:
+            raise UserError(
+                f"{name}.keep_best={figure!r} is neither a figure of an evaluation "
+                f"(sliced_wasserstein, foreground_iou, ...) nor a loss ({', '.join(known)})"
+                + nearest(figure, (*MEASURES, *known))
+            )
 
 
 def beginning(folder: epath.Path) -> str:

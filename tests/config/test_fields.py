@@ -28,7 +28,7 @@ def beyond_limits(kind, setting):
     found = [] if least is None else [kind(least) - 1]
     found += [kind(0)] if setting.above == 0 else []
     found += [] if setting.below is None else [kind(setting.below)]
-    return found + ([math.nan, math.inf, -math.inf] if kind is float else [])
+    return found + ([math.nan, math.inf, -math.inf, 1e39] if kind is float else [])
 
 
 def senseless(leaf):

@@ -4,12 +4,12 @@ import json
 
 import pytest
 
-from ganseg_jax.config import Config
+from ganseg_jax.config import Config, with_fields
 from ganseg_jax.config import file as config_file
 from ganseg_jax.config.convert import from_mapping
 from ganseg_jax.config.setting import leaves
 from ganseg_jax.errors import UserError
-from ganseg_jax.jobs.begin import begin
+from ganseg_jax.jobs.begin import begin, check
 from tests.tiny_config import config_with
 
 
@@ -28,6 +28,15 @@ from tests.tiny_config import config_with
             "model.heatmap=.gauss. is none of .* did you mean .gaussian.",
         ),
         ("model__part_scale", "meanabs", "part_scale must be one of .* not 'meanabs'"),
+        ("model__part_scale", "inf", "part_scale must be positive and finite, not inf"),
+        ("model__part_scale", "nan", "part_scale must be positive and finite, not nan"),
+        ("model__part_scale", "1e-60", "part_scale must be positive and finite, not 1e-60"),
+        ("model__num_parts", 255, "model.num_parts=255 must be below 255"),
+        ("gan__keep_best", "nonsense", "gan.keep_best='nonsense' is neither a figure of an eval"),
+        ("gan__keep_best", "dice", r"nor a loss \(generator, concentration, area, discriminator"),
+        ("segmenter__keep_best", "foreground_iuo", "; did you mean 'foreground_iou'"),
+        ("segmenter__keep_best", "accuracy", "segmenter.keep_best='accuracy' is neither a figure"),
+        ("self_training__keep_best", "generator", "self_training.keep_best='generator' is neither"),
         ("image_size", 17, "must divide image_size=17"),
         ("image_size", 0, "image_size=0 must be at least 1"),
         ("gan__point_spread", 1.0, "gan.point_spread=1.0 must be below 1"),
@@ -60,6 +69,30 @@ def test_mistakes_are_named_before_anything_is_written(field, value, message, tm
     with pytest.raises(UserError, match=message):
         begin(config_with(**{field: value}), tmp_path / "W")
     assert not (tmp_path / "W").exists()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("gan__keep_best", "sliced_wasserstein"),
+        ("gan__keep_best", "puppets_parts/foreground_iou"),
+        ("gan__keep_best", "gradient_penalty"),
+        ("segmenter__keep_best", "landmark_error_bias"),
+        ("segmenter__keep_best", "dice"),
+        ("self_training__keep_best", "cross_entropy"),
+        ("model__num_parts", 254),
+        ("model__part_scale", "0.01"),
+    ],
+)
+def test_what_can_be_done_is_taken(field, value):
+    check(config_with(**{field: value}))
+
+
+def test_an_auto_encoder_is_kept_by_its_own_losses():
+    config = config_with(model__kind="autoencoder_points", gan__keep_best="reconstruction")
+    check(config)
+    with pytest.raises(UserError, match="gan.keep_best='generator' is neither"):
+        check(with_fields(config, {"gan.keep_best": "generator"}))
 
 
 def test_workdir_from_before_a_field_goes_on(tmp_path):

@@ -171,6 +171,36 @@ def test_what_cannot_be_is_answered_with_the_reason(folder, files, message):
         read_labels(folder)
 
 
+CAPTIONS = ("a woman in a park", "\n 2 people on a bench, smiling", "1girl, solo, hat")
+
+
+@pytest.mark.parametrize("caption", CAPTIONS)
+def test_captions_beside_masked_photos_are_left_out(folder, caption):
+    written = {"images/one.txt": caption, "masks/one.png": annotated.png(TRUTH)}
+    annotated.write(folder, written)
+    found = read_labels(folder)
+    np.testing.assert_array_equal(found.labels, TRUTH[None])
+    assert "images/one.txt: is text, not YOLO's lines of numbers" in "\n".join(found.summary())
+    for names in ("data.yaml", "classes.txt", "images/obj.names"):
+        annotated.write(folder, written | {names: "names: [head]"})
+        with pytest.raises(UserError, match="images/one.txt, line [12]"):
+            read_labels(folder)
+        (folder / names).unlink()
+
+
+def test_a_caption_alone_is_no_label(folder):
+    annotated.write(folder, {"images/one.txt": CAPTIONS[0]})
+    with pytest.raises(UserError, match="one.txt: is text, not YOLO"):
+        read_labels(folder)
+
+
+@pytest.mark.parametrize("line", ["0 0.1 0.2 0.3", f"0 {SHARES} x", "0 0,1 0.2 0.3 0.4 0.5 0.6"])
+def test_damaged_lines_of_yolo_stay_errors(folder, line):
+    annotated.write(folder, {"images/one.txt": line})
+    with pytest.raises(UserError, match="images/one.txt, line 1"):
+        read_labels(folder)
+
+
 def test_a_jpeg_of_classes_is_refused(folder):
     buffer = io.BytesIO()
     Image.fromarray(np.random.default_rng(0).integers(0, 3, (60, 80), np.uint8)).save(

@@ -1,8 +1,10 @@
 """Weight files: all formats that are read, parts of a checkpoint, and refused files."""
 
 import builtins
+import gzip
 import io
 import json
+import tarfile
 import zipfile
 
 import numpy as np
@@ -46,12 +48,75 @@ def test_missing_file_is_named(tmp_path):
         weights.read(tmp_path / "absent.npz")
 
 
-@pytest.mark.parametrize("name", ["weights.onnx", "weights"])
-def test_unknown_endings_are_refused(tmp_path, name):
-    with pytest.raises(UserError, match="weight files end in .npz, .safetensors, .model"):
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("weights.onnx", "is a graph of ONNX .*state_dict.*: weight files end in .npz, .safe"),
+        ("weights", "is of no kind that is known: weight files end in .npz, .safetensors, .model"),
+        ("weights.dat", "is of no kind that is known: weight files end in"),
+    ],
+)
+def test_unknown_kinds_are_refused(tmp_path, name, message):
+    (tmp_path / name).write_bytes(b"\x08\x01\xff" * 50)
+    with pytest.raises(UserError, match=f"{name} {message}"):
         weights.read(tmp_path / name)
     with pytest.raises(UserError, match="weight files end in"):
         weights.write(tmp_path / name, CONTENT)
+
+
+FORMS = {
+    "npz": lambda content: weights.encode("w.npz", content),
+    "safetensors": lambda content: weights.encode("w.safetensors", content),
+    "archive": torch_files.archive,
+    "stream": torch_files.stream,
+    "pickle": torch_files.pickled,
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("ending", [".PTH", ".NPZ", ".SafeTensors", ".th", ".tar", ".pt", ""])
+def test_the_content_decides_whatever_the_ending_says(tmp_path, form, ending):
+    path = tmp_path / f"weights{ending}"
+    path.write_bytes(FORMS[form](CONTENT))
+    part = weights.section(weights.read(path), "generator", path)
+    np.testing.assert_array_equal(part["a.weight"], [[0, 1, 2], [3, 4, 5]])
+
+
+def tar_of(content):
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo("w.pth"), io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def zipped(content):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("w.pth", content)
+    return buffer.getvalue()
+
+
+def npy():
+    buffer = io.BytesIO()
+    np.save(buffer, np.ones(3))
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\x89HDF\r\n\x1a\n" + bytes(60), "is an HDF5 file.*: save its arrays by name as .npz"),
+        (npy(), "is one array without a name: .* numpy.savez"),
+        (gzip.compress(npy()), "is packed by gzip: unpack it"),
+        (tar_of(b""), "is a tar archive: unpack it"),
+        (zipped(b""), "is an archive without weights: unpack it"),
+    ],
+)
+@pytest.mark.parametrize("ending", [".pth", ".safetensors", ".npz", ".h5", ".pth.tar"])
+def test_what_else_a_file_is_is_said_with_the_remedy(tmp_path, content, message, ending):
+    (tmp_path / f"w{ending}").write_bytes(content)
+    with pytest.raises(UserError, match=f"w{ending} {message}"):
+        weights.read(tmp_path / f"w{ending}")
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".safetensors"])

@@ -11,8 +11,9 @@ import pytest
 from ganseg_jax import losses
 from ganseg_jax.models.autoencoder import AutoEncoder, MaskReader
 from ganseg_jax.models.deeplab import DeepLabV3
-from ganseg_jax.training import autoencoder
+from ganseg_jax.training import autoencoder, measured
 from ganseg_jax.training.autoencoder import AutoEncoding
+from ganseg_jax.training.progress import NO_LOSSES
 from tests.training.small import BATCH, GENERATOR, SIZE, photos, small_gan
 
 KEY = jax.random.key(0)
@@ -71,6 +72,8 @@ def test_penalties_come_in_every_second_step(trained):
     points = network.network.kind == "points"
     # Without points nothing says how large a part is.
     assert rows[0].keys() == (names | {"area"} if points else names)
+    told = {name for name in rows[0] if not name.endswith(NO_LOSSES)}
+    assert told <= set(measured.LOSSES["autoencoder"])
     for name in rows[0].keys() & {"concentration", "area"}:
         assert [row[name] != 0 for row in rows[:4]] == [True, False, True, False], name
 

@@ -292,3 +292,33 @@ def test_readers_name_the_first_parameter_that_differs(tmp_path, like, message):
     saved(tmp_path / "c")
     with pytest.raises(UserError, match=message):
         checkpoints.read(tmp_path / "c", {"net": like})
+
+
+@pytest.mark.parametrize(
+    ("name", "step"), [("step_4", 4), ("0004", 4), ("newest", 4), ("run3_6", 6), ("4.part", 4)]
+)
+@pytest.mark.parametrize("training", [False, True])
+def test_a_renamed_checkpoint_is_passed_over_aloud(tmp_path, caplog, name, step, training):
+    folder = saved(tmp_path / "c")
+    (folder / "4").rename(folder / name)
+    logging.getLogger("ganseg_jax").propagate = True
+    for _ in range(2):
+        found = restored(folder) if training else checkpoints.read(folder, {"net": STATE["net"]})
+        assert found[0] == 2
+    said = [line for line in caplog.messages if str(folder) in line and "passed" in line]
+    assert said == [
+        f"{folder / name} is passed over: a checkpoint's folder is called by its step, such as "
+        f"{step}"
+    ]
+
+
+def test_what_is_no_renamed_checkpoint_is_not_mentioned(tmp_path, caplog):
+    folder = saved(tmp_path / "c")
+    for name in ("6.orbax-checkpoint-tmp", "6.orbax-checkpoint-tmp-17", ".trash_8", "4.bak"):
+        shutil.copytree(folder / "2", folder / name)  # The last is a copy of what is there.
+    (folder / "pictures_8").mkdir()
+    (folder / "notes_8.txt").write_text("")
+    logging.getLogger("ganseg_jax").propagate = True
+    assert checkpoints.read(folder, {"net": STATE["net"]})[0] == 4
+    assert restored(folder)[0] == 4
+    assert not [line for line in caplog.messages if "passed over" in line]

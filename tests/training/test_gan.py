@@ -14,8 +14,9 @@ from ganseg_jax import losses, prng
 from ganseg_jax.latents import sample_latents
 from ganseg_jax.models.generator import GeneratorOutput
 from ganseg_jax.models.generator.points import spread_start
-from ganseg_jax.training import gan
+from ganseg_jax.training import gan, measured
 from ganseg_jax.training.gan_losses import generator_penalties
+from ganseg_jax.training.progress import NO_LOSSES
 from tests.training.small import BATCH, GENERATOR, SIZE, assert_equal, differ, photos, small_gan
 
 PLAIN = small_gan()
@@ -133,6 +134,8 @@ def first_moment(optimizer_state):
 
 def test_terms_are_added_in_every_nth_step(plain):
     scalars = plain[1]
+    told = {name for name in scalars[0] if not name.endswith(NO_LOSSES)}
+    assert told == set(measured.LOSSES["gan"])
     assert [s["gradient_penalty"] > 0 for s in scalars] == [True, False, False, True, False]
     assert [s["concentration"] > 0 for s in scalars] == [True, False, True, False, True]
     assert all(s["area"] == 0 for s in scalars[1::2])

@@ -10,7 +10,8 @@ import pytest
 from ganseg_jax import prng
 from ganseg_jax.latents import sample_latents
 from ganseg_jax.models.initialise import init_variables
-from ganseg_jax.training import segmenter
+from ganseg_jax.training import measured, segmenter
+from ganseg_jax.training.progress import NO_LOSSES
 from tests.training.small import BATCH, SIZE, assert_equal, differ, small_segmentation
 
 NETWORKS = small_segmentation()
@@ -47,7 +48,9 @@ def test_step_is_an_update_on_samples_and_their_most_probable_parts(teacher, ste
     labels = np.argmax(samples.masks, -1)
     assert len(np.unique(labels)) > 1
     by_hand, expected = update(first, samples.image, labels, prng.stream(key, "dropout"))
-    for name in ("loss", "cross_entropy", "dice", "accuracy"):
+    names = {*measured.LOSSES["segmenter"], "accuracy"}
+    assert names == {name for name in scalars if not name.endswith(NO_LOSSES)}
+    for name in names:
         assert scalars[name] == pytest.approx(float(expected[name]), rel=1e-3), name
     assert scalars["loss"] == pytest.approx(
         0.5 * (scalars["cross_entropy"] + scalars["dice"]), rel=1e-5

@@ -24,6 +24,7 @@ from ganseg_jax.errors import UserError
 _OTHER = "other files"
 _MISSING = "annotates an image that the folder lacks"
 _UNKNOWN = "is no annotation file that is known, nor named after an image of the folder"
+_TEXT = "is text, not YOLO's lines of numbers"
 _NOT_READ = {
     ".zip": "is packed: unpack it",
     ".gz": "is packed: unpack it",
@@ -89,8 +90,12 @@ def read(directory: epath.Path, images: Collection[str]) -> dict[str, Annotation
         elif ending == ".csv" and common.read_text(path).startswith(("filename,", "#filename,")):
             kind, read_here = "VIA", via.read_csv(path, names)
         elif ending == ".txt" and claim.images:
-            image = names.only(claim, path)
-            kind, read_here = "YOLO", yolo.read(path, yolo_names(path.parent), image)
+            known = yolo_names(path.parent)
+            if known is None and yolo.is_text(path):
+                kind, read_here = _OTHER, Annotations(left_out=[(str(path), _TEXT)])
+            else:
+                image = names.only(claim, path)
+                kind, read_here = "YOLO", yolo.read(path, known or [], image)
         elif ending in (".csv", ".txt", *_NOT_READ) and not _is_brush(path):
             why = _NOT_READ.get(ending) or claim.lost or _UNKNOWN
             kind, read_here = _OTHER, Annotations(left_out=[(str(path), why)])
@@ -133,16 +138,19 @@ def _merge(found: Annotations, more: Annotations, kind: str) -> None:
     found.merge(more)
 
 
-def _yolo_names(top: epath.Path, folder: epath.Path) -> list[str]:
-    """Returns the names that YOLO's classes have, by the nearest file; it may lie above `top`."""
+def _yolo_names(top: epath.Path, folder: epath.Path) -> list[str] | None:
+    """Returns the names that YOLO's classes have, by the nearest file; it may lie above `top`.
+
+    None if there is no such file.
+    """
     places = [folder, *folder.parents]
     for place in places[: places.index(top) + 2]:
         for name in yolo.NAME_FILES if place != top.parent else yolo.DATA_FILES:
             if (place / name).exists():
                 return yolo.read_names(place / name)
-        if other := yolo.other_data_file(place):
+        if place != top.parent and (other := yolo.other_data_file(place)):
             return yolo.read_names(other)
-    return []
+    return None
 
 
 def _is_brush(path: epath.Path) -> bool:

@@ -65,6 +65,22 @@ def other_data_file(folder: epath.Path) -> epath.Path | None:
     return naming[0] if naming else None
 
 
+def is_text(path: epath.Path) -> bool:
+    """Says whether a file holds words, as captions do, and no lines of numbers."""
+    lines = common.read_text(path).splitlines()
+    cells = next((line.split() for line in lines if line.strip()), [])
+    words = [cell for cell in cells if not _is_number(cell)]
+    return bool(cells) and (cells[0] in words or len(words) > len(cells) / 2)
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
 def _inside(points: Float[np.ndarray, "p 2"], size: common.Size) -> Bool[np.ndarray, "h w"]:
     return raster.inside_polygon(points * (size[1], size[0]), size)
 

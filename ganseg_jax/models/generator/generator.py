@@ -10,6 +10,7 @@ from typing import Any, Literal
 import flax.linen as nn
 import flax.struct
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from ganseg_jax import geometry, rules
@@ -307,8 +308,8 @@ def check_generator_settings(settings: Generator) -> None:
             raise ValueError(
                 f"part_scale must be one of {PART_SCALES} or a number, not {settings.part_scale!r}"
             )
-    elif not settings.part_scale > 0:
-        raise ValueError(f"part_scale must be positive, not {settings.part_scale}")
+    elif not 0 < np.float32(settings.part_scale) < np.inf:
+        raise ValueError(f"part_scale must be positive and finite, not {settings.part_scale}")
     needs_spread = settings.part_scale in ("std", "norm_variance")
     if settings.use_points and needs_spread and settings.points_per_part < 2:
         raise ValueError(f"part_scale {settings.part_scale!r} needs points_per_part of at least 2")
