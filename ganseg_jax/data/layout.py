@@ -13,7 +13,8 @@ out of both paths: `train/masks/a.png` to `train/images/a.jpg`, `masks/x/a.png` 
 Further words behind its name (`a_L.png`, `21_manual1.gif`) do not count if the photo has one such
 mask only. Where names do not say enough, the pixels decide: a folder `masks` without photos beside
 it may hold photos of masks, and so may `face_mask.jpg`. Images that come in pairs with photos, such
-as `a.png` beside `a.jpg`, are masks if their pixels alone say so (`layout_pairs`).
+as `a.png` beside `a.jpg`, are masks if their pixels alone say so (`layout_pairs`), and so are
+files called mask, label or the like where each photo has a folder (`layout_samples`).
 """
 
 import collections
@@ -24,7 +25,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from etils import epath
 
-from ganseg_jax.data import images, layout_names, layout_pairs
+from ganseg_jax.data import images, layout_names, layout_pairs, layout_samples
 from ganseg_jax.data.annotations.label_studio import BRUSH_FILE
 from ganseg_jax.errors import UserError
 from ganseg_jax.files import is_remote
@@ -120,8 +121,14 @@ def find(root: pathlib.Path | epath.Path, source: str | None = None) -> Layout:
             skipped.append((name, reason))
         else:
             others[pathlib.PurePath(name).suffix.lower() or "nameless"] += 1
-    photos, groups = _candidates(names)
     found = []
+    for samples in layout_samples.candidates(names):
+        if layout_pairs.are_masks(root, samples.partners, named=True):
+            found.append(_Group(samples.partners))
+            skipped += [(n, samples.others[n]) for n in names if n in samples.others]
+            gone = samples.partners.keys() | samples.others.keys()
+            names = [name for name in names if name not in gone]
+    photos, groups = _candidates(names)
     for group in groups:
         if group.certain or _look_like_masks(root, list(group.partners)):
             found.append(group)
@@ -205,6 +212,10 @@ def _candidates(names: Sequence[str]) -> tuple[list[str], list[_Group]]:
     for (_, word), inside in by_name.items():
         partners = {name: index.of(name) for name in inside}
         _shorten(partners, index)
+        far = {name: index.wherever(name) for name in inside if not partners[name]}
+        if any(far.values()):
+            groups.append(_Group({name: found for name, found in far.items() if found}))
+            inside = [name for name in inside if not far.get(name)]
         # A name that has no photo says something only if it names a mask.
         alone = [name for name in inside if not partners[name]]
         if not word.startswith("mask"):

@@ -61,6 +61,13 @@ PAIRS = [
     ("segmentation/train/images/{}.jpg", "segmentation/train/masks/{}.png"),
     ("target/photos/{}.jpg", "target/masks/{}.png"),
     ("Kvasir-SEG/{}.jpg", "Kvasir-SEG/{}_mask.png"),
+    # Each sample has a folder.
+    ("data/{}/image.png", "data/{}/mask.png"),
+    ("{}/img.png", "{}/label.png"),
+    ("{}/image.jpg", "{}/gt.png"),
+    ("{0}/{0}.jpg", "{0}/annotation.png"),
+    ("{}.jpg", "{}/mask.png"),
+    ("{}.jpg", "output/{}_pred.png"),
 ]
 
 
@@ -72,6 +79,8 @@ def test_twenty_photos_never_become_forty(tree, photos, masks):
     assert found.masks == {photos.format(n): masks.format(n) for n in names}
     assert not found.skipped
     folder = masks.rpartition("/")[0] or "."
+    if "{" in folder:
+        return
     assert any(line.startswith(f"{folder}: ") and "20 masks" in line for line in found.summary())
 
 
@@ -124,6 +133,10 @@ PUBLIC = [
     ("clip_img/18/clip_00/18-{}.jpg", "matting/18/matting_00/18-{}.png"),
     ("project/set/v1/photos/{}.jpg", "project/set/v1/labels/{}.png"),
     ("stare-images/im{}.png", "labels-ah/im{}.ah.png", "labels-vk/im{}.vk.png"),
+    ("{}_json/img.png", "{}_json/label.png", "{}_json/label_viz.png"),  # labelme_json_to_dataset.
+    ("{}.jpg", "{}_json/label.png", "{}_json/label_viz.png", "{}_json/img.png"),
+    ("{}/image.png", "{}/mask.png", "{}/overlay.png", "{}/prediction.png"),
+    ("images/{}.jpg", "masks/{}.png", "predictions/{}.png"),
     ("road/ColorImage/{}_C5.jpg", "road/Label/{}_C5_bin.png", "road/Label/{}_C5.png"),
 ]
 
@@ -203,6 +216,21 @@ def test_a_png_beside_a_jpg_is_its_mask_if_it_looks_so(tree, tmp_path):
     ],
 )
 def test_pictures_of_masks_and_labels_are_photos(tree, names):
+    found = tree(dict.fromkeys(names, photo))
+    assert found.photos == sorted(names) and not found.masks and not found.skipped
+
+
+@pytest.mark.parametrize(
+    ("masks", "expected"), [("annotated/x/1.png", 1), ("predictions/x/1.png", 1), ("b/x/1.png", 2)]
+)
+def test_one_pair_is_enough_if_the_folder_has_a_name_for_masks(tree, masks, expected):
+    assert len(tree({"photos/x/1.jpg": photo, masks: mask}).photos) == expected
+
+
+@pytest.mark.parametrize(
+    "names", [["1/image.png", "1/mask.png"], ["a.jpg", "target.jpg"], ["a.jpg", "annotated/a.jpg"]]
+)
+def test_words_for_masks_say_nothing_of_pictures_in_many_colours(tree, names):
     found = tree(dict.fromkeys(names, photo))
     assert found.photos == sorted(names) and not found.masks and not found.skipped
 
