@@ -15,6 +15,7 @@ mask only. Where names do not say enough, the pixels decide: a folder `masks` wi
 it may hold photos of masks, and so may `face_mask.jpg`. Images that come in pairs with photos, such
 as `a.png` beside `a.jpg`, are masks if their pixels alone say so (`layout_pairs`), and so are
 files called mask, label or the like where each photo has a folder (`layout_samples`).
+Masks that hold one part each are left out (`layout_parts`).
 """
 
 import collections
@@ -25,7 +26,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from etils import epath
 
-from ganseg_jax.data import images, layout_names, layout_pairs, layout_samples
+from ganseg_jax.data import images, layout_names, layout_pairs, layout_parts, layout_samples
 from ganseg_jax.data.annotations.label_studio import BRUSH_FILE
 from ganseg_jax.errors import UserError
 from ganseg_jax.files import is_remote
@@ -141,7 +142,11 @@ def find(root: pathlib.Path | epath.Path, source: str | None = None) -> Layout:
     outside = _outside_of_images(photos)
     skipped += [(name, "lies outside of the folder images") for name in outside]
     photos = sorted(set(photos) - set(outside))
-    masks, unused = _assign(found, set(photos))
+    every = {mask: partners for group in found for mask, partners in group.partners.items()}
+    parts = layout_parts.find(root, every, set(photos))
+    skipped += [(name, layout_parts.REASON) for name in parts]
+    whole = {mask: partners for mask, partners in every.items() if mask not in parts}
+    masks, unused = _assign(whole, set(photos))
     layout = Layout(photos, masks, sorted(skipped + unused), dict(others))
     if not photos:
         seen = f" ({'; '.join(layout.summary())})" if skipped or unused or others else ""
@@ -264,12 +269,11 @@ def _shorten(partners: dict[str, list[str]], index: "_Photos", *, anywhere: bool
 
 
 def _assign(
-    groups: list[_Group], photos: Collection[str]
+    every: dict[str, list[str]], photos: Collection[str]
 ) -> tuple[dict[str, str], list[tuple[str, str]]]:
     """Gives each photo one mask; returns these, and why others are not used."""
     masks: dict[str, str] = {}
     unused = []
-    every = {mask: partners for group in groups for mask, partners in group.partners.items()}
     # Of a.jpg and a.png, the latter has exact values.
     for mask in sorted(
         every,

@@ -178,6 +178,11 @@ def kind_of_stem(name: str) -> str:
     return "photo" if words and words <= PHOTO_WORDS else ""
 
 
+def is_numbered(name: str) -> bool:
+    """Says whether a file is one of a photo's numbered masks: a_mask_1.png."""
+    return bool(_NUMBERED.fullmatch(stem_of(name)))
+
+
 def rank(name: str) -> int:
     """Returns which of a photo's masks is taken: classes before instances, colours and the like."""
     words = set(_words(name)) | set(re.split(r"[/_\-. ]", name.lower()))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ganseg_jax.data import layout, layout_names
+from ganseg_jax.data import layout, layout_names, layout_parts
 from ganseg_jax.errors import UserError
 
 
@@ -163,6 +163,37 @@ def test_several_masks_that_each_hold_a_part_of_the_truth_are_not_taken(tree):
     found = tree(files)
     assert len(found.photos) == 7 and not found.masks
     assert dict(found.skipped)["labels/0_nose.png"] == "a mask without an image"
+
+
+def lower():
+    return np.roll(mask(), 8, 0)
+
+
+@pytest.mark.parametrize(
+    "masks", ["masks/{part}/{n}.png", "{n}_{part}.png", "masks_{part}/{n}.png"]
+)
+def test_masks_of_one_part_each_are_left_out_with_what_to_do(tree, masks):
+    files = {f"{n}.jpg": photo for n in range(5)}
+    files |= {masks.format(n=n, part="head"): mask for n in range(4)}
+    files |= {masks.format(n=n, part="arm"): lower for n in range(1, 5)}
+    found = tree(files)
+    assert len(found.photos) == 5 and not found.masks
+    assert len(found.skipped) == 8 and {why for _, why in found.skipped} == {layout_parts.REASON}
+
+
+@pytest.mark.parametrize("masks", ["labels-{part}/{n}.png", "masks/{part}/{n}.png"])
+def test_whole_masks_by_two_people_are_no_parts(tree, masks):
+    files = {f"images/{n}.jpg": photo for n in range(4)}
+    for part in ("ah", "vk"):
+        files |= {masks.format(n=n, part=part): mask for n in range(4)}
+    assert set(tree(files).masks.values()) == {masks.format(n=n, part="ah") for n in range(4)}
+
+
+def test_a_second_tumour_of_a_few_photos_is_no_part(tree):
+    files = {f"benign ({n}).png": photo for n in range(4)}
+    files |= {f"benign ({n})_mask.png": mask for n in range(4)}
+    found = tree(files | {f"benign ({n})_mask_1.png": lower for n in range(4)})
+    assert len(found.masks) == 4
 
 
 def drawing():
