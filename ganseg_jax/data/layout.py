@@ -92,10 +92,12 @@ class _Group:
     Attributes:
       partners: the photos that have the same name.
       certain: whether names alone say that they are masks.
+      doubtful: whether names say little, so that sizes must agree too; each has a partner.
     """
 
     partners: dict[str, list[str]]
     certain: bool = False
+    doubtful: bool = False
 
 
 def find(root: pathlib.Path | epath.Path, source: str | None = None) -> Layout:
@@ -131,7 +133,11 @@ def find(root: pathlib.Path | epath.Path, source: str | None = None) -> Layout:
             names = [name for name in names if name not in gone]
     photos, groups = _candidates(names)
     for group in groups:
-        if group.certain or _look_like_masks(root, list(group.partners)):
+        if group.certain or (
+            layout_pairs.are_masks(root, group.partners, named=True)
+            if group.doubtful
+            else _look_like_masks(root, list(group.partners))
+        ):
             found.append(group)
         else:
             photos += group.partners
@@ -219,7 +225,8 @@ def _candidates(names: Sequence[str]) -> tuple[list[str], list[_Group]]:
         _shorten(partners, index)
         far = {name: index.wherever(name) for name in inside if not partners[name]}
         if any(far.values()):
-            groups.append(_Group({name: found for name, found in far.items() if found}))
+            there = {name: found for name, found in far.items() if found}
+            groups.append(_Group(there, doubtful=not word.startswith("mask")))
             inside = [name for name in inside if not far.get(name)]
         # A name that has no photo says something only if it names a mask.
         alone = [name for name in inside if not partners[name]]

@@ -266,6 +266,13 @@ def test_words_for_masks_say_nothing_of_pictures_in_many_colours(tree, names):
     assert found.photos == sorted(names) and not found.masks and not found.skipped
 
 
+def test_a_small_drawing_far_from_the_photo_is_no_mask(tree):
+    small = {"logos/shoe_label.png": lambda: drawing()[:12]}
+    assert len(tree({"shoe.jpg": photo} | small).photos) == 2
+    found = tree({"boot.jpg": photo, "output/boot_mask.png": lambda: mask()[:12]})
+    assert found.masks == {"boot.jpg": "output/boot_mask.png"}
+
+
 def test_folders_of_yolo_and_roboflow(tree):
     files = {"data.yaml": "names: [a]", "README.dataset.txt": "about"}
     for split in ("train", "valid", "test"):
