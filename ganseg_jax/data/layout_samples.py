@@ -1,7 +1,8 @@
 """Finds masks where each sample has a folder of its own: `1/image.png` beside `1/mask.png`.
 
 The whole name of such a file is a word for masks. Its photo is the one other image of the folder,
-or the image beside the folder that has the folder's name: `1.jpg` of `1/mask.png`.
+or the image beside the folder that has the folder's name: `1.jpg` of `1/mask.png`. Folders called
+images, masks or the like are left out: `1/images/image.png` has `1/masks/mask.png`.
 """
 
 import collections
@@ -29,24 +30,29 @@ class Samples:
 
 def candidates(names: Sequence[str]) -> list[Samples]:
     """Returns what may be masks of samples, a group for each name of files."""
-    folders: dict[str, list[str]] = collections.defaultdict(list)
-    by_path: dict[str, str] = {}
+    places: dict[tuple[str, ...], list[str]] = collections.defaultdict(list)
+    named: dict[tuple[tuple[str, ...], str], str] = {}
     for name in names:
-        folders[name.rpartition("/")[0]].append(name)
-        by_path.setdefault(name.rpartition(".")[0], name)
+        place = layout_names.place(name)
+        places[place].append(name)
+        named.setdefault((place, name.rpartition("/")[2].rpartition(".")[0]), name)
     groups: dict[str, Samples] = collections.defaultdict(Samples)
-    for folder, inside in folders.items():
+    for inside in places.values():
         kinds = {name: layout_names.kind_of_stem(name) for name in inside}
         masks = [name for name in inside if kinds[name] == "mask"]
         plain = [name for name in inside if kinds[name] in ("", "photo")]
         plain = [name for name in plain if kinds[name] == "photo"] or plain
-        if not masks or len(plain) > 1:
-            continue
-        copied = folder.endswith(_OF_LABELME) and by_path.get(folder.removesuffix(_OF_LABELME))
-        photo = copied or (plain[0] if plain else by_path.get(folder))
-        if not photo:
+        if len(plain) > 1:
             continue
         for mask in masks:
+            folder = mask.rpartition("/")[0]
+            above, called = layout_names.place(folder), folder.rpartition("/")[2]
+            copied = called.endswith(_OF_LABELME) and named.get(
+                (above, called.removesuffix(_OF_LABELME))
+            )
+            photo = copied or (plain[0] if plain else named.get((above, called)))
+            if not photo:
+                continue
             group = groups[layout_names.squashed(layout_names.stem_of(mask))]
             group.partners[mask] = [photo]
             drawn = [name for name in inside if kinds[name] == "overlay"]

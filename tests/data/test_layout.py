@@ -67,6 +67,8 @@ PAIRS = [
     ("{}/image.jpg", "{}/gt.png"),
     ("{0}/{0}.jpg", "{0}/annotation.png"),
     ("{}.jpg", "{}/mask.png"),
+    ("images/{}.jpg", "masks/{}/mask.png"),
+    ("{}/images/image.png", "{}/masks/mask.png"),
     ("{}.jpg", "output/{}_pred.png"),
 ]
 
