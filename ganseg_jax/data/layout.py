@@ -13,7 +13,9 @@ out of both paths: `train/masks/a.png` to `train/images/a.jpg`, `masks/x/a.png` 
 Further words behind its name (`a_L.png`, `21_manual1.gif`) do not count if the photo has one such
 mask only. Where names do not say enough, the pixels decide: a folder `masks` without photos beside
 it may hold photos of masks, and so may `face_mask.jpg`. Images that come in pairs with photos, such
-as `a.png` beside `a.jpg`, are masks if their pixels alone say so (`layout_pairs`).
+as `a.png` beside `a.jpg`, are masks if their pixels alone say so (`layout_pairs`), and so are
+files called mask, label or the like where each photo has a folder (`layout_samples`).
+Masks that hold one part each are left out (`layout_parts`).
 """
 
 import collections
@@ -24,7 +26,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from etils import epath
 
-from ganseg_jax.data import images, layout_names, layout_pairs
+from ganseg_jax.data import images, layout_names, layout_pairs, layout_parts, layout_samples
 from ganseg_jax.data.annotations.label_studio import BRUSH_FILE
 from ganseg_jax.errors import UserError
 from ganseg_jax.files import is_remote
@@ -90,10 +92,12 @@ class _Group:
     Attributes:
       partners: the photos that have the same name.
       certain: whether names alone say that they are masks.
+      doubtful: whether names say little, so that sizes must agree too; each has a partner.
     """
 
     partners: dict[str, list[str]]
     certain: bool = False
+    doubtful: bool = False
 
 
 def find(root: pathlib.Path | epath.Path, source: str | None = None) -> Layout:
@@ -120,10 +124,20 @@ def find(root: pathlib.Path | epath.Path, source: str | None = None) -> Layout:
             skipped.append((name, reason))
         else:
             others[pathlib.PurePath(name).suffix.lower() or "nameless"] += 1
-    photos, groups = _candidates(names)
     found = []
+    for samples in layout_samples.candidates(names):
+        if layout_pairs.are_masks(root, samples.partners, named=True):
+            found.append(_Group(samples.partners))
+            skipped += [(n, samples.others[n]) for n in names if n in samples.others]
+            gone = samples.partners.keys() | samples.others.keys()
+            names = [name for name in names if name not in gone]
+    photos, groups = _candidates(names)
     for group in groups:
-        if group.certain or _look_like_masks(root, list(group.partners)):
+        if group.certain or (
+            layout_pairs.are_masks(root, group.partners, named=True)
+            if group.doubtful
+            else _look_like_masks(root, list(group.partners))
+        ):
             found.append(group)
         else:
             photos += group.partners
@@ -134,7 +148,11 @@ def find(root: pathlib.Path | epath.Path, source: str | None = None) -> Layout:
     outside = _outside_of_images(photos)
     skipped += [(name, "lies outside of the folder images") for name in outside]
     photos = sorted(set(photos) - set(outside))
-    masks, unused = _assign(found, set(photos))
+    every = {mask: partners for group in found for mask, partners in group.partners.items()}
+    parts = layout_parts.find(root, every, set(photos))
+    skipped += [(name, layout_parts.REASON) for name in parts]
+    whole = {mask: partners for mask, partners in every.items() if mask not in parts}
+    masks, unused = _assign(whole, set(photos))
     layout = Layout(photos, masks, sorted(skipped + unused), dict(others))
     if not photos:
         seen = f" ({'; '.join(layout.summary())})" if skipped or unused or others else ""
@@ -205,6 +223,11 @@ def _candidates(names: Sequence[str]) -> tuple[list[str], list[_Group]]:
     for (_, word), inside in by_name.items():
         partners = {name: index.of(name) for name in inside}
         _shorten(partners, index)
+        far = {name: index.wherever(name) for name in inside if not partners[name]}
+        if any(far.values()):
+            there = {name: found for name, found in far.items() if found}
+            groups.append(_Group(there, doubtful=not word.startswith("mask")))
+            inside = [name for name in inside if not far.get(name)]
         # A name that has no photo says something only if it names a mask.
         alone = [name for name in inside if not partners[name]]
         if not word.startswith("mask"):
@@ -253,12 +276,11 @@ def _shorten(partners: dict[str, list[str]], index: "_Photos", *, anywhere: bool
 
 
 def _assign(
-    groups: list[_Group], photos: Collection[str]
+    every: dict[str, list[str]], photos: Collection[str]
 ) -> tuple[dict[str, str], list[tuple[str, str]]]:
     """Gives each photo one mask; returns these, and why others are not used."""
     masks: dict[str, str] = {}
     unused = []
-    every = {mask: partners for group in groups for mask, partners in group.partners.items()}
     # Of a.jpg and a.png, the latter has exact values.
     for mask in sorted(
         every,

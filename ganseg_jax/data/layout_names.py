@@ -18,6 +18,8 @@ PHOTO_WORDS = {
 }
 """In a folder's name: it holds photos."""
 
+_GUESSES = ("pred", "preds", "prediction", "predictions", "predicted", "annotated")
+
 MASK_WORDS = {
     *("masks", "mask", "msk", "labels", "label", "labeled", "labelled", "lab", "labelmaps"),
     *("labelmap", "labelids", "annotations", "annotation", "annots", "annot", "annos", "anno"),
@@ -27,10 +29,12 @@ MASK_WORDS = {
     *("stuffthingmaps", "parsing", "parse", "labeltrainids", "manual", "semantic", "panoptic"),
     *("colormaps", "bitmasks", "segmentationclass", "segmentationobject", "segmentationclassaug"),
     # Words for much else too: what they hold is looked at in any case.
-    *(_WEAK := ("instances", "instance", "parts", "categories", "category", "human")),
+    *(_WEAK := ("instances", "instance", "parts", "categories", "category", "human", *_GUESSES)),
     *(_OVERLAYS := ("visualization", "visualizations", "overlays")),
 }
 """In a folder's name: it holds masks, whatever other words are there."""
+
+_DRAWN = {*_OVERLAYS, "visualization", "overlay", "overlaid", "viz", "vis"}
 
 _PLAIN = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
 _SPLITS = _PLAIN | {"training": "train", "valid": "validation", "testing": "test"}
@@ -45,6 +49,7 @@ _FRONT = rf"(instance_segmentation|semantic_segmentation|instance[_\-. ]\d+|{_FR
 _BEHIND = (
     r"masks?|labels?|labelmap|segmentation|segm?|gt|gtfine|ground[_\-. ]?truth|matte"
     r"|trimap|labelids|labeltrainids|instanceids|instancetrainids|annotation|semantic"
+    r"|pred|prediction"
 )
 _BETWEEN = r"[_\-. ]"
 _AFFIXED = re.compile(
@@ -75,6 +80,7 @@ _SECONDARY = {
     ),
     *("visualization", "visualizations", "viz", "polygon", "human", "categories", "rgb"),
     *("overlays", "panoptic", "2nd", "gray", "fg", "parts", "superpixels", "colormaps"),
+    *_GUESSES,
 }
 _PRIMARY = {"manual", "semantic", "bin", "1st"}
 
@@ -160,6 +166,21 @@ def word_of(stem: str) -> str:
         return numbered["word"].lower()
     found = _AFFIXED.fullmatch(stem)
     return ((found["front"] or found["behind"] or "") if found else "").lower()
+
+
+def kind_of_stem(name: str) -> str:
+    """Returns what a file's whole name is a word for: "mask", "overlay", "photo" or ""."""
+    words = set(_words(stem_of(name)))
+    if words & _DRAWN and words <= _DRAWN | MASK_WORDS | PHOTO_WORDS:
+        return "overlay"
+    if words and words <= MASK_WORDS:
+        return "mask"
+    return "photo" if words and words <= PHOTO_WORDS else ""
+
+
+def is_numbered(name: str) -> bool:
+    """Says whether a file is one of a photo's numbered masks: a_mask_1.png."""
+    return bool(_NUMBERED.fullmatch(stem_of(name)))
 
 
 def rank(name: str) -> int:

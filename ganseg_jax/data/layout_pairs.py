@@ -75,10 +75,17 @@ def _series(name: str, other: str) -> tuple[str, str] | None:
     return "/".join(a), "/".join(b)
 
 
-def are_masks(root: pathlib.Path | epath.Path, group: dict[str, list[str]]) -> bool:
+def are_masks(
+    root: pathlib.Path | epath.Path, group: dict[str, list[str]], *, named: bool = False
+) -> bool:
     """Says whether images are masks of their partners: a few of them are looked at.
 
     They have few colours and the partners' sizes, and the partners have many and are no copies.
+
+    Args:
+      root: the folder that the names are below.
+      group: the images, each with its partners; the first one counts.
+      named: whether their names say so too; then it is enough if most of them look so.
     """
     names = list(group)
     votes = []
@@ -94,7 +101,7 @@ def are_masks(root: pathlib.Path | epath.Path, group: dict[str, list[str]]) -> b
             )
         except (images.ImageError, OSError):
             continue
-    return bool(votes) and all(votes)
+    return bool(votes) and (2 * sum(votes) > len(votes) if named else all(votes))
 
 
 def _same_picture(a: bytes, b: bytes) -> bool:

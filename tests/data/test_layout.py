@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ganseg_jax.data import layout, layout_names
+from ganseg_jax.data import layout, layout_names, layout_parts
 from ganseg_jax.errors import UserError
 
 
@@ -61,6 +61,15 @@ PAIRS = [
     ("segmentation/train/images/{}.jpg", "segmentation/train/masks/{}.png"),
     ("target/photos/{}.jpg", "target/masks/{}.png"),
     ("Kvasir-SEG/{}.jpg", "Kvasir-SEG/{}_mask.png"),
+    # Each sample has a folder.
+    ("data/{}/image.png", "data/{}/mask.png"),
+    ("{}/img.png", "{}/label.png"),
+    ("{}/image.jpg", "{}/gt.png"),
+    ("{0}/{0}.jpg", "{0}/annotation.png"),
+    ("{}.jpg", "{}/mask.png"),
+    ("images/{}.jpg", "masks/{}/mask.png"),
+    ("{}/images/image.png", "{}/masks/mask.png"),
+    ("{}.jpg", "output/{}_pred.png"),
 ]
 
 
@@ -72,6 +81,8 @@ def test_twenty_photos_never_become_forty(tree, photos, masks):
     assert found.masks == {photos.format(n): masks.format(n) for n in names}
     assert not found.skipped
     folder = masks.rpartition("/")[0] or "."
+    if "{" in folder:
+        return
     assert any(line.startswith(f"{folder}: ") and "20 masks" in line for line in found.summary())
 
 
@@ -124,6 +135,10 @@ PUBLIC = [
     ("clip_img/18/clip_00/18-{}.jpg", "matting/18/matting_00/18-{}.png"),
     ("project/set/v1/photos/{}.jpg", "project/set/v1/labels/{}.png"),
     ("stare-images/im{}.png", "labels-ah/im{}.ah.png", "labels-vk/im{}.vk.png"),
+    ("{}_json/img.png", "{}_json/label.png", "{}_json/label_viz.png"),  # labelme_json_to_dataset.
+    ("{}.jpg", "{}_json/label.png", "{}_json/label_viz.png", "{}_json/img.png"),
+    ("{}/image.png", "{}/mask.png", "{}/overlay.png", "{}/prediction.png"),
+    ("images/{}.jpg", "masks/{}.png", "predictions/{}.png"),
     ("road/ColorImage/{}_C5.jpg", "road/Label/{}_C5_bin.png", "road/Label/{}_C5.png"),
 ]
 
@@ -150,6 +165,37 @@ def test_several_masks_that_each_hold_a_part_of_the_truth_are_not_taken(tree):
     found = tree(files)
     assert len(found.photos) == 7 and not found.masks
     assert dict(found.skipped)["labels/0_nose.png"] == "a mask without an image"
+
+
+def lower():
+    return np.roll(mask(), 8, 0)
+
+
+@pytest.mark.parametrize(
+    "masks", ["masks/{part}/{n}.png", "{n}_{part}.png", "masks_{part}/{n}.png"]
+)
+def test_masks_of_one_part_each_are_left_out_with_what_to_do(tree, masks):
+    files = {f"{n}.jpg": photo for n in range(5)}
+    files |= {masks.format(n=n, part="head"): mask for n in range(4)}
+    files |= {masks.format(n=n, part="arm"): lower for n in range(1, 5)}
+    found = tree(files)
+    assert len(found.photos) == 5 and not found.masks
+    assert len(found.skipped) == 8 and {why for _, why in found.skipped} == {layout_parts.REASON}
+
+
+@pytest.mark.parametrize("masks", ["labels-{part}/{n}.png", "masks/{part}/{n}.png"])
+def test_whole_masks_by_two_people_are_no_parts(tree, masks):
+    files = {f"images/{n}.jpg": photo for n in range(4)}
+    for part in ("ah", "vk"):
+        files |= {masks.format(n=n, part=part): mask for n in range(4)}
+    assert set(tree(files).masks.values()) == {masks.format(n=n, part="ah") for n in range(4)}
+
+
+def test_a_second_tumour_of_a_few_photos_is_no_part(tree):
+    files = {f"benign ({n}).png": photo for n in range(4)}
+    files |= {f"benign ({n})_mask.png": mask for n in range(4)}
+    found = tree(files | {f"benign ({n})_mask_1.png": lower for n in range(4)})
+    assert len(found.masks) == 4
 
 
 def drawing():
@@ -205,6 +251,28 @@ def test_a_png_beside_a_jpg_is_its_mask_if_it_looks_so(tree, tmp_path):
 def test_pictures_of_masks_and_labels_are_photos(tree, names):
     found = tree(dict.fromkeys(names, photo))
     assert found.photos == sorted(names) and not found.masks and not found.skipped
+
+
+@pytest.mark.parametrize(
+    ("masks", "expected"), [("annotated/x/1.png", 1), ("predictions/x/1.png", 1), ("b/x/1.png", 2)]
+)
+def test_one_pair_is_enough_if_the_folder_has_a_name_for_masks(tree, masks, expected):
+    assert len(tree({"photos/x/1.jpg": photo, masks: mask}).photos) == expected
+
+
+@pytest.mark.parametrize(
+    "names", [["1/image.png", "1/mask.png"], ["a.jpg", "target.jpg"], ["a.jpg", "annotated/a.jpg"]]
+)
+def test_words_for_masks_say_nothing_of_pictures_in_many_colours(tree, names):
+    found = tree(dict.fromkeys(names, photo))
+    assert found.photos == sorted(names) and not found.masks and not found.skipped
+
+
+def test_a_small_drawing_far_from_the_photo_is_no_mask(tree):
+    small = {"logos/shoe_label.png": lambda: drawing()[:12]}
+    assert len(tree({"shoe.jpg": photo} | small).photos) == 2
+    found = tree({"boot.jpg": photo, "output/boot_mask.png": lambda: mask()[:12]})
+    assert found.masks == {"boot.jpg": "output/boot_mask.png"}
 
 
 def test_folders_of_yolo_and_roboflow(tree):
