@@ -21,7 +21,7 @@ TORSO = [[2, 3], [4, 3], [4, 5], [2, 5]]
 
 def read_label_map(data, legend=None, known=None):
     """The classes of a mask's file."""
-    return masks.to_labels(masks.decode_mask(data), legend, known)
+    return masks.to_labels(masks.decode_mask(data), legend, named=known)
 
 
 def png(array, mode=None):
