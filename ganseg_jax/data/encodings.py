@@ -61,9 +61,9 @@ class Encoding:
 def of_folder(masks: Mapping[str, Used], named: int = 0) -> Encoding:
     """Returns how all masks of a folder are read.
 
-    0 and 255 alone, or 0 and one other value above 20, are background and foreground. If a mask is
-    soft, all are. Grey steps of equal height up to 255 are the classes 1, 2, ... Otherwise the
-    values are the classes.
+    0 and 255 alone, or 0 and one other value above 20 if there are no names of more classes, are
+    background and foreground. If a mask is soft, all are. Grey steps of equal height up to 255 are
+    the classes 1, 2, ... Otherwise the values are the classes.
 
     Args:
       masks: what each file uses.
@@ -90,7 +90,7 @@ def of_folder(masks: Mapping[str, Used], named: int = 0) -> Encoding:
     highest = max(shades, default=0)
     dense = len(inner) >= highest * _SHARE_IN_USE and highest <= _HIGHEST_INDEX
     sparse = highest > max(_PLAIN_INDEX, named) and not dense
-    if sparse and len(inner) == 1 and UNLABELLED not in values:
+    if sparse and len(inner) == 1 and named <= 1 and UNLABELLED not in values:
         return Encoding({0: 0, highest: 1})
     if sparse:
         name = next(name for name, used in masks.items() if highest in used.values)

@@ -115,7 +115,6 @@ def to_labels(
     mask: Mask,
     legend: Legend | None = None,
     encoding: Encoding | None = None,
-    named: int | None = None,
 ) -> UInt8[np.ndarray, "h w"]:
     """Returns the classes of a mask or label map drawn by any program.
 
@@ -128,7 +127,6 @@ def to_labels(
       mask: as `decode_mask` returns it.
       legend: of the folder.
       encoding: of the folder, see `folder_encoding`; by default that of the mask alone.
-      named: number of classes that have a name, for that.
 
     Raises:
       ImageError: its colours or values do not say which part is which.
@@ -158,7 +156,7 @@ def to_labels(
     if legend is not None and legend.values:
         return _by_table(labels, {UNLABELLED: UNLABELLED} | dict(legend.values))
     used = Used(tuple(values.tolist()), _is_grey(mask))
-    encoding = encoding or encodings.of_folder({"the mask": used}, named or 0)
+    encoding = encoding or encodings.of_folder({"the mask": used})
     if encoding.soft:
         return (labels > 127).astype(np.uint8)
     return _by_table(labels, encoding.table) if encoding.table else labels.astype(np.uint8)

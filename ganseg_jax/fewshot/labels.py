@@ -283,15 +283,16 @@ def read_class_map(
     height, width = mask.values.shape
     if not pixels.same_aspect((height, width), size):
         raise UserError(f"{path} is {width}x{height}, its image {size[1]}x{size[0]}")
-    alone = encoding is None or len(encoding.table) <= 2 and not encoding.void
-    if alone and len(classes) > 1 and legend is None and {*np.unique(mask.values)} == {0, 255}:
+    encoding = encoding or masks.folder_encoding([path], legend, len(classes))
+    only = len(encoding.table) <= 2 and not encoding.void
+    if only and len(classes) > 1 and legend is None and {*np.unique(mask.values)} == {0, 255}:
         # What paint programs make of a mask; as labels, it would have no labelled part.
         raise UserError(
             f"{path} holds nothing but 0 and {UNLABELLED}, which means 'not labelled': give "
             f"the pixels of {classes[0]} the value 1, those of {classes[1]} 2, and so on"
         )
     try:
-        labels = masks.to_labels(mask, legend, encoding, len(classes))
+        labels = masks.to_labels(mask, legend, encoding)
     except ImageError as error:
         raise UserError(f"{path}: {error}") from error
     known = len(classes) if classes else MOST_CLASSES
