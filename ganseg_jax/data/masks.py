@@ -217,9 +217,9 @@ def _used(path: Path, legend: Legend | None) -> Used | None:
         return None
     if mask.lossy or _colors_of_legend(mask, legend) is not None:
         return None
-    values = np.unique(mask.values)
-    if not values.size or values[0] < 0 or values[-1] > 255:
+    if not mask.values.size or mask.values.min() < 0 or mask.values.max() > 255:
         return None
+    values = np.flatnonzero(np.bincount(mask.values.ravel()))  # Quicker than sorting.
     return Used(tuple(values.tolist()), _is_grey(mask))
 
 
