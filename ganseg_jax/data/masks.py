@@ -1,18 +1,27 @@
 """Masks and label maps as any program draws them, read as classes."""
 
+import concurrent.futures
 import dataclasses
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 from jaxtyping import Integer, UInt8
 
-from ganseg_jax.data import images
+from ganseg_jax.data import encodings, images
+from ganseg_jax.data.encodings import Encoding, Used
 from ganseg_jax.data.images import ImageError
 from ganseg_jax.data.legends import LEGEND_FILES, VOC_COLORS, Color, Legend
 from ganseg_jax.pixels import UNLABELLED
 
-SOFT_VALUES = 64
-"""A grey picture of more values, up to 255, is a soft foreground mask."""
+
+class Path(Protocol):
+    """Names a file, on disk or elsewhere."""
+
+    def read_bytes(self) -> bytes:
+        """Returns the file's content."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +32,7 @@ class Mask:
       values: of the pixels, -1 if there are only colours.
       colors: RGB of the pixels, if the mask has a palette or is a colour picture.
       indexed: whether it has a palette.
-      lossy: whether the file's format blurs values, as JPEG does.
+      lossy: whether the file's format blurs values, as JPEG, HEIC, AVIF and most WebP files do.
     """
 
     values: Integer[np.ndarray, "h w"]
@@ -42,7 +51,23 @@ class Mask:
 
 def decode_mask(data: bytes) -> Mask:
     """Decodes a mask as `_decoded` does, and says whether its values may be blurred."""
-    return dataclasses.replace(_decoded(data), lossy=data[:3] == b"\xff\xd8\xff")
+    lossy = data[:3] == b"\xff\xd8\xff" or data[4:8] == b"ftyp" or _is_lossy_webp(data)
+    return dataclasses.replace(_decoded(data), lossy=lossy)
+
+
+def _is_lossy_webp(data: bytes) -> bool:
+    """Returns whether a file is WebP whose pixels, not only the alpha, are compressed lossily."""
+    if data[:4] != b"RIFF" or data[8:12] != b"WEBP":
+        return False
+    place = 12
+    while place + 8 <= len(data):
+        kind = data[place : place + 4]
+        if kind in (b"VP8 ", b"VP8L"):
+            return kind == b"VP8 "
+        # A frame of an animation has a header of 16 bytes, then the chunks of a picture.
+        size = int.from_bytes(data[place + 4 : place + 8], "little")
+        place += 8 + (16 if kind == b"ANMF" else size + size % 2)
+    return False
 
 
 def _decoded(data: bytes) -> Mask:
@@ -87,32 +112,30 @@ def _decoded(data: bytes) -> Mask:
 
 
 def to_labels(
-    mask: Mask, legend: Legend | None = None, known: int | None = None
+    mask: Mask,
+    legend: Legend | None = None,
+    encoding: Encoding | None = None,
 ) -> UInt8[np.ndarray, "h w"]:
     """Returns the classes of a mask or label map drawn by any program.
 
     With a legend of colours, a colour is its class. Otherwise palette images give their indices and
-    grey ones their values, and pictures in PASCAL VOC's colours its labels. A mask that holds only
-    0 and 255, or soft grey shades up to 255 (more than 64 different values), is a foreground mask:
-    above 127 becomes 1. Grey steps of equal height up to 255 (85, 170, 255) are classes 1, 2, ...
-    Beside other labels, 255 means that a pixel has no ground truth.
+    grey ones their values, and pictures in PASCAL VOC's colours its labels. A mask that holds soft
+    grey shades up to 255 (more than 64 different values) is a foreground mask: above 127 becomes 1.
+    What other values mean, the encoding says.
 
     Args:
       mask: as `decode_mask` returns it.
       legend: of the folder.
-      known: number of classes, if it is known.
+      encoding: of the folder, see `folder_encoding`; by default that of the mask alone.
 
     Raises:
       ImageError: its colours or values do not say which part is which.
+      UserError: neither does the mask alone, if there is no encoding.
     """
     if mask.lossy:
         return _sharpened(mask)
-    if legend is not None and legend.colors and mask.colors is None:
-        grey = np.repeat(mask.values[..., None], 3, axis=-1)
-        if set(np.unique(mask.values).tolist()) <= {c[0] for c in legend.colors if len({*c}) == 1}:
-            return by_color(grey.astype(np.uint8), legend.colors, "the colour list")
-    elif legend is not None and legend.colors and mask.colors is not None:
-        return by_color(mask.colors, legend.colors, "the colour list")
+    if (colors := _colors_of_legend(mask, legend)) is not None and legend is not None:
+        return by_color(colors, legend.colors, "the colour list")
     if mask.values.size and mask.values.min() == -1 and mask.colors is not None:
         try:
             return by_color(mask.colors, VOC_COLORS, "PASCAL VOC's palette")
@@ -131,46 +154,86 @@ def to_labels(
             )
         )
     if legend is not None and legend.values:
-        table = np.full(256, -1)
-        table[UNLABELLED] = UNLABELLED
-        for value, number in legend.values.items():
-            if 0 <= value < 256:
-                table[value] = number
-        if (table[labels] < 0).any():
-            missing = int(labels[table[labels] < 0][0])
-            raise ImageError(f"value {missing} is not in the list of classes")
-        return table[labels].astype(np.uint8)
-    soft = not mask.indexed and len(values) > SOFT_VALUES
-    if values[-1] == 255 and (soft or set(values.tolist()) <= {0, 255}):
-        labels = labels > 127
-    elif (steps := _steps(values, known)) is not None:
-        labels = np.round(labels * (steps / 255)).astype(np.int64)
-    return labels.astype(np.uint8)
+        return _by_table(labels, {UNLABELLED: UNLABELLED} | dict(legend.values))
+    used = Used(tuple(values.tolist()), _is_grey(mask))
+    encoding = encoding or encodings.of_folder({"the mask": used})
+    if encoding.soft:
+        return (labels > 127).astype(np.uint8)
+    return _by_table(labels, encoding.table) if encoding.table else labels.astype(np.uint8)
+
+
+def _by_table(labels: Integer[np.ndarray, "h w"], known: Mapping[int, int]) -> np.ndarray:
+    table = np.full(256, -1)
+    for value, number in known.items():
+        if 0 <= value < 256:
+            table[value] = number
+    if (table[labels] < 0).any():
+        missing = int(labels[table[labels] < 0][0])
+        raise ImageError(f"value {missing} is not in the list of classes")
+    return table[labels].astype(np.uint8)
+
+
+def _colors_of_legend(mask: Mask, legend: Legend | None) -> UInt8[np.ndarray, "h w 3"] | None:
+    """Returns a mask's colours if the legend says what they are."""
+    if legend is None or not legend.colors or mask.colors is not None:
+        return mask.colors if legend is not None and legend.colors else None
+    shades = {c[0] for c in legend.colors if len({*c}) == 1}
+    if not set(np.unique(mask.values).tolist()) <= shades:
+        return None
+    return np.repeat(mask.values[..., None], 3, axis=-1).astype(np.uint8)
+
+
+def _is_grey(mask: Mask) -> bool:
+    """Returns whether a viewer shows a mask's values as shades."""
+    return all(color == (value,) * 3 for value, color in mask.used_palette().items())
+
+
+def folder_encoding(
+    paths: Iterable[Path], legend: Legend | None = None, named: int = 0
+) -> Encoding:
+    """Returns how the masks of a folder are read; files that cannot be read do not matter.
+
+    Args:
+      paths: of the masks.
+      legend: of the folder; what it explains needs no encoding.
+      named: number of classes that have a name, 0 if it is not known.
+
+    Raises:
+      UserError: the values do not say which class they are, see `encodings.of_folder`.
+    """
+    if legend is not None and legend.values:
+        return Encoding()
+    listed = list(paths)
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        used = pool.map(functools.partial(_used, legend=legend), listed)
+        found = {str(path): u for path, u in zip(listed, used, strict=True) if u is not None}
+    return encodings.of_folder(found, named)
+
+
+def _used(path: Path, legend: Legend | None) -> Used | None:
+    try:
+        mask = decode_mask(path.read_bytes())
+    except (OSError, ImageError):
+        return None
+    if mask.lossy or _colors_of_legend(mask, legend) is not None:
+        return None
+    if not mask.values.size or mask.values.min() < 0 or mask.values.max() > 255:
+        return None
+    values = np.flatnonzero(np.bincount(mask.values.ravel()))  # Quicker than sorting.
+    return Used(tuple(values.tolist()), _is_grey(mask))
 
 
 def _sharpened(mask: Mask) -> UInt8[np.ndarray, "h w"]:
-    """Returns the foreground of a black and white JPEG."""
+    """Returns the foreground of a black and white JPEG or WebP."""
     grey = mask.values if mask.colors is None else mask.colors.astype(np.int64)
     far = np.minimum(abs(grey), abs(grey - 255)) > _BLURRED
     if far.mean() > _MOST_BLURRED or grey.max() < 255 - _BLURRED:
-        raise ImageError("a JPEG blurs the values of a label map: save it as PNG")
+        raise ImageError("JPEG and lossy WebP blur the values of a label map: save it as PNG")
     return (grey.reshape(*mask.values.shape, -1).mean(-1) > 127).astype(np.uint8)
 
 
 _BLURRED, _MOST_BLURRED = 40, 0.05
 """Most of a black and white JPEG is this near to black or white."""
-
-
-def _steps(values: np.ndarray, known: int | None) -> int | None:
-    """Returns the number of equal grey steps up to 255 that the values are, or None."""
-    if values[-1] != 255 or (known is not None and values[-2] <= known):
-        return None
-    for steps in [known] if known else range(2, 13):
-        ladder = np.arange(steps + 1) * 255 / steps
-        near = [int(np.abs(ladder - value).argmin()) for value in values]
-        if (np.abs(ladder[near] - values) < 1).all() and (known or len(set(near)) >= steps):
-            return steps
-    return None
 
 
 def by_color(

@@ -31,6 +31,7 @@ from ganseg_jax.data.annotations.common import (
     Drawing,
     read_json,
 )
+from ganseg_jax.data.encodings import Encoding
 from ganseg_jax.data.images import ImageError, upright_size
 from ganseg_jax.errors import UserError, command
 from ganseg_jax.fewshot import label_files
@@ -133,13 +134,16 @@ def read_labels(
     legend = _legend(directory, paths, classes) if paths else None
     if legend is not None and legend.names:
         classes = classes or legend.names
+    # All masks decide, not only those asked for: a limit must not change what a value means.
+    drawn = [s.labels for s in found.sources.values() if not isinstance(s.labels, Drawing)]
+    encoding = masks.folder_encoding(drawn, legend, len(classes))
     sizes = _sizes({name: found.images[name] for name in sources}, same=side is None)
     maps = []
     for source, size in zip(sources.values(), sizes, strict=True):
         if isinstance(source.labels, Drawing):
             labels = common.paint(source.labels, size, classes)
         else:
-            labels = read_class_map(source.labels, size, classes, legend)
+            labels = read_class_map(source.labels, size, classes, legend, encoding)
         maps.append(labels if side is None else pixels.resize_labels(labels, side, side))
     labels = np.stack(maps)
     classes = classes or _numbered(labels)
@@ -261,6 +265,7 @@ def read_class_map(
     size: tuple[int, int],
     classes: Sequence[str],
     legend: legends.Legend | None = None,
+    encoding: Encoding | None = None,
 ) -> UInt8[np.ndarray, "h w"]:
     """Returns a mask as classes; one of another size than its image is resized to the nearest.
 
@@ -268,7 +273,8 @@ def read_class_map(
       path: of the mask; one of 0 and 255 alone is a mask of the only class.
       size: (height, width) of its image, whose aspect it must have.
       classes: names without the background; if empty, any value is a class.
-      legend: what its colours or values mean; by default the values are the classes.
+      legend: what its colours or values mean; by default the encoding says it.
+      encoding: of the folder, by default that of the mask alone.
 
     Raises:
       UserError: it cannot be read, has unknown colours or values, or another aspect.
@@ -277,14 +283,16 @@ def read_class_map(
     height, width = mask.values.shape
     if not pixels.same_aspect((height, width), size):
         raise UserError(f"{path} is {width}x{height}, its image {size[1]}x{size[0]}")
-    if len(classes) > 1 and set(np.unique(mask.values)) == {0, UNLABELLED} and legend is None:
+    encoding = encoding or masks.folder_encoding([path], legend, len(classes))
+    only = len(encoding.table) <= 2 and not encoding.void
+    if only and len(classes) > 1 and legend is None and {*np.unique(mask.values)} == {0, 255}:
         # What paint programs make of a mask; as labels, it would have no labelled part.
         raise UserError(
             f"{path} holds nothing but 0 and {UNLABELLED}, which means 'not labelled': give "
             f"the pixels of {classes[0]} the value 1, those of {classes[1]} 2, and so on"
         )
     try:
-        labels = masks.to_labels(mask, legend, len(classes) or None)
+        labels = masks.to_labels(mask, legend, encoding)
     except ImageError as error:
         raise UserError(f"{path}: {error}") from error
     known = len(classes) if classes else MOST_CLASSES

@@ -19,9 +19,9 @@ HEAD = [[2, 1], [6, 1], [6, 3], [2, 3]]
 TORSO = [[2, 3], [4, 3], [4, 5], [2, 5]]
 
 
-def read_label_map(data, legend=None, known=None):
+def read_label_map(data, legend=None):
     """The classes of a mask's file."""
-    return masks.to_labels(masks.decode_mask(data), legend, known)
+    return masks.to_labels(masks.decode_mask(data), legend)
 
 
 def png(array, mode=None):

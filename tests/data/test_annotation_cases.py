@@ -207,7 +207,7 @@ def test_a_jpeg_of_classes_is_refused(folder):
         buffer, "JPEG"
     )
     annotated.write(folder, {"masks/one.jpg": buffer.getvalue()})
-    with pytest.raises(UserError, match="one.jpg: a JPEG blurs the values .* save it as PNG"):
+    with pytest.raises(UserError, match="one.jpg: JPEG and lossy WebP blur .* save it as PNG"):
         read_labels(folder)
 
 

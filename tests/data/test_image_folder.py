@@ -300,6 +300,56 @@ def test_pixels_of_255_have_no_ground_truth(folder, tmp_path, picture):
     )
 
 
+def classes_of(folder, tmp_path, picture, shades):
+    """Prepares a folder whose masks' stripes have the given values; classes by name, and parts."""
+    files = {f"train/{n}.jpg": picture(16, 16, file_format="JPEG") for n in range(len(shades))}
+    for n, values in enumerate(shades):
+        files[f"masks/train/{n}.png"] = np.repeat(np.uint8([values]), 16, 0).repeat(4, 1)
+    prepared(folder(files), tmp_path)
+    split = load(tmp_path, "train", 16)
+    stripes = [labels[0, 1::4].tolist() for labels in split.segmentation]
+    return dict(sorted(zip(split.names, stripes, strict=True))), list(split.part_names)
+
+
+@pytest.mark.parametrize(
+    ("shades", "expected"),
+    [
+        ([(0, 1, 2, 255), (0, 0, 0, 255)], [[0, 1, 2, -1], [0, 0, 0, -1]]),
+        ([(0, 85, 170, 85), (0, 0, 0, 255)], [[0, 1, 2, 1], [0, 0, 0, 3]]),
+        ([(0, 128, 0, 0), (0, 128, 0, 255)], [[0, 1, 0, 0], [0, 1, 0, 2]]),
+        ([(0, 254, 0, 0), (0, 0, 0, 254)], [[0, 1, 0, 0], [0, 0, 0, 1]]),
+    ],
+)
+def test_values_of_masks_mean_the_same_in_every_file(folder, tmp_path, picture, shades, expected):
+    found, parts = classes_of(folder, tmp_path, picture, shades)
+    assert list(found.values()) == expected
+    assert len(parts) == np.max(expected)
+
+
+@pytest.mark.parametrize("shades", [[(0, 50, 100, 150), (0, 50, 0, 0)], [(0, 38, 75, 0)]])
+def test_shades_that_number_no_parts_are_refused(folder, tmp_path, picture, shades):
+    with pytest.raises(UserError, match=r"masks/train/0\.png: .*number no classes"):
+        classes_of(folder, tmp_path, picture, shades)
+
+
+def test_lossy_masks_are_foreground_or_left_out_by_name(folder, tmp_path, picture):
+    mask = np.zeros((64, 64), np.uint8)
+    mask[16:48, 16:48] = 255
+    drawn = {"0.webp": (mask // 255, {"lossless": True}), "1.webp": (mask, {"quality": 90})}
+    drawn |= {"2.jpg": (mask, {}), "3.webp": (mask // 100, {"quality": 90})}
+    source = folder({f"train/{n}.png": picture(64, 64) for n in range(4)})
+    (source / "masks/train").mkdir(parents=True)
+    for name, (values, options) in drawn.items():
+        Image.fromarray(values).save(source / "masks/train" / name, **options)
+    result = prepared(source, tmp_path)
+    assert [name for name, reason in result.skipped if "lossy" in reason] == ["masks/train/3.webp"]
+    split = load(tmp_path, "train", 64)
+    found = dict(zip(split.names, split.segmentation, strict=True))
+    for n in range(3):
+        np.testing.assert_array_equal(found[f"train/{n}.png"], mask // 255)
+    assert (found["train/3.png"] == -1).all()
+
+
 def test_depths_and_limits_are_reported(folder, tmp_path, picture):
     files = {f"train/{n}.png": np.full((8, 8), 1023, np.uint16) for n in range(3)}
     files |= {"train/a.jpg": picture(file_format="JPEG"), "train/large.png": picture(1100, 1000)}

@@ -168,9 +168,10 @@ def test_blank_images_are_not_taken_for_cut_off_ones(kind):
 
 def test_label_maps():
     labels = np.array([[0, 1, 2], [5, 0, 200]], np.uint8)
-    np.testing.assert_array_equal(annotated.read_label_map(encoded(labels)), labels)
+    grey = np.minimum(labels, 20)
+    np.testing.assert_array_equal(annotated.read_label_map(encoded(grey)), grey)
     np.testing.assert_array_equal(
-        annotated.read_label_map(encoded(np.repeat(labels[..., None], 3, axis=-1))), labels
+        annotated.read_label_map(encoded(np.repeat(grey[..., None], 3, axis=-1))), grey
     )
     palette = Image.fromarray(labels).convert("P")
     palette.putpalette(np.random.default_rng(0).integers(0, 256, 768).tolist())

@@ -1,10 +1,13 @@
 """Masks as programs draw them."""
 
+import io
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from ganseg_jax.data import masks
+from ganseg_jax.data import encodings, masks
+from ganseg_jax.data.encodings import Used
 from ganseg_jax.errors import UserError
 from ganseg_jax.fewshot.labels import read_labels
 from tests.data import annotated
@@ -91,11 +94,134 @@ def test_grey_steps_are_classes():
     for steps, values in ((3, [0, 85, 170, 255]), (2, [0, 128, 255]), (4, [0, 63, 127, 191, 255])):
         found = annotated.read_label_map(annotated.png(np.array([values])))
         np.testing.assert_array_equal(found, [range(steps + 1)])
-    values = annotated.png(np.array([[0, 85, 255]]))
-    np.testing.assert_array_equal(annotated.read_label_map(values, known=3), [[0, 1, 3]])
     # Void beside labels stays void.
     found = annotated.read_label_map(annotated.png(np.array([[0, 1, 255]])))
     np.testing.assert_array_equal(found, [[0, 1, 255]])
+
+
+def meaning(*files, named=0, **given):
+    """The class of each value of a folder's masks, and whether 255 is void beside classes."""
+    used = {f"{n}.png": Used(tuple(values), **given) for n, values in enumerate(files)}
+    found = encodings.of_folder(used, named)
+    assert not found.soft
+    return dict(found.table), found.void
+
+
+@pytest.mark.parametrize(
+    ("files", "named", "table", "void"),
+    [
+        # Void in one file is void in all.
+        ([(0, 1, 2, 255), (0, 1), (0, 255)], 0, {}, True),
+        ([(0, 1, 255), (0, 255)], 1, {}, True),
+        # All files together show the grey steps.
+        ([(0, 85, 170), (0, 255)], 0, {0: 0, 85: 1, 170: 2, 255: 3}, False),
+        ([(0, 85), (0, 255)], 3, {0: 0, 85: 1, 255: 3}, False),
+        ([(0, 85, 255)], 3, {0: 0, 85: 1, 255: 3}, False),
+        ([(0, 128), (0, 128, 255)], 0, {0: 0, 128: 1, 255: 2}, False),
+        # Black and another shade.
+        ([(0, 255), (255,), (0,)], 0, {0: 0, 255: 1}, False),
+        ([(0, 254), (0,)], 0, {0: 0, 254: 1}, False),
+        ([(0, 38), (0,)], 1, {0: 0, 38: 1}, False),
+        # Numbers of classes.
+        ([(0, 2)], 0, {}, False),
+        ([(0, 5, 12, 255)], 0, {}, True),
+        ([(0, 92, 181, 255)], 182, {}, True),
+        ([(0, 90), (0, 4)], 90, {}, False),
+        ([tuple(range(60)), (0, 30)], 0, {}, False),
+    ],
+)
+def test_all_masks_of_a_folder_say_what_values_mean(files, named, table, void):
+    assert meaning(*files, named=named) == (table, void)
+
+
+@pytest.mark.parametrize(
+    ("files", "named", "message"),
+    [
+        ([(0, 1), (0, 255)], 0, r"^0\.png holds 0, 1, 1\.png only 0 and 255: give a class"),
+        ([(0, 50), (0, 50, 100, 150)], 0, r"^1\.png: .*values 50, 100, 150, .*1, 2, .*_classes"),
+        ([(0, 38, 75)], 2, "values 38, 75, which number no classes"),
+        ([(0, 254)], 2, "values 254, which"),
+        ([(0, 85, 170, 255)], 2, "values 85, 170, 255,"),
+        (
+            [(*range(1, 125, 2), 255), tuple(range(125, 251, 2))],
+            0,
+            r"values 1, 3, 5, 7, \.\.\., 255,",
+        ),
+        ([(*range(100), 255), (0, 3)], 0, r"^1\.png holds 0, 3, 0\.png is a soft foreground"),
+    ],
+)
+def test_values_that_number_no_classes_are_refused_by_name(files, named, message):
+    with pytest.raises(UserError, match=message) as error:
+        meaning(*files, named=named)
+    assert "\n" not in str(error.value)
+
+
+def test_indices_of_a_palette_are_classes_however_few():
+    assert meaning((0, 38, 75), shades=False) == ({}, False)
+
+
+def test_soft_masks_make_all_of_a_folder_foreground(folder):
+    for name, labels in (("one", np.arange(48) * 5), ("two", [0, 90, 140, 255] * 12)):
+        mask = np.concatenate([labels, np.arange(48), [255] * 4])
+        Image.new("RGB", (10, 10)).save(folder / f"{name}.png")
+        (folder / f"{name}_mask.png").write_bytes(annotated.png(mask.reshape(10, 10)))
+    found = read_labels(folder)
+    for name, labels in zip(("one", "two"), found.labels, strict=True):
+        shades = np.asarray(Image.open(folder / f"{name}_mask.png"))
+        np.testing.assert_array_equal(labels, shades > 127)
+
+
+def write_masks(folder, one, two, suffix=".png", **options):
+    for name, values in (("one", one), ("two", two)):
+        image = Image.fromarray(np.array(values, np.uint8)[TRUTH])
+        image.save(folder / f"{name}_mask{suffix}", **options)
+
+
+def test_values_mean_the_same_in_every_file_and_whatever_the_limit(folder):
+    write_masks(folder, (0, 0, 255), (85, 170, 0))
+    expected = np.array([(0, 0, 3), (1, 2, 0)])[:, TRUTH]
+    np.testing.assert_array_equal(read_labels(folder).labels, expected)
+    np.testing.assert_array_equal(read_labels(folder, ["a", "b", "c"]).labels, expected)
+    np.testing.assert_array_equal(read_labels(folder, limit=1).labels, expected[:1])
+    write_masks(folder, (0, 0, 255), (1, 2, 255))
+    expected = np.array([(0, 0, 255), (1, 2, 255)])[:, TRUTH]
+    np.testing.assert_array_equal(read_labels(folder).labels, expected)
+    np.testing.assert_array_equal(read_labels(folder, ["a", "b"]).labels, expected)
+
+
+def test_the_remedy_for_values_that_number_no_classes(folder):
+    write_masks(folder, (0, 50, 150), (0, 100, 50))
+    with pytest.raises(UserError, match="lines Value,Class; 0,background; 50,NAME"):
+        read_labels(folder)
+    (folder / "_classes.csv").write_text("Value,Class\n0,background\n50,a\n100,b\n150,c\n")
+    found = read_labels(folder)
+    np.testing.assert_array_equal(found.labels, np.array([(0, 1, 3), (0, 2, 1)])[:, TRUTH])
+
+
+def test_lossless_webp_is_read_and_a_lossy_one_only_if_black_and_white(folder):
+    write_masks(folder, (0, 1, 2), (0, 2, 1), ".webp", lossless=True)
+    expected = np.array([(0, 1, 2), (0, 2, 1)])[:, TRUTH]
+    np.testing.assert_array_equal(read_labels(folder).labels, expected)
+    write_masks(folder, (0, 1, 2), (0, 2, 1), ".webp", quality=90)
+    with pytest.raises(UserError, match=r"one_mask\.webp: JPEG and lossy WebP blur"):
+        read_labels(folder)
+    large = np.zeros((64, 64), np.uint8)
+    large[16:48, 16:48] = 255
+    for name in ("one", "two"):
+        Image.new("RGB", large.shape).save(folder / f"{name}.png")
+        Image.fromarray(large).save(folder / f"{name}_mask.webp", quality=90)
+    np.testing.assert_array_equal(read_labels(folder).labels[0], large > 0)
+
+
+def test_lossy_frames_of_an_animation_and_below_an_extended_header_are_seen():
+    for options, lossy in (({"quality": 80}, True), ({"lossless": True}, False)):
+        picture = Image.fromarray(np.uint8(255 * (TRUTH > 0))).convert("RGB")
+        frames = [picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)]
+        for extra in ({"icc_profile": b"odd"}, {"save_all": True, "append_images": frames}):
+            buffer = io.BytesIO()
+            picture.save(buffer, "WEBP", **options, **extra)
+            assert b"VP8X" in buffer.getvalue()
+            assert masks.decode_mask(buffer.getvalue()).lossy is lossy
 
 
 def test_another_size_is_resized_to_the_nearest_and_another_aspect_refused(folder):

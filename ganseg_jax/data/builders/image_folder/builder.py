@@ -31,12 +31,11 @@ import numpy as np
 from etils import epath
 
 from ganseg_jax import pixels
-from ganseg_jax.data import images, layout, layout_names, legends, masks
+from ganseg_jax.data import encodings, images, layout, layout_names, legends, masks
 from ganseg_jax.data.builders import base
 from ganseg_jax.errors import UserError
 
 _RESERVED_FOLDERS = {"train", "validation", "val", "valid", "test", "images", "masks"}
-_EXACT_SUFFIXES = (".png", ".bmp", ".gif", ".tif", ".tiff", ".pgm")
 _EVALUATION_SHARE = 0.05
 _LABELED_SHARE = 0.2
 
@@ -56,7 +55,8 @@ class ImageFolder(base.SetBuilder):
         self._masks: dict[str, pathlib.Path] = {}
         self._landmarks: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         self._highest_label = 0
-        self._lock = threading.Lock()
+        self._lock, self._survey = threading.Lock(), threading.Lock()
+        self._found: encodings.Encoding | None = None
         self._palettes, self._legend = masks.Palettes(), None
         found = None if source is None else _Listing(_descend(pathlib.Path(source)))
         if found is not None:
@@ -141,6 +141,14 @@ class ImageFolder(base.SetBuilder):
     def _relative(self, path: pathlib.Path) -> str:
         return path.relative_to(self.source).as_posix()
 
+    def _encoding(self) -> encodings.Encoding:
+        """Returns how all masks are read: those of one split do not say it for the others."""
+        with self._survey:
+            if self._found is None:
+                named = len(self.part_names or [])
+                self._found = masks.folder_encoding(self._masks.values(), self._legend, named)
+            return self._found
+
     def _read_mask(self, path: pathlib.Path, height: int, width: int) -> np.ndarray:
         mask = masks.decode_mask(path.read_bytes())
         with self._lock:  # Several threads read.
@@ -150,7 +158,7 @@ class ImageFolder(base.SetBuilder):
                 f"{path} has other colours for its labels than the masks before it: put a "
                 f"{legends.LEGEND_FILES[0]} with lines NAME:R,G,B:: into {self.source}"
             )
-        labels = masks.to_labels(mask, self._legend)
+        labels = masks.to_labels(mask, self._legend, self._encoding())
         if labels.shape != (height, width):
             if abs(np.log(labels.shape[1] * height / (labels.shape[0] * width))) > 0.02:
                 size = f"{labels.shape[1]}x{labels.shape[0]}"
@@ -173,10 +181,7 @@ class _Listing:
         self.names = [name.removeprefix(prefix) for name in found.photos]
         self.masks: dict[str, pathlib.Path] = {}
         for name, mask in found.masks.items():
-            if pathlib.PurePath(mask).suffix.lower() in _EXACT_SUFFIXES:
-                self.masks[name.removeprefix(prefix)] = root / mask
-            else:
-                self.skipped.append((mask, "its format changes labels: masks must be PNG files"))
+            self.masks[name.removeprefix(prefix)] = root / mask
         self.part_names = _read_lines(root / "parts.txt")
         self.landmark_names, self.landmarks = self._read_landmarks(root / "landmarks.csv")
 
