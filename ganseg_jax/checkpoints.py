@@ -213,6 +213,8 @@ def warn_of_other_names(directory: epath.Path) -> None:
 
     Orbax knows a checkpoint by its folder's name, the step in plain digits.
     """
+    if not directory.exists():  # In a bucket, folders are there with their first file.
+        return
     with quiet(absl_logging.ERROR):
         known = set(_manager(directory).all_steps())
     for path in sorted(directory.iterdir()):

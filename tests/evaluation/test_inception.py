@@ -70,6 +70,7 @@ def test_wrong_files_are_named(config, tmp_path):
     torch_names = tmp_path / "classifier.npz"
     np.savez(torch_names, **{"fc.weight": np.zeros((1000, 2048), np.float32)})
     (tmp_path / "broken.npz").write_bytes(b"PK\x03\x04 no archive")
+    (tmp_path / "weights.onnx").write_bytes(b"\x08\x07\x12\x04")
     for name, message in (
         ("none.npz", "none.npz': .*there is no such weight file"),
         ("broken.npz", "broken.npz': .*cannot be read as a weight file"),

@@ -257,7 +257,7 @@ def test_bfloat16_is_close_and_keeps_coordinates_exact(base, output):
         (dict(point_divisor=0.0), "point_divisor must be positive, not 0"),
         (dict(part_scale="std", points_per_part=1), "'std' needs points_per_part of at least 2"),
         (dict(part_scale="size"), "part_scale must be .* not 'size'"),
-        (dict(part_scale=-0.1), "part_scale must be positive, not -0.1"),
+        (dict(part_scale=-0.1), "part_scale must be positive and finite, not -0.1"),
         (dict(heatmap="round"), "heatmap must be one of .* not 'round'"),
         (dict(grid="middles"), "grid must be one of"),
         (dict(head="three"), "head must be one of"),
